@@ -1,0 +1,373 @@
+"""Combinators: layers made of layers, with the same signature; and layers rebuilt from their description."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import attrs
+import numpy as np
+from numpy.typing import DTypeLike
+
+from funcnn import init as initializers
+from funcnn import layers as plain
+from funcnn.keys import Key, fold_in
+from funcnn.layer import (
+    Applied,
+    Array,
+    Config,
+    Gradients,
+    Initialised,
+    Layer,
+    LayerError,
+    Shape,
+    ShapeError,
+    add_place,
+    check_residuals,
+    config,
+    make_layer,
+)
+
+__all__ = ["parallel", "rebuild", "residual", "serial"]
+
+
+def _check_layers(instance: Any, attribute: Any, layers: tuple[Layer, ...]) -> None:
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            got = f"the function {layer.__name__}; call it: {layer.__name__}(...)" if callable(layer) else repr(layer)
+            raise TypeError(f"{instance.name}[{i}]: expected a Layer, got {got}")
+
+
+def _child_key(key: Key | None, child: Layer, i: int) -> Key | None:
+    """The key of the i-th child; None for a child that draws nothing, which saves deriving it."""
+    return fold_in(key, i) if key is not None and child.config.stochastic else None
+
+
+# --- serial ---------------------------------------------------------------------------------------------------
+
+
+@config
+class _Composed(Config):
+    """A combinator over several layers, which prints them as its arguments."""
+
+    layers: tuple[Layer, ...] = attrs.field(validator=_check_layers)
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        return self.layers
+
+    def place(self, i: int) -> str:
+        return f"{self.name}[{i}]"
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(map(repr, self.layers))})"
+
+
+@config
+class _Serial(_Composed):
+    name: ClassVar[str] = "serial"
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        for i, layer in enumerate(self.layers):
+            try:
+                in_shape = layer.config.out_shape(in_shape)
+            except Exception as error:
+                add_place(error, self.place(i))
+                raise
+        return in_shape
+
+    def macs(self, in_shape: Shape) -> int:
+        total = 0
+        for layer in self.layers:
+            total += layer.config.macs(in_shape)
+            in_shape = layer.config.out_shape(in_shape)
+        return total
+
+
+def _serial_init(config: _Serial, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    config.out_shape(in_shape)  # every shape is checked before the first weight is drawn
+    params, states = [], []
+    for i, layer in enumerate(config.layers):
+        made = layer.init(fold_in(key, i), in_shape, dtype)
+        params.append(made.params)
+        states.append(made.state)
+        in_shape = made.out_shape
+    return Initialised(tuple(params), tuple(states), in_shape)
+
+
+def _serial_apply(
+    config: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    states, residuals = [], []
+    for i, (layer, its_params, its_state) in enumerate(zip(config.layers, params, state, strict=True)):
+        try:
+            x, its_state, kept = layer.apply(its_params, its_state, x, key=_child_key(key, layer, i), train=train)
+        except Exception as error:
+            add_place(error, config.place(i))
+            raise
+        states.append(its_state)
+        residuals.append(kept)
+    return Applied(x, tuple(states), tuple(residuals) if train else None)
+
+
+def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+    kept = check_residuals(config, residuals)
+    gradients: list[Any] = []
+    first = 0 if need_dx else _first_trained(config.layers, params)
+    for i in range(len(config.layers) - 1, -1, -1):
+        if i < first:
+            gradients.append(None)
+            continue
+        try:
+            its_gradients, dx = config.layers[i].backward(params[i], kept[i], dy, need_dx=need_dx or i > first)
+        except Exception as error:
+            add_place(error, config.place(i))
+            raise
+        gradients.append(its_gradients)
+        dy = dx  # type: ignore[assignment]  # None after the first trained layer alone, where the loop ends
+    return Gradients(tuple(reversed(gradients)), dy if need_dx else None)
+
+
+def _first_trained(layers: tuple[Layer, ...], params: Any) -> int:
+    """The position of the first layer with parameters: below it, nothing needs a gradient."""
+    return next((i for i, its_params in enumerate(params) if its_params is not None), len(layers))
+
+
+def serial(*layers: Layer) -> Layer:
+    """The layers one after the other: y = f_k(... f_1(x)); dx by the chain rule, last layer first.
+
+    Params, state and residuals are tuples in layer order; layer i draws from ``fold_in(key, i)``. Without layers
+    it is the identity. Errors name the place: ``serial[4] dense(units=10): ...``.
+
+    >>> from funcnn.layers import dense, relu
+    >>> net = serial(dense(8), relu(), dense(2))
+    >>> params, state, out_shape = net.init(Key(0), (4,))
+    >>> net.apply(params, state, np.ones((3, 4), np.float32)).y.shape
+    (3, 2)
+
+    Raises TypeError for an argument that is no Layer.
+    """
+    return make_layer(_Serial(layers), _serial_apply, _serial_backward, _serial_init)
+
+
+# --- residual -------------------------------------------------------------------------------------------------
+
+
+@config
+class _Residual(Config):
+    name: ClassVar[str] = "residual"
+    layer: Layer
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        return (self.layer,)
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        try:
+            out_shape = self.layer.config.out_shape(in_shape)
+        except Exception as error:
+            add_place(error, self.name)
+            raise
+        if out_shape != in_shape:
+            raise ShapeError(
+                self.name,
+                f"its layer must keep the shape {in_shape} to be added to it, and gives {out_shape}",
+                'Use as many filters as input channels, stride 1 and padding="same"',
+            )
+        return out_shape
+
+    def macs(self, in_shape: Shape) -> int:
+        return self.layer.config.macs(in_shape)
+
+
+def _residual_init(config: _Residual, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    config.out_shape(in_shape)
+    return config.layer.init(key, in_shape, dtype)
+
+
+def _residual_apply(
+    config: _Residual, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    try:
+        y, state, kept = config.layer.apply(params, state, x, key=key, train=train)
+    except Exception as error:
+        add_place(error, config.name)
+        raise
+    return Applied(x + y, state, kept)
+
+
+def _residual_backward(config: _Residual, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+    try:
+        gradients, dx = config.layer.backward(params, residuals, dy, need_dx=need_dx)
+    except Exception as error:
+        add_place(error, config.name)
+        raise
+    return Gradients(gradients, dx + dy if need_dx else None)
+
+
+def residual(layer: Layer) -> Layer:
+    """y = x + f(x) for a layer f that keeps the shape; dx = dy + f's dx (He et al. 2016).
+
+    Params, state and key are the layer's own.
+
+    >>> from funcnn.layers import dense, relu
+    >>> block = residual(serial(dense(4), relu()))
+    >>> block.init(Key(0), (4,)).out_shape
+    (4,)
+
+    Raises TypeError for an argument that is no Layer.
+    """
+    _check_layers(_Residual, None, (layer,))
+    return make_layer(_Residual(layer), _residual_apply, _residual_backward, _residual_init)
+
+
+# --- parallel -------------------------------------------------------------------------------------------------
+
+_COMBINE = ("concat", "add")
+
+
+def _check_combine(instance: Any, attribute: Any, combine: str) -> None:
+    if combine not in _COMBINE:
+        raise ValueError(f"parallel: combine must be one of {', '.join(map(repr, _COMBINE))}, got {combine!r}")
+
+
+@config
+class _Parallel(_Composed):
+    name: ClassVar[str] = "parallel"
+    combine: Literal["concat", "add"] = attrs.field(default="concat", validator=_check_combine)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError("parallel: at least one layer is needed; for the identity use serial()")
+
+    def branch_shapes(self, in_shape: Shape) -> list[Shape]:
+        shapes = []
+        for i, layer in enumerate(self.layers):
+            try:
+                shapes.append(layer.config.out_shape(in_shape))
+            except Exception as error:
+                add_place(error, self.place(i))
+                raise
+        return shapes
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        shapes = self.branch_shapes(in_shape)
+        for i, shape in enumerate(shapes):
+            alike = shape == shapes[0] if self.combine == "add" else shape[:-1] == shapes[0][:-1]
+            if not (alike and shape):
+                wanted = f"{shapes[0]}" if self.combine == "add" else f"{shapes[0]} in all but the last axis"
+                raise ShapeError(
+                    self.place(i),
+                    f"expected an output of shape {wanted} like parallel[0]'s, got {shape}",
+                    "Give every branch the same output size",
+                )
+        return shapes[0] if self.combine == "add" else (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+    def macs(self, in_shape: Shape) -> int:
+        return sum(layer.config.macs(in_shape) for layer in self.layers)
+
+    def __repr__(self) -> str:
+        return (
+            f"{super().__repr__()[:-1]}, combine={self.combine!r})" if self.combine != "concat" else super().__repr__()
+        )
+
+
+def _parallel_init(config: _Parallel, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    out_shape = config.out_shape(in_shape)
+    made = [layer.init(fold_in(key, i), in_shape, dtype) for i, layer in enumerate(config.layers)]
+    return Initialised(tuple(each.params for each in made), tuple(each.state for each in made), out_shape)
+
+
+def _parallel_apply(
+    config: _Parallel, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    outputs, states, kept = [], [], []
+    for i, (layer, its_params, its_state) in enumerate(zip(config.layers, params, state, strict=True)):
+        try:
+            y, its_state, residuals = layer.apply(its_params, its_state, x, key=_child_key(key, layer, i), train=train)
+        except Exception as error:
+            add_place(error, config.place(i))
+            raise
+        outputs.append(y)
+        states.append(its_state)
+        kept.append(residuals)
+    y = np.concatenate(outputs, axis=-1) if config.combine == "concat" else _sum(outputs)
+    sizes = tuple(each.shape[-1] for each in outputs)
+    return Applied(y, tuple(states), (tuple(kept), sizes) if train else None)
+
+
+def _parallel_backward(config: _Parallel, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+    kept, sizes = check_residuals(config, residuals)
+    shares = [dy] * len(sizes)
+    if config.combine == "concat":
+        shares = [np.ascontiguousarray(each) for each in np.split(dy, np.cumsum(sizes)[:-1], axis=-1)]
+    gradients, dxs = [], []
+    for i, (layer, its_params) in enumerate(zip(config.layers, params, strict=True)):
+        try:
+            its_gradients, dx = layer.backward(its_params, kept[i], shares[i], need_dx=need_dx)
+        except Exception as error:
+            add_place(error, config.place(i))
+            raise
+        gradients.append(its_gradients)
+        dxs.append(dx)
+    return Gradients(tuple(gradients), _sum(dxs) if need_dx else None)
+
+
+def _sum(arrays: list[Any]) -> Array:
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return total  # type: ignore[no-any-return]
+
+
+def parallel(*layers: Layer, combine: Literal["concat", "add"] = "concat") -> Layer:
+    """Every layer on the same input, their outputs joined along the last axis or added; dx = Σ of theirs.
+
+    Params and state are tuples in layer order; layer i draws from ``fold_in(key, i)`` (Szegedy et al. 2015).
+
+    >>> from funcnn.layers import conv2d
+    >>> block = parallel(conv2d(8, 1), conv2d(4, 3, padding="same"))
+    >>> block.init(Key(0), (28, 28, 1)).out_shape
+    (28, 28, 12)
+
+    Raises TypeError for an argument that is no Layer, ValueError for none at all or an unknown `combine`.
+    """
+    return make_layer(_Parallel(layers, combine), _parallel_apply, _parallel_backward, _parallel_init)
+
+
+# --- Rebuilding -----------------------------------------------------------------------------------------------
+
+
+def _constructors() -> dict[str, Callable[..., Any]]:
+    named: dict[str, Callable[..., Any]] = {"serial": serial, "residual": residual, "parallel": parallel}
+    for module in (plain, initializers):
+        named |= {name: getattr(module, name) for name in module.__all__ if name[0].islower()}
+    return named
+
+
+def rebuild(description: Any) -> Layer:
+    """The layer that `funcnn.layer.describe` described: ``rebuild(describe(layer)) == layer``.
+
+    >>> from funcnn.layer import describe
+    >>> from funcnn.layers import dense, relu
+    >>> net = serial(dense(8), relu())
+    >>> rebuild(describe(net)) == net
+    True
+
+    Raises LayerError for a name that is none of this library's layers or initialisers, and TypeError for
+    arguments that they do not take.
+    """
+    made = _rebuild(description, _constructors())
+    if not isinstance(made, Layer):
+        raise LayerError("rebuild", f"expected the description of a layer, got {description!r}", "Pass describe(layer)")
+    return made
+
+
+def _rebuild(description: Any, constructors: dict[str, Callable[..., Any]]) -> Any:
+    if isinstance(description, list):
+        return tuple(_rebuild(each, constructors) for each in description)
+    if not isinstance(description, dict):
+        return description
+    name = description.get("name")
+    if name not in constructors:
+        raise LayerError("rebuild", f"no layer is called {name!r}", "Only this library's own layers can be rebuilt")
+    arguments = {key: _rebuild(value, constructors) for key, value in description.items() if key != "name"}
+    return constructors[name](*arguments.pop("layers", ()), **arguments)

@@ -1,0 +1,341 @@
+"""Layers over images: convolution and pooling. (n, height, width, channels) in and out.
+
+The arithmetic is in `conv_strided`; here are the settings, the shapes and the contract.
+"""
+
+import math
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+from numpy.typing import DTypeLike
+
+from funcnn import conv_strided as conv
+from funcnn.conv_strided import Geometry, Padding, Size
+from funcnn.init import Initializer, he_normal, zeros
+from funcnn.keys import Key, fold_in
+from funcnn.layer import (
+    Applied,
+    Array,
+    Config,
+    Gradients,
+    Initialised,
+    Layer,
+    Shape,
+    ShapeError,
+    check_count,
+    check_float,
+    check_input,
+    check_residuals,
+    config,
+    make_layer,
+)
+from funcnn.tree import node
+
+__all__ = ["ConvParams", "avg_pool2d", "conv2d", "global_avg_pool2d", "max_pool2d"]
+
+
+# --- Settings -------------------------------------------------------------------------------------------------
+
+
+def _check_size(instance: Any, attribute: Any, value: Size) -> None:
+    if len(value) != 2 or any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in value):
+        raise ValueError(
+            f"{instance.name}: {attribute.name} must be a positive int or a pair (height, width), got {value!r}"
+        )
+
+
+def _pair(value: Any) -> Any:
+    """A size written `n | (h, w)` as (h, w); anything else as a tuple for `_check_size` to refuse."""
+    return (value, value) if not isinstance(value, (tuple, list)) else tuple(value)
+
+
+def _sides(value: Any) -> Any:
+    return tuple(tuple(side) for side in value) if isinstance(value, list) else value
+
+
+def _check_padding(instance: Any, attribute: Any, value: Padding) -> None:
+    sides = [value] if isinstance(value, int) else []
+    if isinstance(value, tuple) and [len(pair) for pair in value if isinstance(pair, tuple)] == [2, 2]:
+        sides = [side for pair in value for side in pair]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides)
+    if value not in ("valid", "same") and not (sides and whole):
+        raise ValueError(
+            f'{instance.name}: padding must be "valid", "same", an int, or ((top, bottom), (left, right)), '
+            f"none negative, got {value!r}"
+        )
+
+
+# --- Convolution ----------------------------------------------------------------------------------------------
+
+
+@node
+class ConvParams:
+    """weight (kernel height, kernel width, in / groups, out); bias (out,) or None."""
+
+    weight: Array
+    bias: Array | None
+
+
+def _image_geometry(
+    config: Config, in_shape: Shape, window: Size, stride: Size, dilation: Size, padding: Padding
+) -> Geometry:
+    if len(in_shape) != 3:
+        raise ShapeError(
+            repr(config),
+            f"expected examples of shape (height, width, channels), got {in_shape}",
+            "Put reshape((height, width, channels)) before it",
+        )
+    geo = conv.geometry(in_shape[:2], window, stride, dilation, padding)
+    if min(geo.out_size) < 1:
+        span = tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
+        raise ShapeError(
+            repr(config),
+            f"its window spans {span}, more than the padded image {geo.padded_size} of an input {in_shape}",
+            'Use a smaller window or padding="same"',
+        )
+    return geo
+
+
+@config
+class _Conv2d(Config):
+    name: ClassVar[str] = "conv2d"
+    filters: int = attrs.field(validator=check_count)
+    kernel_size: Size = attrs.field(validator=_check_size, converter=_pair)
+    stride: Size = attrs.field(default=(1, 1), validator=_check_size, converter=_pair)
+    padding: Padding = attrs.field(default="valid", validator=_check_padding, converter=_sides)
+    dilation: Size = attrs.field(default=(1, 1), validator=_check_size, converter=_pair)
+    groups: int = attrs.field(default=1, validator=check_count)
+    use_bias: bool = True
+    weight_init: Initializer = he_normal()
+    bias_init: Initializer = zeros()
+
+    def __attrs_post_init__(self) -> None:
+        if self.filters % self.groups:
+            raise ValueError(
+                f"conv2d: filters must be a multiple of groups, got {self.filters} filters, {self.groups} groups"
+            )
+
+    def geometry(self, in_shape: Shape) -> Geometry:
+        geo = _image_geometry(self, in_shape, self.kernel_size, self.stride, self.dilation, self.padding)
+        if in_shape[2] % self.groups:
+            raise ShapeError(
+                repr(self),
+                f"expected channels in {self.groups} equal groups, got {in_shape[2]} channels",
+                f"Use a number of groups that divides {in_shape[2]}",
+            )
+        return geo
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        return (*self.geometry(in_shape).out_size, self.filters)
+
+    def macs(self, in_shape: Shape) -> int:
+        return math.prod((*self.out_shape(in_shape), *self.kernel_size, in_shape[2] // self.groups))
+
+
+def _conv_init(config: _Conv2d, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    out_shape = config.out_shape(in_shape)
+    shape = (*config.kernel_size, in_shape[2] // config.groups, config.filters)
+    area = math.prod(config.kernel_size)
+    fans = area * shape[2], area * config.filters // config.groups
+    weight = config.weight_init(fold_in(key, "weight"), shape, *fans, dtype)
+    bias = config.bias_init(fold_in(key, "bias"), (config.filters,), *fans, dtype) if config.use_bias else None
+    return Initialised(ConvParams(weight, bias), None, out_shape)
+
+
+def _conv_apply(
+    config: _Conv2d, params: ConvParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_input(config, x, (None, None, params.weight.shape[2] * config.groups), params.weight.dtype)
+    y = conv.conv_forward(x, params.weight, config.geometry(x.shape[1:]), config.groups)
+    if params.bias is not None:
+        y += params.bias
+    return Applied(y, state, x if train else None)
+
+
+def _conv_backward(
+    config: _Conv2d, params: ConvParams, residuals: Any, dy: Array, *, need_dx: bool = True
+) -> Gradients:
+    x = check_residuals(config, residuals)
+    geo = config.geometry(x.shape[1:])
+    weight = conv.conv_weight_gradient(x, dy, geo, config.groups)
+    bias = dy.sum(axis=(0, 1, 2)) if params.bias is not None else None
+    dx = conv.conv_input_gradient(dy, params.weight, geo, config.groups) if need_dx else None
+    return Gradients(ConvParams(weight, bias), dx)
+
+
+def conv2d(
+    filters: int,
+    kernel_size: int | Size,
+    *,
+    stride: int | Size = 1,
+    padding: Padding = "valid",
+    dilation: int | Size = 1,
+    groups: int = 1,
+    use_bias: bool = True,
+    weight_init: Initializer = he_normal(),  # noqa: B008
+    bias_init: Initializer = zeros(),  # noqa: B008
+) -> Layer:
+    """y[n, i, j, o] = bias[o] + Σ_{k, l, c} x[n, i·s + k·d - top, j·s + l·d - left, c] · weight[k, l, c, o].
+
+    (n, h, w, c) -> (n, oh, ow, filters), oh = floor((h + top + bottom - (kh - 1)·d - 1) / s) + 1 (LeCun et al.
+    1989; as everywhere in this field a cross-correlation: the kernel is not flipped). ``params.weight`` (kh, kw,
+    c / groups, filters), ``params.bias`` (filters,) or None.
+
+    `padding`: "valid" (none), "same" (oh = ceil(h / s), the odd pixel at the bottom and right), an int, or
+    ((top, bottom), (left, right)). With `groups`, channels and filters fall into that many runs, each reaching its
+    own alone; ``groups=c`` is a depthwise convolution.
+
+    >>> layer = conv2d(8, 3, stride=2, padding="same")
+    >>> params, state, out_shape = layer.init(Key(0), (28, 28, 1))
+    >>> params.weight.shape, out_shape
+    ((3, 3, 1, 8), (14, 14, 8))
+
+    Raises ValueError for sizes that are not positive, negative padding, or filters no multiple of groups.
+    """
+    settings = _Conv2d(filters, kernel_size, stride, padding, dilation, groups, use_bias, weight_init, bias_init)  # type: ignore[arg-type]
+    return make_layer(settings, _conv_apply, _conv_backward, _conv_init)
+
+
+# --- Pooling --------------------------------------------------------------------------------------------------
+
+
+@config
+class _Pool2d(Config):
+    window: Size = attrs.field(validator=_check_size, converter=_pair)
+    stride: Size = attrs.field(
+        default=attrs.Factory(lambda self: self.window, takes_self=True), validator=_check_size, converter=_pair
+    )
+    padding: Padding = attrs.field(default="valid", validator=_check_padding, converter=_sides)
+
+    def arguments(self) -> dict[str, Any]:
+        given = super().arguments()
+        return given if self.stride != self.window else {key: given[key] for key in given if key != "stride"}
+
+    def geometry(self, in_shape: Shape) -> Geometry:
+        geo = _image_geometry(self, in_shape, self.window, self.stride, (1, 1), self.padding)
+        if any(max(sides) >= window for sides, window in zip(geo.padding, self.window, strict=True)):
+            raise ShapeError(
+                repr(self),
+                f"padding {geo.padding} would leave windows without a single real cell",
+                f"Pad less than the window {self.window} on each side",
+            )
+        return geo
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        return (*self.geometry(in_shape).out_size, in_shape[2])
+
+
+@config
+class _MaxPool2d(_Pool2d):
+    name: ClassVar[str] = "max_pool2d"
+
+
+@config
+class _AvgPool2d(_Pool2d):
+    name: ClassVar[str] = "avg_pool2d"
+
+
+@node
+class _PoolResiduals:
+    index: Array | None
+    in_shape: tuple[int, ...]
+
+
+def _max_pool_apply(
+    config: _MaxPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_float(config, x)
+    y, index = conv.max_pool_forward(x, config.geometry(x.shape[1:]), keep_index=train)
+    return Applied(y, state, _PoolResiduals(index, x.shape[1:]) if train else None)
+
+
+def _max_pool_backward(
+    config: _MaxPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
+) -> Gradients:
+    kept = check_residuals(config, residuals)
+    geo = config.geometry(kept.in_shape)
+    return Gradients(None, conv.max_pool_backward(dy, kept.index, geo) if need_dx else None)
+
+
+def _avg_pool_apply(
+    config: _AvgPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_float(config, x)
+    y = conv.avg_pool_forward(x, config.geometry(x.shape[1:]))
+    return Applied(y, state, _PoolResiduals(None, x.shape[1:]) if train else None)
+
+
+def _avg_pool_backward(
+    config: _AvgPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
+) -> Gradients:
+    geo = config.geometry(check_residuals(config, residuals).in_shape)
+    return Gradients(None, conv.avg_pool_backward(dy, geo) if need_dx else None)
+
+
+def max_pool2d(window: int | Size, *, stride: int | Size | None = None, padding: Padding = "valid") -> Layer:
+    """The largest value of each window: (n, h, w, c) -> (n, oh, ow, c), sizes as for `conv2d`.
+
+    The stride is the window unless given; windows may overlap. Padded cells never win. The gradient goes to the
+    winner, of equal values to the first in reading order, and adds up where windows share one. The residual is
+    the winners' places, a byte each.
+
+    >>> max_pool2d(2).apply(None, None, np.arange(16.0).reshape(1, 4, 4, 1)).y[0, :, :, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+
+    Raises ValueError for sizes that are not positive or negative padding.
+    """
+    return make_layer(_MaxPool2d(*_pool_settings(window, stride, padding)), _max_pool_apply, _max_pool_backward)
+
+
+def avg_pool2d(window: int | Size, *, stride: int | Size | None = None, padding: Padding = "valid") -> Layer:
+    """The mean of each window: (n, h, w, c) -> (n, oh, ow, c), sizes as for `conv2d`; padded cells not counted.
+
+    The gradient goes to a window's real cells in equal shares, and adds up where windows overlap.
+
+    >>> avg_pool2d(2).apply(None, None, np.arange(16.0).reshape(1, 4, 4, 1)).y[0, :, :, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]])
+
+    Raises ValueError for sizes that are not positive or negative padding.
+    """
+    return make_layer(_AvgPool2d(*_pool_settings(window, stride, padding)), _avg_pool_apply, _avg_pool_backward)
+
+
+def _pool_settings(window: int | Size, stride: int | Size | None, padding: Padding) -> tuple[Any, Any, Padding]:
+    return window, window if stride is None else stride, padding
+
+
+@config
+class _GlobalAvgPool2d(Config):
+    name: ClassVar[str] = "global_avg_pool2d"
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        _image_geometry(self, in_shape, (1, 1), (1, 1), (1, 1), "valid")
+        return in_shape[2:]
+
+
+def _global_avg_apply(
+    config: _GlobalAvgPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_float(config, x)
+    config.out_shape(x.shape[1:])
+    return Applied(x.mean(axis=(1, 2)), state, x.shape[1:] if train else None)
+
+
+def _global_avg_backward(
+    config: _GlobalAvgPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
+) -> Gradients:
+    h, w, c = check_residuals(config, residuals)
+    share = (dy * (1 / (h * w)))[:, None, None, :]
+    return Gradients(None, np.broadcast_to(share, (len(dy), h, w, c)) if need_dx else None)
+
+
+def global_avg_pool2d() -> Layer:
+    """The mean of each channel: (n, h, w, c) -> (n, c); dx = dy / (h·w) everywhere (Lin et al. 2014).
+
+    >>> global_avg_pool2d().apply(None, None, np.arange(4.0).reshape(1, 2, 2, 1)).y
+    array([[1.5]])
+    """
+    return make_layer(_GlobalAvgPool2d(), _global_avg_apply, _global_avg_backward)

@@ -1,0 +1,302 @@
+"""The contract of a layer: three pure functions over a frozen configuration.
+
+    init(key, in_shape, dtype=float32)                -> Initialised(params, state, out_shape)
+    apply(params, state, x, *, key=None, train=False) -> Applied(y, state, residuals)
+    backward(params, residuals, dy, *, need_dx=True)  -> Gradients(params, dx)
+
+* Same arguments, same bits; arguments are never written to.
+* Shapes are per example, without the batch axis; arrays carry the batch axis first. Images are NHWC.
+* `params` is what is trained, `state` what is carried but not trained (batch norm's running statistics).
+* `residuals` is exactly what backward needs, as data; None unless ``train=True``.
+* The gradient of the params has their structure, shapes and dtypes. ``dx`` is None if ``need_dx=False``.
+* A layer that draws random numbers takes them from `key` alone.
+* dtype in = dtype out.
+
+A new layer is a `Config` (an attrs class made by `config`) and three module-level functions, joined by
+`make_layer`. Nothing is a closure, so a layer prints, compares, hashes, pickles and describes itself as JSON.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeVar, cast, dataclass_transform
+
+import attrs
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from funcnn.keys import Key
+
+__all__ = [
+    "Applied", "Array", "Config", "Described", "Gradients", "Initialised", "Layer", "LayerError", "Shape", "ShapeError",
+    "add_place", "bare_init", "check_count", "check_float", "check_input", "check_key", "check_residuals", "config",
+    "describe", "function_of", "make_layer",
+]  # fmt: skip
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+T = TypeVar("T")
+
+
+class Initialised(NamedTuple):
+    """What ``init`` returns."""
+
+    params: Any
+    state: Any
+    out_shape: Shape
+
+
+class Applied(NamedTuple):
+    """What ``apply`` returns."""
+
+    y: Array
+    state: Any
+    residuals: Any
+
+
+class Gradients(NamedTuple):
+    """What ``backward`` returns."""
+
+    params: Any
+    dx: Array | None
+
+
+class Init(Protocol):
+    """The signature of a layer's ``init``."""
+
+    def __call__(self, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised: ...
+
+
+class Apply(Protocol):
+    """The signature of a layer's ``apply``."""
+
+    def __call__(
+        self, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+    ) -> Applied: ...
+
+
+class Backward(Protocol):
+    """The signature of a layer's ``backward``."""
+
+    def __call__(self, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients: ...
+
+
+# --- Values that describe themselves --------------------------------------------------------------------------
+
+
+class Described:
+    """A frozen value that prints as the call that makes it, and describes itself as JSON.
+
+    `name` is the public constructor's name, `arguments()` what to call it with.
+    """
+
+    name: ClassVar[str]
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, those left at their defaults omitted."""
+        fields = attrs.fields(cast(Any, type(self)))
+        values = ((field, getattr(self, field.name)) for field in fields)
+        return {field.name: value for field, value in values if value != field.default}
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{key}={_show(value)}' for key, value in self.arguments().items())})"
+
+
+def _show(value: Any) -> str:
+    named = callable(value) and not isinstance(value, Described) and hasattr(value, "__name__")
+    return value.__name__ if named else repr(value)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
+def config(cls: type[T]) -> type[T]:
+    """Make a subclass of `Described` a frozen attrs class that keeps its printed form."""
+    return attrs.frozen(repr=False)(cls)
+
+
+def describe(value: Any) -> Any:
+    """A layer, initialiser, schedule or optimizer as JSON data: ``{"name": ..., its arguments}``.
+
+    >>> from funcnn.layers import dense
+    >>> describe(dense(10))
+    {'name': 'dense', 'units': 10}
+    """
+    if isinstance(value, Described):
+        return {"name": value.name} | {key: describe(each) for key, each in value.arguments().items()}
+    if isinstance(getattr(value, "config", None), Described):
+        return describe(value.config)
+    if isinstance(value, (tuple, list)):
+        return [describe(each) for each in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return getattr(value, "__name__", repr(value))
+
+
+class Config(Described):
+    """The base of every layer's configuration: what can be said of a layer before it has parameters."""
+
+    @property
+    def children(self) -> tuple["Layer", ...]:
+        """The layers that a combinator composes; none for a plain layer."""
+        return ()
+
+    @property
+    def couples_examples(self) -> bool:
+        """Whether one example's output depends on the others in its batch (batch norm in training)."""
+        return any(child.config.couples_examples for child in self.children)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether ``apply(..., train=True)`` draws random numbers and so needs a key."""
+        return any(child.config.stochastic for child in self.children)
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        """The shape of an output example; raises ShapeError for an input shape that does not fit."""
+        return in_shape
+
+    def macs(self, in_shape: Shape) -> int:
+        """The multiply-adds of one example's forward pass through products (dense, convolution)."""
+        return 0
+
+
+# --- The layer ------------------------------------------------------------------------------------------------
+
+
+def function_of(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """What makes two of a layer's functions the same: partials compare by identity, their functions do not."""
+    return fn.func if isinstance(fn, partial) else fn
+
+
+@attrs.frozen(repr=False)
+class Layer:
+    """A layer: its name, its configuration, and the triple of pure functions (see the module's docstring).
+
+    >>> from funcnn.layers import dense
+    >>> layer = dense(10)
+    >>> layer, layer == dense(10), layer == dense(11)
+    (dense(units=10), True, False)
+    """
+
+    name: str
+    config: Config
+    init: Init = attrs.field(eq=function_of)
+    apply: Apply = attrs.field(eq=function_of)
+    backward: Backward = attrs.field(eq=function_of)
+
+    def __repr__(self) -> str:
+        return repr(self.config)
+
+
+def make_layer(
+    config: Config,
+    apply: Callable[..., Applied],
+    backward: Callable[..., Gradients],
+    init: Callable[..., Initialised] | None = None,
+) -> Layer:
+    """Join a configuration and three module-level functions, each taking it first, into a `Layer`.
+
+    Without `init` the layer has neither params nor state.
+    """
+    return Layer(
+        config.name, config, partial(init or bare_init, config), partial(apply, config), partial(backward, config)
+    )
+
+
+def bare_init(config: Config, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    """The ``init`` of a layer that has neither params nor state."""
+    return Initialised(None, None, config.out_shape(in_shape))
+
+
+# --- Errors ---------------------------------------------------------------------------------------------------
+
+
+class LayerError(ValueError):
+    """A layer that was misused; says where, what is wrong, and how to fix it.
+
+    Combinators add their place at the front as the error passes outward (`add_place`), so that it reads
+    ``serial[4] dense(units=10): ...``.
+    """
+
+    def __init__(self, place: str, problem: str, fix: str) -> None:
+        super().__init__(place, problem, fix)
+        self.places = [place]
+        self.problem = problem
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.places)}: {self.problem}. {self.fix}"
+
+
+class ShapeError(LayerError):
+    """An array or an input shape of the wrong rank or size."""
+
+
+def add_place(error: Exception, place: str) -> None:
+    """Add a combinator's place to an error on its way outward; to a foreign error, as a note."""
+    if isinstance(error, LayerError):
+        error.places.insert(0, place)
+    else:
+        error.add_note(f"in {place}")
+
+
+def check_input(config: Config, x: Array, shape: tuple[int | None, ...], dtype: Any) -> None:
+    """Raise unless `x` is a batch of examples of a shape (None: any size) and has the params' dtype."""
+    if not isinstance(x, np.ndarray):
+        _refuse_type(config, x)
+    if x.ndim != len(shape) + 1 or any(
+        want is not None and want != have for want, have in zip(shape, x.shape[1:], strict=True)
+    ):
+        wanted = ", ".join(["n", *("any" if size is None else str(size) for size in shape)])
+        raise ShapeError(
+            repr(config),
+            f"expected an input of shape ({wanted}), got {x.shape}",
+            "Pass a batch of examples of the shape that init was given",
+        )
+    if x.dtype != dtype:
+        raise LayerError(
+            repr(config),
+            f"expected an input of dtype {dtype} like the parameters, got {x.dtype}",
+            f"Convert it: x.astype(np.{dtype})",
+        )
+
+
+def check_float(config: Config, x: Array) -> None:
+    """Raise unless `x` is an array of floats."""
+    if not isinstance(x, np.ndarray):
+        _refuse_type(config, x)
+    if x.dtype.kind != "f":
+        raise LayerError(
+            repr(config), f"expected an input of floats, got dtype {x.dtype}", "Convert it: x.astype(np.float32)"
+        )
+
+
+def _refuse_type(config: Config, x: Any) -> NoReturn:
+    raise LayerError(
+        repr(config), f"expected a NumPy array, got {type(x).__name__}", "Convert it: np.asarray(x, np.float32)"
+    )
+
+
+def check_key(config: Config, key: Key | None) -> Key:
+    """The key, or an error that shows the corrected call."""
+    if key is None:
+        raise LayerError(
+            repr(config),
+            "training draws random numbers and needs a key, got key=None",
+            "Call apply(params, state, x, key=Key(0), train=True), with a fresh key for every step",
+        )
+    return key
+
+
+def check_residuals(config: Config, residuals: Any) -> Any:
+    """The residuals, or an error that says how to get them."""
+    if residuals is None:
+        raise LayerError(
+            repr(config),
+            "backward needs the residuals of a training pass, got None",
+            "Call apply(params, state, x, key=key, train=True) and pass on its residuals",
+        )
+    return residuals
+
+
+def check_count(instance: Any, attribute: Any, value: int) -> None:
+    """The attrs validator of a setting that counts something."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{instance.name}: {attribute.name} must be a positive int, got {value!r}")

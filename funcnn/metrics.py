@@ -1,0 +1,60 @@
+"""Measures of a classifier's outputs; scores, logits and probabilities serve alike."""
+
+import numpy as np
+
+from funcnn.layer import Array
+from funcnn.losses import check_labels
+
+__all__ = ["accuracy", "confusion_matrix", "top_k_accuracy"]
+
+
+def accuracy(outputs: Array, labels: Array) -> float:
+    """The share of rows whose largest output is the label's: outputs (n, classes), labels (n,) or (n, classes).
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    0.5
+
+    Raises ValueError for unfit labels or an empty batch.
+    """
+    labels = _class_numbers("accuracy", outputs, labels)
+    return float(np.count_nonzero(outputs.argmax(axis=1) == labels)) / len(labels)
+
+
+def top_k_accuracy(outputs: Array, labels: Array, k: int) -> float:
+    """The share of rows whose label is among the k largest outputs; a tie at the k-th place counts as in.
+
+    >>> top_k_accuracy(np.array([[0.1, 0.5, 0.4], [0.8, 0.2, 0.0]]), np.array([2, 2]), k=2)
+    0.5
+
+    Raises ValueError for unfit labels, an empty batch, or k outside 1 to the number of classes.
+    """
+    labels = _class_numbers("top_k_accuracy", outputs, labels)
+    if not 1 <= k <= outputs.shape[1]:
+        raise ValueError(f"top_k_accuracy: k must be from 1 to the {outputs.shape[1]} classes, got {k}")
+    own = outputs[np.arange(len(labels)), labels][:, None]
+    return float(np.count_nonzero((outputs > own).sum(axis=1) < k)) / len(labels)
+
+
+def confusion_matrix(outputs: Array, labels: Array) -> Array:
+    """Counts of (true class, predicted class): outputs (n, classes), labels (n,) -> (classes, classes) of ints.
+
+    >>> confusion_matrix(np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), np.array([1, 1, 1]))
+    array([[0, 0],
+           [1, 2]])
+
+    Raises ValueError for unfit labels or an empty batch.
+    """
+    labels = _class_numbers("confusion_matrix", outputs, labels)
+    classes = outputs.shape[1]
+    pairs = labels.astype(np.int64) * classes + outputs.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def _class_numbers(place: str, outputs: Array, labels: Array) -> Array:
+    if outputs.ndim != 2 or len(outputs) == 0:
+        raise ValueError(f"{place}: expected outputs of shape (n, classes) with n > 0, got {outputs.shape}")
+    if labels.ndim == 2 and labels.shape == outputs.shape:
+        numbers: Array = labels.argmax(axis=1)
+        return numbers
+    check_labels(place, labels, *outputs.shape)
+    return labels

@@ -1,0 +1,422 @@
+"""Optimizers as pure state transitions.
+
+    optimizer.init(params)                              -> opt_state
+    optimizer.update(grads, opt_state, params, step)    -> (params, opt_state)
+
+    transform.init(params)                              -> state
+    transform.update(grads, state, params, step)        -> (grads, state)
+
+A transform turns gradients into gradients; ``chain(clip_by_global_norm(1.0), adam(1e-3))`` puts transforms before an
+optimizer. `step` counts from 0. Learning rates are floats or schedules (`funcnn.schedules`). The arithmetic of
+each optimizer is one kernel per leaf (`funcnn.kernels`), a single pass over memory, which is why Adam and its like
+are not chains of smaller transforms themselves. New params and states are read-only, in the params' dtype.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+
+from funcnn import kernels, tree
+from funcnn.layer import Array, Described, config, function_of
+from funcnn.schedules import Rate, value_at
+from funcnn.tree import node
+
+__all__ = [
+    "Moments", "Optimizer", "Transform", "adam", "adamw", "add_decayed_weights", "chain", "clip_by_global_norm",
+    "global_norm", "momentum", "rmsprop", "sgd", "weights_only",
+]  # fmt: skip
+
+Mask = Callable[[str, Array], bool]
+
+
+@attrs.frozen(repr=False)
+class _Rule:
+    name: str
+    config: Described
+    init: Callable[..., Any] = attrs.field(eq=function_of)
+    update: Callable[..., tuple[Any, Any]] = attrs.field(eq=function_of)
+
+    def __repr__(self) -> str:
+        return repr(self.config)
+
+
+class Optimizer(_Rule):
+    """Pure ``init(params) -> opt_state``, ``update(grads, opt_state, params, step) -> (params, opt_state)``."""
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate at a step."""
+        return self.config.learning_rate(step)  # type: ignore[attr-defined, no-any-return]
+
+
+class Transform(_Rule):
+    """Pure ``init(params) -> state``, ``update(grads, state, params, step) -> (grads, state)``."""
+
+
+def _no_state(config: Described, params: Any) -> None:
+    return None
+
+
+def _not_negative(instance: Any, attribute: Any, value: float) -> None:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value}")
+
+
+def _positive(instance: Any, attribute: Any, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value}")
+
+
+def _fraction(instance: Any, attribute: Any, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{instance.name}: {attribute.name} must be at least 0 and less than 1, got {value}")
+
+
+def _valid_rate(instance: Any, attribute: Any, value: Rate) -> None:
+    if not callable(value):
+        _not_negative(instance, attribute, value)
+
+
+@config
+class _Stepping(Described):
+    lr: Rate = attrs.field(validator=_valid_rate)
+
+    def learning_rate(self, step: int) -> float:
+        return value_at(self.lr, step)
+
+
+def _zeros(params: Any) -> Any:
+    """A tree of zeros like the params'."""
+    return tree.map(lambda leaf: tree.read_only(np.zeros_like(leaf)), params)
+
+
+def _map_leaves(kernel: Callable[..., tuple[Array, ...]], outputs: int, params: Any, grads: Any, *others: Any) -> Any:
+    """The tuple of trees of ``kernel(leaf, gradient, *others)``'s outputs, leaf by leaf."""
+    tree.check_like(params, grads, ("params", "gradients"))
+    columns = [tree.flatten(each) for each in (params, grads, *others)]
+    rows = [kernel(*leaves) for leaves in zip(*columns, strict=True)]
+    return tuple(tree.unflatten(params, [row[i] for row in rows]) for i in range(outputs))
+
+
+# --- Optimizers -----------------------------------------------------------------------------------------------
+
+
+@config
+class _Sgd(_Stepping):
+    name: ClassVar[str] = "sgd"
+
+
+def _sgd_update(config: _Sgd, grads: Any, opt_state: None, params: Any, step: int) -> tuple[Any, None]:
+    rate = config.learning_rate(step)
+    tree.check_like(params, grads, ("params", "gradients"))
+    return tree.map(lambda leaf, g: kernels.sgd(g, leaf, rate), params, grads), None
+
+
+def sgd(lr: Rate) -> Optimizer:
+    """w' = w - lr · g (Robbins & Monro 1951).
+
+    >>> optimizer = sgd(0.1)
+    >>> params, opt_state = optimizer.update((np.ones(1),), None, (np.zeros(1),), step=0)
+    >>> params
+    (array([-0.1]),)
+
+    Raises ValueError for a negative rate.
+    """
+    settings = _Sgd(lr)
+    return Optimizer("sgd", settings, partial(_no_state, settings), partial(_sgd_update, settings))
+
+
+@config
+class _Momentum(_Stepping):
+    name: ClassVar[str] = "momentum"
+    decay: float = attrs.field(default=0.9, validator=_fraction)
+    nesterov: bool = False
+
+
+def _one_slot(config: Described, params: Any) -> Any:
+    return _zeros(params)
+
+
+def _momentum_update(config: _Momentum, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
+    rate = config.learning_rate(step)
+
+    def kernel(leaf: Array, g: Array, velocity: Array) -> tuple[Array, ...]:
+        return kernels.momentum(g, velocity, leaf, rate, config.decay, config.nesterov)
+
+    params, velocity = _map_leaves(kernel, 2, params, grads, opt_state)
+    return params, velocity
+
+
+def momentum(lr: Rate, decay: float = 0.9, *, nesterov: bool = False) -> Optimizer:
+    """v' = decay · v - lr · g; w' = w + v', or with `nesterov` w' = w + decay · v' - lr · g.
+
+    Polyak 1964; Nesterov's form as in Sutskever et al. 2013, with w taken at the look-ahead point. The rate is
+    inside v, so a change of rate acts on new gradients alone. The state is v, a tree like the params.
+
+    >>> optimizer = momentum(0.1)
+    >>> params = (np.zeros(1),)
+    >>> params, opt_state = optimizer.update((np.ones(1),), optimizer.init(params), params, step=0)
+    >>> params, opt_state
+    ((array([-0.1]),), (array([-0.1]),))
+
+    Raises ValueError for a negative rate or a decay outside [0, 1).
+    """
+    settings = _Momentum(lr, decay, nesterov)
+    return Optimizer("momentum", settings, partial(_one_slot, settings), partial(_momentum_update, settings))
+
+
+@config
+class _RmsProp(_Stepping):
+    name: ClassVar[str] = "rmsprop"
+    decay: float = attrs.field(default=0.99, validator=_fraction)
+    epsilon: float = attrs.field(default=1e-8, validator=_positive)
+
+
+def _rmsprop_update(config: _RmsProp, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
+    rate = config.learning_rate(step)
+
+    def kernel(leaf: Array, g: Array, square: Array) -> tuple[Array, ...]:
+        return kernels.rmsprop(g, square, leaf, rate, config.decay, config.epsilon)
+
+    params, square = _map_leaves(kernel, 2, params, grads, opt_state)
+    return params, square
+
+
+def rmsprop(lr: Rate, decay: float = 0.99, epsilon: float = 1e-8) -> Optimizer:
+    """c' = decay · c + (1 - decay) · g²; w' = w - lr · g / (sqrt(c') + epsilon) (Tieleman & Hinton 2012).
+
+    The state is c, a tree like the params.
+
+    >>> optimizer = rmsprop(0.1)
+    >>> params = (np.zeros(1),)
+    >>> params, opt_state = optimizer.update((np.ones(1),), optimizer.init(params), params, step=0)
+    >>> params[0].round(6)
+    array([-1.])
+
+    Raises ValueError for a negative rate, a decay outside [0, 1) or an epsilon that is not positive.
+    """
+    settings = _RmsProp(lr, decay, epsilon)
+    return Optimizer("rmsprop", settings, partial(_one_slot, settings), partial(_rmsprop_update, settings))
+
+
+@node
+class Moments:
+    """Adam's state: the running means of the gradient and of its square, trees like the params."""
+
+    mean: Any
+    square: Any
+
+
+@config
+class _Adam(_Stepping):
+    name: ClassVar[str] = "adam"
+    b1: float = attrs.field(default=0.9, validator=_fraction)
+    b2: float = attrs.field(default=0.999, validator=_fraction)
+    epsilon: float = attrs.field(default=1e-8, validator=_positive)
+
+    def decays(self, params: Any) -> Any:
+        return _decays(params, 0.0, None)
+
+
+@config
+class _AdamW(_Adam):
+    name: ClassVar[str] = "adamw"
+    weight_decay: float = attrs.field(default=0.01, validator=_not_negative)
+    mask: Mask | None = None
+
+    def decays(self, params: Any) -> Any:
+        return _decays(params, self.weight_decay, self.mask)
+
+
+def _moments(config: Described, params: Any) -> Moments:
+    return Moments(_zeros(params), _zeros(params))
+
+
+def _adam_update(config: _Adam, grads: Any, opt_state: Moments, params: Any, step: int) -> tuple[Any, Moments]:
+    rate = config.learning_rate(step)
+
+    def kernel(leaf: Array, g: Array, mean: Array, square: Array, decay: float) -> tuple[Array, ...]:
+        return kernels.adam(g, mean, square, leaf, rate, config.b1, config.b2, config.epsilon, step, decay)
+
+    decays = config.decays(params)
+    params, mean, square = _map_leaves(kernel, 3, params, grads, opt_state.mean, opt_state.square, decays)
+    return params, Moments(mean, square)
+
+
+def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
+    """m' = b1·m + (1-b1)·g; v' = b2·v + (1-b2)·g²; w' = w - lr · m̂ / (sqrt(v̂) + epsilon) (Kingma & Ba 2015).
+
+    m̂ = m' / (1 - b1^t) and v̂ = v' / (1 - b2^t), t = step + 1. The state is `Moments`.
+
+    >>> optimizer = adam(0.1)
+    >>> params = (np.zeros(1),)
+    >>> params, opt_state = optimizer.update((np.ones(1),), optimizer.init(params), params, step=0)
+    >>> params[0].round(6)
+    array([-0.1])
+
+    Raises ValueError for a negative rate, b1 or b2 outside [0, 1), or an epsilon that is not positive.
+    """
+    settings = _Adam(lr, b1, b2, epsilon)
+    return Optimizer("adam", settings, partial(_moments, settings), partial(_adam_update, settings))
+
+
+def adamw(
+    lr: Rate,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    epsilon: float = 1e-8,
+    *,
+    weight_decay: float = 0.01,
+    mask: Mask | None = None,
+) -> Optimizer:
+    """Adam with decoupled decay: w' = w - lr · (m̂ / (sqrt(v̂) + epsilon) + weight_decay · w).
+
+    Loshchilov & Hutter 2019, the decay times the full rate as in most libraries. ``mask(path, leaf)`` says which
+    leaves decay, for example `weights_only`; all do without one.
+
+    >>> optimizer = adamw(0.1, weight_decay=0.5, mask=weights_only)
+    >>> params = (np.ones(1),)
+    >>> params, opt_state = optimizer.update((np.zeros(1),), optimizer.init(params), params, step=0)
+    >>> params
+    (array([1.]),)
+
+    Raises ValueError as `adam`, and for a negative decay.
+    """
+    settings = _AdamW(lr, b1, b2, epsilon, weight_decay, mask)
+    return Optimizer("adamw", settings, partial(_moments, settings), partial(_adam_update, settings))
+
+
+# --- Transforms -----------------------------------------------------------------------------------------------
+
+
+def weights_only(path: str, leaf: Array) -> bool:
+    """The mask that decays weights, and neither biases nor batch norm's scale and shift.
+
+    >>> weights_only("2.weight", np.ones((2, 2))), weights_only("2.bias", np.ones(2))
+    (True, False)
+    """
+    return path.rpartition(".")[2] == "weight"
+
+
+def _decays(params: Any, rate: float, mask: Mask | None) -> Any:
+    """The decay of every leaf, a tree of floats like the params."""
+    if mask is None:
+        return tree.map(lambda leaf: rate, params)
+    leaves = zip(tree.paths(params), tree.flatten(params), strict=True)
+    return tree.unflatten(params, [rate if mask(path, leaf) else 0.0 for path, leaf in leaves])
+
+
+@config
+class _DecayedWeights(Described):
+    name: ClassVar[str] = "add_decayed_weights"
+    rate: float = attrs.field(validator=_not_negative)
+    mask: Mask | None = None
+
+
+def _decay_update(config: _DecayedWeights, grads: Any, state: None, params: Any, step: int) -> tuple[Any, None]:
+    def add(g: Array, leaf: Array, rate: float) -> Array:
+        return g + rate * leaf if rate else g
+
+    return tree.map(add, grads, params, _decays(params, config.rate, config.mask)), None
+
+
+def add_decayed_weights(rate: float, *, mask: Mask | None = None) -> Transform:
+    """g' = g + rate · w: the gradient of the L2 penalty rate/2 · Σ w² (weight decay, if plain sgd follows).
+
+    ``mask(path, leaf)`` says which leaves, for example `weights_only`; all without one.
+
+    >>> grads, _ = add_decayed_weights(0.5).update((np.zeros(1),), None, (np.ones(1),), step=0)
+    >>> grads
+    (array([0.5]),)
+
+    Raises ValueError for a negative rate.
+    """
+    settings = _DecayedWeights(rate, mask)
+    return Transform(settings.name, settings, partial(_no_state, settings), partial(_decay_update, settings))
+
+
+def global_norm(grads: Any) -> float:
+    """The Euclidean norm of all leaves taken as one vector, summed in float64.
+
+    >>> global_norm((np.array([3.0]), (None, np.array([4.0]))))
+    5.0
+    """
+    return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in tree.flatten(grads)))
+
+
+@config
+class _Clip(Described):
+    name: ClassVar[str] = "clip_by_global_norm"
+    limit: float = attrs.field(validator=_positive)
+
+
+def _clip_update(config: _Clip, grads: Any, state: None, params: Any, step: int) -> tuple[Any, None]:
+    norm = global_norm(grads)
+    if norm <= config.limit:
+        return grads, None
+    return tree.map(lambda g: g * (config.limit / norm), grads), None
+
+
+def clip_by_global_norm(limit: float) -> Transform:
+    """g' = g · min(1, limit / ‖g‖), the norm over all leaves (Pascanu et al. 2013).
+
+    >>> grads, _ = clip_by_global_norm(1.0).update((np.array([3.0, 4.0]),), None, None, step=0)
+    >>> grads
+    (array([0.6, 0.8]),)
+
+    Raises ValueError for a limit that is not positive.
+    """
+    settings = _Clip(limit)
+    return Transform(settings.name, settings, partial(_no_state, settings), partial(_clip_update, settings))
+
+
+# --- Chains ---------------------------------------------------------------------------------------------------
+
+
+@config
+class _Chain(Described):
+    name: ClassVar[str] = "chain"
+    transforms: tuple[Transform, ...]
+    optimizer: Optimizer
+
+    def learning_rate(self, step: int) -> float:
+        return self.optimizer.learning_rate(step)
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(map(repr, (*self.transforms, self.optimizer)))})"
+
+
+def _chain_init(config: _Chain, params: Any) -> tuple[Any, ...]:
+    return tuple(rule.init(params) for rule in (*config.transforms, config.optimizer))
+
+
+def _chain_update(config: _Chain, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
+    *states, last = opt_state
+    new_states = []
+    for transform, state in zip(config.transforms, states, strict=True):
+        grads, state = transform.update(grads, state, params, step)
+        new_states.append(state)
+    params, last = config.optimizer.update(grads, last, params, step)
+    return params, (*new_states, last)
+
+
+def chain(*rules: Transform | Optimizer) -> Optimizer:
+    """Transforms in order, then the optimizer that comes last. The state is the tuple of theirs.
+
+    >>> chain(clip_by_global_norm(1.0), add_decayed_weights(1e-4, mask=weights_only), momentum(0.1))
+    chain(clip_by_global_norm(limit=1.0), add_decayed_weights(rate=0.0001, mask=weights_only), momentum(lr=0.1))
+
+    Raises TypeError unless transforms are followed by exactly one optimizer.
+    """
+    *transforms, optimizer = rules or (None,)
+    wrong = [rule for rule in transforms if not isinstance(rule, Transform)]
+    if wrong or not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"chain: expected transforms and then one optimizer, got {', '.join(map(repr, rules)) or 'nothing'}. "
+            "For example chain(clip_by_global_norm(1.0), adam(1e-3))"
+        )
+    settings = _Chain(tuple(transforms), optimizer)  # type: ignore[arg-type]
+    return Optimizer("chain", settings, partial(_chain_init, settings), partial(_chain_update, settings))

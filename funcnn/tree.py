@@ -1,0 +1,263 @@
+"""Immutable trees: the one shape that parameters, states, residuals and gradients have.
+
+A tree is a node, a tuple, ``None`` (an empty tree) or a leaf. A node is a class made by `node`; its fields
+are its children. Everything else is a leaf, an array as a rule. Lists, dicts and named tuples are refused:
+they could be changed in place, or rebuilt wrongly.
+
+A leaf's path joins the fields and positions that lead to it by dots: ``"2.weight"``.
+
+>>> @node
+... class Params:
+...     weight: np.ndarray
+...     bias: np.ndarray | None
+>>> params = (Params(np.ones((2, 3)), np.zeros(3)), None, Params(np.ones(3), None))
+>>> paths(params)
+['0.weight', '0.bias', '2.weight']
+>>> doubled = map(lambda leaf: 2 * leaf, params)
+>>> doubled[2].weight
+array([2., 2., 2.])
+"""
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast, dataclass_transform
+
+import attrs
+import numpy as np
+
+__all__ = [
+    "TreeError", "check_like", "equal", "flatten", "map", "nbytes", "node", "paths", "read_only", "replace",
+    "unflatten",
+]  # fmt: skip
+
+T = TypeVar("T")
+_REFUSED = (list, dict, set, tuple)
+
+
+class TreeError(ValueError):
+    """A value that is no tree, two trees that differ in structure, or a path that leads nowhere."""
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+def node(cls: type[T]) -> type[T]:
+    """Make a class of annotated fields a tree node: frozen, slotted, compared by identity.
+
+    Nodes carry no validators, since they would run every time a tree is rebuilt. Compare with `equal`.
+
+    >>> @node
+    ... class Moments:
+    ...     mean: np.ndarray
+    ...     var: np.ndarray
+    >>> paths(Moments(np.zeros(2), np.ones(2)))
+    ['mean', 'var']
+    """
+    made = attrs.frozen(slots=True, eq=False)(cls)
+    made.__tree_fields__ = tuple(field.name for field in attrs.fields(cast(Any, made)))  # type: ignore[attr-defined]
+    return made
+
+
+def _children(tree: Any) -> tuple[Any, ...] | None:
+    """A tree's children in order, or None for a leaf."""
+    kind = type(tree)
+    if kind is tuple:
+        return tree  # type: ignore[no-any-return]
+    if kind is np.ndarray:
+        return None
+    if tree is None:
+        return ()
+    fields = getattr(kind, "__tree_fields__", None)
+    if fields is not None:
+        return tuple([getattr(tree, name) for name in fields])
+    if isinstance(tree, _REFUSED):
+        raise TreeError(f"a tree cannot hold a {kind.__name__}: use a tuple, or a class made by @node")
+    return None
+
+
+def _labels(tree: Any) -> tuple[str, ...]:
+    """The names of a tree's children, in the order of `_children`."""
+    if type(tree) is tuple:
+        return tuple(str(i) for i in range(len(tree)))
+    return getattr(type(tree), "__tree_fields__", ())
+
+
+def _append_leaves(tree: Any, leaves: list[Any]) -> None:
+    children = _children(tree)
+    if children is None:
+        leaves.append(tree)
+    else:
+        for child in children:
+            _append_leaves(child, leaves)
+
+
+def flatten(tree: Any) -> list[Any]:
+    """The leaves of a tree, depth first, in the order of `paths`.
+
+    >>> flatten((1, (2, None), 3))
+    [1, 2, 3]
+    """
+    leaves: list[Any] = []
+    _append_leaves(tree, leaves)
+    return leaves
+
+
+def unflatten(like: T, leaves: list[Any]) -> T:
+    """The tree with the structure of `like` and the given leaves; the inverse of `flatten`.
+
+    >>> unflatten((0, (0, None), 0), [1, 2, 3])
+    (1, (2, None), 3)
+
+    Raises TreeError unless there is exactly one leaf for each leaf of `like`.
+    """
+    remaining = iter(leaves)
+    try:
+        tree = _rebuild(like, remaining)
+    except StopIteration:
+        raise TreeError(f"{len(flatten(like))} leaves expected, got {len(leaves)}") from None
+    if next(remaining, _REFUSED) is not _REFUSED:
+        raise TreeError(f"{len(flatten(like))} leaves expected, got {len(leaves)}")
+    return cast(T, tree)
+
+
+def _rebuild(like: Any, leaves: Iterator[Any]) -> Any:
+    children = _children(like)
+    if children is None:
+        return next(leaves)
+    if like is None:
+        return None
+    # A list, since a generator expression would turn a missing leaf's StopIteration into a RuntimeError.
+    rebuilt = [_rebuild(child, leaves) for child in children]
+    return tuple(rebuilt) if type(like) is tuple else type(like)(*rebuilt)
+
+
+def map(fn: Callable[..., Any], tree: T, *others: Any) -> T:
+    """The tree of ``fn(leaf, *leaves of the others at the same path)``.
+
+    >>> map(lambda a, b: a + b, (1, (2, None)), (10, (20, None)))
+    (11, (22, None))
+
+    Raises TreeError, naming the first path that differs, unless all have the structure of `tree`.
+    """
+    for other in others:
+        check_like(tree, other)
+    leaves = [flatten(each) for each in (tree, *others)]
+    return unflatten(tree, [fn(*values) for values in zip(*leaves, strict=True)])
+
+
+def paths(tree: Any) -> list[str]:
+    """The path of every leaf, in the order of `flatten`; a lone leaf's path is the empty string.
+
+    >>> paths((1, (2, None), 3))
+    ['0', '1.0', '2']
+    """
+    return [".".join(path) for path in _walk(tree, ())]
+
+
+def _walk(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    children = _children(tree)
+    if children is None:
+        yield path
+    else:
+        for label, child in zip(_labels(tree), children, strict=True):
+            yield from _walk(child, (*path, label))
+
+
+def check_like(tree: Any, other: Any, names: tuple[str, str] = ("the first tree", "the second")) -> None:
+    """Raise TreeError unless `other` has the structure of `tree`, naming both sides and where they differ.
+
+    >>> check_like((1, 2), (1, None), names=("params", "gradients"))
+    Traceback (most recent call last):
+    funcnn.tree.TreeError: trees differ at '1': params has a leaf (int), gradients has None
+    """
+    _check_like(tree, other, (), names)
+
+
+def _check_like(tree: Any, other: Any, path: tuple[str, ...], names: tuple[str, str]) -> None:
+    children, others = _children(tree), _children(other)
+    if children is None and others is None:
+        return
+    if children is None or others is None or type(tree) is not type(other) or len(children) != len(others):
+        where = repr(".".join(path)) if path else "their root"
+        raise TreeError(f"trees differ at {where}: {names[0]} has {_kind(tree)}, {names[1]} has {_kind(other)}")
+    for i, (child, its_other) in enumerate(zip(children, others, strict=True)):
+        if child is not its_other:
+            _check_like(child, its_other, (*path, _labels(tree)[i]), names)
+
+
+def _kind(tree: Any) -> str:
+    children = _children(tree)
+    if tree is None:
+        return "None"
+    if children is None:
+        return f"an array of shape {tree.shape}" if isinstance(tree, np.ndarray) else f"a leaf ({type(tree).__name__})"
+    return f"a tuple of {len(children)}" if type(tree) is tuple else f"the node {type(tree).__name__}"
+
+
+def replace(tree: T, path: str, value: Any) -> T:
+    """The tree with the leaf (or subtree) at a path replaced; an array is taken as a read-only view.
+
+    >>> replace((1, (2, 3)), "1.0", 20)
+    (1, (20, 3))
+
+    Raises TreeError for a path that leads nowhere, with the nearest ones that do.
+    """
+    if isinstance(value, np.ndarray):
+        value = read_only(value.view())
+    try:
+        return _replace(tree, path.split(".") if path else [], value)  # type: ignore[no-any-return]
+    except KeyError:
+        near = difflib.get_close_matches(path, paths(tree), n=3, cutoff=0.0)
+        hint = f"; nearest: {', '.join(near)}" if near else " (it is empty)"
+        raise TreeError(f"no path {path!r} in this tree{hint}") from None
+
+
+def _replace(tree: Any, path: list[str], value: Any) -> Any:
+    if not path:
+        return value
+    position = dict(zip(_labels(tree), range(len(_labels(tree))), strict=True))[path[0]]
+    children = list(_children(tree) or ())
+    children[position] = _replace(children[position], path[1:], value)
+    return tuple(children) if type(tree) is tuple else type(tree)(*children)
+
+
+def equal(tree: Any, other: Any) -> bool:
+    """Whether two trees have the same structure and leaves of the same type, dtype, shape and bits.
+
+    >>> equal((np.zeros(2),), (np.zeros(2),)), equal((np.zeros(2),), (np.zeros(2, np.float32),))
+    (True, False)
+    """
+    try:
+        check_like(tree, other)
+    except TreeError:
+        return False
+    return all(_same_bits(a, b) for a, b in zip(flatten(tree), flatten(other), strict=True))
+
+
+def _same_bits(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return type(a) is type(b) and bool(a == b)
+
+
+def nbytes(tree: Any) -> int:
+    """The bytes that a tree's arrays hold; an array that appears twice counts once.
+
+    >>> nbytes((np.zeros(3), None, np.zeros(2, np.float32)))
+    32
+    """
+    return sum(
+        leaf.nbytes for leaf in {id(leaf): leaf for leaf in flatten(tree) if isinstance(leaf, np.ndarray)}.values()
+    )
+
+
+def read_only(tree: T) -> T:
+    """The same tree, its arrays marked read-only, so that a stray in-place write fails where it happens.
+
+    >>> frozen = read_only((np.zeros(2),))
+    >>> frozen[0][0] = 1.0
+    Traceback (most recent call last):
+    ValueError: assignment destination is read-only
+    """
+    for leaf in flatten(tree):
+        if isinstance(leaf, np.ndarray):
+            leaf.flags.writeable = False
+    return tree
