@@ -122,7 +122,7 @@ def standardise(images: Array, *, dtype: DTypeLike = np.float32) -> Preprocess:
 
 
 def stratified_split(labels: Array, fraction: float, key: Key) -> tuple[Array, Array]:
-    """Positions of two disjoint parts, the second with a fraction of all and of each class: labels (n,) -> two sorted arrays.
+    """Positions of two disjoint parts, the second with a fraction of each class: labels (n,) -> two sorted arrays.
 
     >>> rest, held_out = stratified_split(np.array([0] * 10 + [1] * 20), 0.2, Key(0))
     >>> len(rest), len(held_out)
