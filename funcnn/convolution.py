@@ -50,6 +50,11 @@ def _pair(value: Any) -> Any:
     return (value, value) if not isinstance(value, (tuple, list)) else tuple(value)
 
 
+def _short(arguments: dict[str, Any], *sizes: str) -> dict[str, Any]:
+    """A constructor's arguments with sizes of equal sides written as one number."""
+    return {name: value[0] if name in sizes and value[0] == value[1] else value for name, value in arguments.items()}
+
+
 def _sides(value: Any) -> Any:
     return tuple(tuple(side) for side in value) if isinstance(value, list) else value
 
@@ -115,6 +120,9 @@ class _Conv2d(Config):
             raise ValueError(
                 f"conv2d: filters must be a multiple of groups, got {self.filters} filters, {self.groups} groups"
             )
+
+    def arguments(self) -> dict[str, Any]:
+        return _short(super().arguments(), "kernel_size", "stride", "dilation")
 
     def geometry(self, in_shape: Shape) -> Geometry:
         geo = _image_geometry(self, in_shape, self.kernel_size, self.stride, self.dilation, self.padding)
@@ -209,7 +217,7 @@ class _Pool2d(Config):
     padding: Padding = attrs.field(default="valid", validator=_check_padding, converter=_sides)
 
     def arguments(self) -> dict[str, Any]:
-        given = super().arguments()
+        given = _short(super().arguments(), "window", "stride")
         return given if self.stride != self.window else {key: given[key] for key in given if key != "stride"}
 
     def geometry(self, in_shape: Shape) -> Geometry:

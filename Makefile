@@ -1,0 +1,34 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer: they set up .venv themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+QUICK ?=
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/python experiments/digits_cnn.py $(if $(QUICK),--quick)
+
+test: $(VENV)/installed lint
+	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-fail-under=95
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The peer that the benchmarks compare with is installed by hand: .venv/bin/pip install torch==2.13.0
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/training_step.py
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[all,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build runs .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,107 @@
+"""Progress of training: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+from funcnn.train import Epoch, Step
+
+__all__ = ["epoch_line", "progress"]
+
+_BAR = "{desc} {percentage:3.0f}%|{bar:24}|{postfix} [{elapsed} so far, {remaining} left]"
+
+
+def progress(
+    events: Iterable[Step | Epoch], *, epochs: int, quiet: bool = False, stream: TextIO | None = None
+) -> Iterator[Step | Epoch]:
+    """Pass training's events on, showing them: a bar for the run, and a line for each epoch.
+
+    On a terminal (and with tqdm) the bar has the batch's loss and accuracy, the epoch's accuracy so far and the time
+    remaining; elsewhere there are only the lines, so that a log stays readable. Quiet shows nothing.
+    """
+    if quiet:
+        yield from events
+        return
+    stream = stream or sys.stdout
+    bar = None
+    started, first_epoch = time.perf_counter(), 0
+    for event in events:
+        if isinstance(event, Step):
+            if bar is None:
+                bar = _bar(event, epochs, stream)
+                first_epoch = event.epoch - 1
+            _show_step(bar, event, epochs)
+        else:
+            elapsed = time.perf_counter() - started
+            left = elapsed / max(event.epoch - first_epoch, 1) * (epochs - event.epoch)
+            line = epoch_line(event, left)
+            if bar is not None:
+                bar.write(line, file=stream)
+            else:
+                print(line, file=stream, flush=True)
+        yield event
+    if bar is not None:
+        bar.close()
+
+
+class _NoBar:
+    """What stands for the bar where there is no terminal, or no tqdm to draw one."""
+
+    def update(self) -> None:
+        pass
+
+    def set_description_str(self, text: str, refresh: bool) -> None:
+        pass
+
+    def set_postfix_str(self, text: str, refresh: bool) -> None:
+        pass
+
+    def write(self, line: str, file: TextIO) -> None:
+        print(line, file=file, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+def _bar(first: Step, epochs: int, stream: TextIO) -> Any:
+    if not stream.isatty():
+        return _NoBar()
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        print('For a progress bar: pip install "funcnn[progress]"', file=stream)
+        return _NoBar()
+    steps = epochs * first.batches
+    return tqdm(total=steps, initial=first.step - 1, file=stream, bar_format=_BAR, leave=False, dynamic_ncols=True)
+
+
+def _show_step(bar: Any, event: Step, epochs: int) -> None:
+    bar.set_description_str(f"epoch {event.epoch}/{epochs}", refresh=False)
+    shown = f" loss {event.loss:.4f}"
+    if event.accuracy is not None:
+        shown += f", accuracy {event.accuracy:.3f}, epoch's {event.epoch_accuracy:.4f}"
+    bar.set_postfix_str(shown, refresh=False)
+    bar.update()
+
+
+def epoch_line(event: Epoch, seconds_left: float) -> str:
+    """An epoch in a line: training and validation loss and accuracy, its seconds, the time remaining."""
+    parts = [f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}", _measures("train", event.train)]
+    if event.validation is not None:
+        parts.append(_measures("validation", event.validation))
+    parts.append(f"{event.seconds:.2f} s")
+    if event.epoch < event.epochs:
+        parts.append(f"{_clock(seconds_left)} left")
+    return "  ".join(parts)
+
+
+def _measures(name: str, metrics: Any) -> str:
+    accuracy = "" if metrics.accuracy is None else f" accuracy {metrics.accuracy:.4f}"
+    return f"{name} loss {metrics.loss:.4f}{accuracy}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,370 @@
+"""Properties of every layer, on the one list in `cases`; and what dense, biases and reshaping compute."""
+
+import json
+import pickle
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import CASES, CONSTRUCTORS, DTYPES, Case, Ready, all_configs, assert_close, gaussian, ready
+
+from funcnn import compose, layers, tree
+from funcnn.compose import parallel, rebuild, residual, serial
+from funcnn.init import constant, he_normal
+from funcnn.keys import Key, fold_in
+from funcnn.layer import Layer, LayerError, Shape, describe
+from funcnn.layers import (
+    batch_norm,
+    conv2d,
+    dense,
+    dropout,
+    elu,
+    flatten,
+    gaussian_noise,
+    leaky_relu,
+    max_pool2d,
+    position_bias,
+    relu,
+    reshape,
+    scale,
+)
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_stochastic_case = pytest.mark.parametrize("case", [c for c in CASES if c.layer.config.stochastic], ids=str)
+RTOL = {np.float32: 1e-5, np.float64: 1e-12}
+
+
+def test_every_constructor_is_on_the_list() -> None:
+    public = {*layers.__all__, *compose.__all__} - {"rebuild"}
+    assert {config.name for case in CASES for config in all_configs(case.layer)} == public
+
+
+def test_no_case_is_listed_twice() -> None:
+    assert len(set(map(str, CASES))) == len(CASES)
+
+
+# --- Purity ---------------------------------------------------------------------------------------------------
+
+
+def contents(value: Any) -> list[Any]:
+    return [leaf.tobytes() if isinstance(leaf, np.ndarray) else leaf for leaf in tree.flatten(value)]
+
+
+@every_case
+@every_dtype
+def test_arguments_are_never_written_to(case: Case, dtype: type) -> None:
+    layer, params, state, x, dy = ready(case, dtype)
+    residuals = layer.apply(params, state, x, key=Key(1), train=True).residuals
+    arguments = (params, state, x, residuals, dy)
+    before = contents(arguments)
+    layer.apply(params, state, x)
+    layer.apply(params, state, x, key=Key(1), train=True)
+    layer.backward(params, residuals, dy)
+    assert contents(arguments) == before
+
+
+@every_case
+@every_dtype
+def test_same_arguments_give_the_same_bits(case: Case, dtype: type) -> None:
+    made = ready(case, dtype)
+    first, second = (case.layer.init(Key(3), case.in_shape, dtype) for _ in range(2))
+    assert tree.equal(tuple(first), tuple(second))
+    assert tree.equal(tuple(made.train()), tuple(made.train()))
+    assert tree.equal(tuple(made.gradients()), tuple(made.gradients()))
+
+
+@every_case
+def test_read_only_arguments_will_do(case: Case) -> None:
+    writable, sealed = ready(case), Ready(case.layer, *tree.read_only(tuple(ready(case))[1:]))
+    assert tree.equal(tuple(sealed.train()), tuple(writable.train()))
+    assert tree.equal(tuple(sealed.gradients()), tuple(writable.gradients()))
+
+
+@every_case
+def test_memory_layout_does_not_matter(case: Case) -> None:
+    made = ready(case)
+    turned = made._replace(x=np.asfortranarray(made.x), dy=np.asfortranarray(made.dy))
+    assert_close(turned.train().y, made.train().y, 1e-14)
+    assert_close(tuple(turned.gradients()), tuple(made.gradients()), 1e-14)
+
+
+# --- Structure, shapes, dtypes --------------------------------------------------------------------------------
+
+
+def float_dtypes(*trees: Any) -> set[type]:
+    leaves = [leaf for each in trees for leaf in tree.flatten(each)]
+    return {leaf.dtype.type for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind == "f"}
+
+
+@every_case
+@every_dtype
+def test_dtype_in_is_dtype_out(case: Case, dtype: type) -> None:
+    params, state, _ = case.layer.init(Key(0), case.in_shape, dtype)
+    assert float_dtypes(params, state) <= {dtype}
+    made = ready(case, dtype)
+    assert float_dtypes(*made.train()) == {dtype}
+    assert float_dtypes(*case.layer.apply(made.params, made.state, made.x)) == {dtype}
+    assert float_dtypes(*made.gradients()) == {dtype}
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        leaky_relu(np.float64(0.1)), elu(np.float64(0.5)), scale(np.float64(0.5)), dropout(np.float64(0.5)),
+        gaussian_noise(np.float64(0.5)), batch_norm(momentum=np.float64(0.5)), batch_norm(epsilon=np.float64(0.1)),
+        dense(3, weight_init=constant(np.float64(0.5))),
+    ],
+    ids=lambda layer: describe(layer)["name"],
+)  # fmt: skip
+def test_settings_that_come_from_numpy_do_not_upcast(layer: Layer) -> None:
+    made = ready(Case(layer, (4,)), np.float32)
+    assert float_dtypes(*made.train(), *layer.apply(made.params, made.state, made.x), *made.gradients()) == {np.float32}
+
+
+@every_case
+def test_init_config_and_apply_agree_on_the_shape(case: Case) -> None:
+    made = ready(case, n=2)
+    out_shape = case.layer.init(Key(0), case.in_shape).out_shape
+    assert out_shape == case.layer.config.out_shape(case.in_shape)
+    assert made.train().y.shape == (2, *out_shape)
+    assert case.layer.apply(made.params, made.state, made.x).y.shape == (2, *out_shape)
+
+
+@every_case
+@every_dtype
+def test_gradients_are_like_what_they_are_of(case: Case, dtype: type) -> None:
+    made = ready(case, dtype)
+    gradients, dx = made.gradients()
+    tree.check_like(made.params, gradients)
+    for gradient, leaf in zip(tree.flatten(gradients), tree.flatten(made.params), strict=True):
+        assert (type(gradient), gradient.shape, gradient.dtype) == (np.ndarray, leaf.shape, leaf.dtype)
+    assert (dx.shape, dx.dtype) == (made.x.shape, made.x.dtype)
+
+
+@every_case
+def test_state_keeps_its_structure(case: Case) -> None:
+    made = ready(case)
+    trained = made.train().state
+    tree.check_like(made.state, trained)
+    assert [leaf.shape for leaf in tree.flatten(trained)] == [leaf.shape for leaf in tree.flatten(made.state)]
+    assert tree.equal(case.layer.apply(made.params, made.state, made.x).state, made.state)
+
+
+@every_case
+@every_dtype
+def test_gradients_do_not_depend_on_whether_dx_is_asked_for(case: Case, dtype: type) -> None:
+    made = ready(case, dtype)
+    without = made.gradients(need_dx=False)
+    assert without.dx is None
+    assert tree.equal(without.params, made.gradients().params)
+
+
+@every_case
+def test_init_and_training_give_read_only_arrays(case: Case) -> None:
+    params, state, _ = case.layer.init(Key(0), case.in_shape)
+    trained = case.layer.apply(params, state, gaussian((3, *case.in_shape), np.float32), key=Key(1), train=True).state
+    assert not any(leaf.flags.writeable for leaf in tree.flatten((params, state, trained)))
+
+
+# --- A layer is a value ---------------------------------------------------------------------------------------
+
+
+@every_case
+def test_pickles(case: Case) -> None:
+    copy = pickle.loads(pickle.dumps(case.layer))
+    assert copy == case.layer
+    assert hash(copy) == hash(case.layer)
+    made = ready(case)
+    assert tree.equal(tuple(made._replace(layer=copy).train()), tuple(made.train()))
+
+
+@every_case
+def test_prints_as_the_call_that_makes_it(case: Case) -> None:
+    assert eval(repr(case.layer), {"__builtins__": {}}, CONSTRUCTORS) == case.layer
+
+
+@every_case
+def test_is_rebuilt_from_its_description(case: Case) -> None:
+    description = describe(case.layer)
+    assert rebuild(description) == case.layer
+    assert rebuild(json.loads(json.dumps(description))) == case.layer
+
+
+def test_layers_with_other_settings_differ() -> None:
+    distinct = {case.layer for case in CASES}
+    assert len(distinct) == len({repr(case.layer) for case in CASES})
+    assert dense(3) != dense(4)
+    assert dense(3) == dense(3, weight_init=he_normal())
+    assert max_pool2d(2) == max_pool2d((2, 2), stride=2)
+
+
+def test_a_layer_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        dense(3).name = "other"
+    with pytest.raises(AttributeError):
+        dense(3).config.units = 4
+
+
+# --- Evaluation and training ----------------------------------------------------------------------------------
+
+
+@every_case
+def test_evaluation_keeps_nothing_for_backward(case: Case) -> None:
+    made = ready(case)
+    residuals = case.layer.apply(made.params, made.state, made.x).residuals
+    assert residuals is None
+    with pytest.raises(LayerError, match=re.escape("train=True") + ".* and pass on its residuals$"):
+        case.layer.backward(made.params, residuals, made.dy)
+
+
+@every_case
+def test_evaluation_takes_no_notice_of_the_key(case: Case) -> None:
+    layer, params, state, x, _ = ready(case)
+    assert tree.equal(layer.apply(params, state, x).y, layer.apply(params, state, x, key=Key(1)).y)
+
+
+@every_stochastic_case
+def test_training_without_a_key_shows_the_corrected_call(case: Case) -> None:
+    layer, params, state, x, _ = ready(case)
+    with pytest.raises(LayerError) as caught:
+        layer.apply(params, state, x, train=True)
+    assert str(caught.value).endswith(
+        "training draws random numbers and needs a key, got key=None. "
+        "Call apply(params, state, x, key=Key(0), train=True), with a fresh key for every step"
+    )
+    applied = eval(
+        re.search(r"Call (apply\(.*\)), with", str(caught.value))[1],
+        {"apply": layer.apply, "params": params, "state": state, "x": x, "Key": Key},
+    )
+    assert tree.equal(tuple(applied), tuple(layer.apply(params, state, x, key=Key(0), train=True)))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c.layer.config.stochastic], ids=str)
+def test_other_layers_train_without_a_key(case: Case) -> None:
+    layer, params, state, x, _ = ready(case)
+    without, with_key = (layer.apply(params, state, x, key=key, train=True) for key in (None, Key(1)))
+    assert tree.equal(tuple(without), tuple(with_key))
+
+
+# --- Batches --------------------------------------------------------------------------------------------------
+
+
+def one_by_one(made: Ready) -> list[Ready]:
+    return [made._replace(x=made.x[i : i + 1], dy=made.dy[i : i + 1]) for i in range(len(made.x))]
+
+
+@every_case
+@every_dtype
+def test_evaluates_a_batch_as_its_examples_one_by_one(case: Case, dtype: type) -> None:
+    made = ready(case, dtype)
+    singles = [case.layer.apply(made.params, made.state, each.x).y for each in one_by_one(made)]
+    assert_close(np.concatenate(singles), case.layer.apply(made.params, made.state, made.x).y, RTOL[dtype])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c for c in CASES if not (c.layer.config.couples_examples or c.layer.config.stochastic)],
+    ids=str,
+)
+@every_dtype
+def test_trains_on_a_batch_as_on_its_examples_one_by_one(case: Case, dtype: type) -> None:
+    made = ready(case, dtype)
+    singles = one_by_one(made)
+    assert_close(np.concatenate([each.train().y for each in singles]), made.train().y, RTOL[dtype])
+    gradients = [each.gradients() for each in singles]
+    assert_close(np.concatenate([each.dx for each in gradients]), made.gradients().dx, RTOL[dtype])
+    sums = tree.map(lambda *leaves: sum(leaves), *[each.params for each in gradients])
+    assert_close(sums, made.gradients().params, RTOL[dtype])
+
+
+@every_case
+def test_only_coupling_layers_see_the_other_examples(case: Case) -> None:
+    made = ready(case)
+    others = made._replace(x=np.concatenate([made.x[:1], 2 * made.x[1:] + 1]))
+    same = np.array_equal(others.train().y[0], made.train().y[0])
+    assert same == (not case.layer.config.couples_examples)
+
+
+@every_case
+def test_an_empty_batch_is_evaluated(case: Case) -> None:
+    made = ready(case, n=0)
+    assert case.layer.apply(made.params, made.state, made.x).y.shape == made.dy.shape
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c.layer.config.couples_examples], ids=str)
+def test_an_empty_batch_has_zero_gradients(case: Case) -> None:
+    made = ready(case, n=0)
+    gradients, dx = made.gradients()
+    assert not any(leaf.any() for leaf in tree.flatten(gradients))
+    assert dx.shape == made.x.shape
+
+
+# --- dense, position_bias, reshape, flatten -------------------------------------------------------------------
+
+
+def test_dense_by_hand() -> None:
+    layer = dense(2)
+    params, _, _ = layer.init(Key(0), (3,), np.float64)
+    params = tree.replace(params, "weight", np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    params = tree.replace(params, "bias", np.array([10.0, 20.0]))
+    y, _, residuals = layer.apply(params, None, np.array([[1.0, 0.0, -1.0], [2.0, 1.0, 0.0]]), train=True)
+    np.testing.assert_array_equal(y, [[6.0, 16.0], [15.0, 28.0]])
+    gradients, dx = layer.backward(params, residuals, np.array([[1.0, 0.0], [0.0, -1.0]]))
+    np.testing.assert_array_equal(gradients.weight, [[1.0, -2.0], [0.0, -1.0], [-1.0, 0.0]])
+    np.testing.assert_array_equal(gradients.bias, [1.0, -1.0])
+    np.testing.assert_array_equal(dx, [[1.0, 3.0, 5.0], [-2.0, -4.0, -6.0]])
+
+
+@pytest.mark.parametrize(("layer", "in_shape"), [(dense(50), (60,)), (conv2d(30, 3, groups=2), (8, 8, 20))], ids=str)
+def test_weight_and_bias_are_drawn_from_their_own_keys(layer: Layer, in_shape: Shape) -> None:
+    params, _, _ = layer.init(Key(5), in_shape)
+    fan_in = params.weight[..., 0].size  # what one output sums
+    assert tree.equal(params.weight, he_normal()(fold_in(Key(5), "weight"), params.weight.shape, fan_in, 1))
+    assert not params.bias.any()
+
+
+def test_without_a_bias_there_is_none() -> None:
+    assert dense(2, use_bias=False).init(Key(0), (3,)).params.bias is None
+    assert conv2d(2, 3, use_bias=False).init(Key(0), (3, 3, 1)).params.bias is None
+
+
+def test_position_bias_starts_at_zero_and_differs_by_position() -> None:
+    layer = position_bias()
+    params, _, _ = layer.init(Key(0), (2, 2, 1), np.float64)
+    assert not params.bias.any()
+    bias = np.arange(4.0).reshape(2, 2, 1)
+    y, _, residuals = layer.apply(tree.replace(params, "bias", bias), None, np.ones((3, 2, 2, 1)), train=True)
+    np.testing.assert_array_equal(y, np.broadcast_to(1 + bias, (3, 2, 2, 1)))
+    dy = gaussian((3, 2, 2, 1))
+    gradients, dx = layer.backward(params, residuals, dy)
+    np.testing.assert_array_equal(gradients.bias, dy.sum(axis=0))
+    np.testing.assert_array_equal(dx, dy)
+
+
+@pytest.mark.parametrize("layer", [flatten(), reshape((24,)), reshape((4, 3, 2)), reshape((2, 12))], ids=str)
+def test_reshaping_keeps_the_values_in_order(layer: Layer) -> None:
+    x, dy = np.arange(48.0).reshape(2, 2, 3, 4), -np.arange(48.0)
+    y, _, residuals = layer.apply(None, None, x, train=True)
+    assert y.ravel().tolist() == x.ravel().tolist()
+    dx = layer.backward(None, residuals, dy.reshape(y.shape)).dx
+    assert dx.shape == x.shape
+    assert dx.ravel().tolist() == dy.tolist()
+
+
+@pytest.mark.parametrize(
+    ("layer", "in_shape", "macs"),
+    [
+        (dense(3), (4,), 4 * 3),
+        (conv2d(8, 3, padding="same"), (5, 6, 2), 5 * 6 * 8 * 3 * 3 * 2),
+        (conv2d(6, (2, 3), stride=2, groups=2), (6, 7, 4), 3 * 3 * 6 * 2 * 3 * 2),
+        (relu(), (4,), 0),
+        (serial(conv2d(2, 2), flatten(), dense(3)), (3, 3, 1), 2 * 2 * 2 * 4 + 8 * 3),
+        (residual(dense(4)), (4,), 16),
+        (parallel(dense(2), dense(3)), (4,), 8 + 12),
+    ],
+    ids=str,
+)
+def test_multiply_adds(layer: Layer, in_shape: Shape, macs: int) -> None:
+    assert layer.config.macs(in_shape) == macs

@@ -1,0 +1,474 @@
+"""Losses: values against naive formulas in plain Python, gradients against finite differences, and the contract."""
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import partial
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from funcnn import Key, layers, losses, serial
+from funcnn.layer import Array
+from funcnn.losses import (
+    Loss,
+    mean_squared_error,
+    multiclass_hinge,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+)
+
+# --- Naive formulas, of one example (a list of numbers) and its target ----------------------------------------
+
+
+def naive_cross_entropy(logits: list[float], label: int | list[float], smoothing: float = 0.0) -> float:
+    classes = len(logits)
+    target = label if isinstance(label, list) else [float(c == label) for c in range(classes)]
+    target = [(1 - smoothing) * t + smoothing / classes for t in target]
+    total = math.fsum(math.exp(x) for x in logits)
+    return -math.fsum(t * math.log(math.exp(x) / total) for t, x in zip(target, logits, strict=True))
+
+
+def naive_hinge(scores: list[float], label: int, margin: float = 1.0) -> float:
+    return math.fsum(max(0.0, s - scores[label] + margin) for c, s in enumerate(scores) if c != label)
+
+
+def naive_squared_error(outputs: list[float], targets: list[float]) -> float:
+    return math.fsum((y - t) ** 2 for y, t in zip(outputs, targets, strict=True)) / len(outputs)
+
+
+def naive_sigmoid_cross_entropy(logits: list[float], targets: list[float]) -> float:
+    def term(x: float, t: float) -> float:
+        p = 1 / (1 + math.exp(-x))
+        return -t * math.log(p) - (1 - t) * math.log(1 - p)
+
+    return math.fsum(term(x, t) for x, t in zip(logits, targets, strict=True)) / len(logits)
+
+
+def per_example(values: Array) -> list:
+    """A batch as a list of examples, each a flat list of numbers, or a number."""
+    return values.tolist() if values.ndim == 1 else values.reshape(len(values), -1).tolist()
+
+
+# --- The one list of losses -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Case:
+    """A loss with its settings, the naive formula of one example, and data away from the loss's kinks."""
+
+    loss: Loss
+    naive: Callable[..., float]
+    outputs: Array
+    targets: Array
+
+    @property
+    def name(self) -> str:
+        return getattr(self.loss, "func", self.loss).__name__
+
+    def __str__(self) -> str:
+        settings = [f"{key}={value}" for key, value in getattr(self.loss, "keywords", {}).items()]
+        return " ".join([self.name, *settings, f"{self.outputs.shape}-{self.targets.shape}"])
+
+
+def gaussian(*shape: int) -> Array:
+    return np.random.default_rng(shape).normal(scale=1.5, size=shape)
+
+
+def class_numbers(n: int, classes: int) -> Array:
+    return np.random.default_rng(n).integers(classes, size=n)
+
+
+def probabilities(*shape: int) -> Array:
+    return np.random.default_rng(shape).uniform(size=shape)
+
+
+def distributions(n: int, classes: int) -> Array:
+    rows = probabilities(n, classes)
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+CASES = [
+    Case(softmax_cross_entropy, naive_cross_entropy, gaussian(7, 5), class_numbers(7, 5)),
+    Case(softmax_cross_entropy, naive_cross_entropy, gaussian(1, 3), class_numbers(1, 3)),
+    Case(softmax_cross_entropy, naive_cross_entropy, gaussian(4, 1), class_numbers(4, 1)),
+    Case(softmax_cross_entropy, naive_cross_entropy, gaussian(7, 5), distributions(7, 5)),
+    *[
+        Case(
+            partial(softmax_cross_entropy, label_smoothing=smoothing),
+            partial(naive_cross_entropy, smoothing=smoothing),
+            gaussian(6, 4),
+            labels,
+        )
+        for smoothing in (0.1, 1.0)
+        for labels in (class_numbers(6, 4), distributions(6, 4))
+    ],
+    Case(multiclass_hinge, naive_hinge, gaussian(7, 5), class_numbers(7, 5)),
+    Case(multiclass_hinge, naive_hinge, gaussian(4, 1), class_numbers(4, 1)),
+    Case(partial(multiclass_hinge, margin=0.3), partial(naive_hinge, margin=0.3), gaussian(7, 5), class_numbers(7, 5)),
+    Case(mean_squared_error, naive_squared_error, gaussian(5, 3), gaussian(3, 5).T),
+    Case(mean_squared_error, naive_squared_error, gaussian(2, 3, 4, 2), probabilities(2, 3, 4, 2)),
+    Case(sigmoid_cross_entropy, naive_sigmoid_cross_entropy, gaussian(6, 3), probabilities(6, 3)),
+    Case(sigmoid_cross_entropy, naive_sigmoid_cross_entropy, gaussian(6, 3), class_numbers(18, 2).reshape(6, 3)),
+    Case(sigmoid_cross_entropy, naive_sigmoid_cross_entropy, gaussian(2, 3, 3, 1), probabilities(2, 3, 3, 1)),
+]
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def test_every_public_loss_is_on_the_list() -> None:
+    public = {name: getattr(losses, name) for name in losses.__all__}
+    returns = {
+        name: inspect.signature(each).return_annotation for name, each in public.items() if inspect.isfunction(each)
+    }
+    assert {name for name, kind in returns.items() if kind == tuple[float, Array]} == {case.name for case in CASES}
+
+
+@every_case
+def test_value_is_the_mean_of_the_naive_formula(case: Case) -> None:
+    terms = [case.naive(*pair) for pair in zip(per_example(case.outputs), per_example(case.targets), strict=True)]
+    value, _ = case.loss(case.outputs, case.targets)
+    assert value == pytest.approx(math.fsum(terms) / len(terms), rel=1e-13, abs=1e-15)
+
+
+@every_case
+def test_gradient_is_that_of_finite_differences(case: Case) -> None:
+    step = 1e-5
+    _, d_outputs = case.loss(case.outputs, case.targets)
+    numeric = np.empty_like(case.outputs)
+    for i in np.ndindex(case.outputs.shape):
+        sides = []
+        for sign in (1, -1):
+            moved = case.outputs.copy()
+            moved[i] += sign * step
+            sides.append(case.loss(moved, case.targets)[0])
+        numeric[i] = (sides[0] - sides[1]) / (2 * step)
+    # What the central difference itself is off by, h² f''' / 6 + u f / h, is about 1e-10.
+    np.testing.assert_allclose(d_outputs, numeric, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@every_case
+def test_value_is_a_float_and_the_gradient_has_the_outputs_form(case: Case, dtype: type) -> None:
+    outputs = case.outputs.astype(dtype)
+    value, d_outputs = case.loss(outputs, case.targets)
+    assert type(value) is float
+    assert d_outputs.dtype == dtype
+    assert d_outputs.shape == outputs.shape
+    exact, d_exact = case.loss(case.outputs, case.targets)
+    assert value == pytest.approx(exact, rel=1e-5, abs=1e-6)
+    np.testing.assert_allclose(d_outputs, d_exact, rtol=1e-4, atol=1e-6)
+
+
+@every_case
+def test_loss_is_pure(case: Case) -> None:
+    outputs, targets = case.outputs.copy(), case.targets.copy()
+    first, d_first = case.loss(outputs, targets)
+    again, d_again = case.loss(outputs, targets)
+    assert outputs.tobytes() == case.outputs.tobytes()
+    assert targets.tobytes() == case.targets.tobytes()
+    assert first == again
+    assert d_first.tobytes() == d_again.tobytes()
+    assert not np.shares_memory(d_first, outputs)
+
+
+@every_case
+def test_arguments_may_be_read_only_and_of_any_layout(case: Case) -> None:
+    wanted, d_wanted = case.loss(case.outputs, case.targets)
+    outputs = np.repeat(case.outputs, 2, axis=-1)[..., ::2]
+    targets = np.asfortranarray(case.targets)
+    outputs.flags.writeable = targets.flags.writeable = False
+    value, d_outputs = case.loss(outputs, targets)
+    assert value == pytest.approx(wanted, rel=1e-14)
+    np.testing.assert_allclose(d_outputs, d_wanted, rtol=1e-14)
+
+
+@every_case
+def test_loss_is_a_mean_over_the_batch(case: Case) -> None:
+    """Twice the batch has the same mean, and each example half its share; a single example has its own."""
+    value, d_outputs = case.loss(case.outputs, case.targets)
+    twice, d_twice = case.loss(np.concatenate([case.outputs] * 2), np.concatenate([case.targets] * 2))
+    assert twice == pytest.approx(value, rel=1e-14)
+    np.testing.assert_allclose(d_twice, np.concatenate([d_outputs] * 2) / 2, rtol=1e-14)
+    alone = [case.loss(case.outputs[i : i + 1], case.targets[i : i + 1]) for i in range(len(case.outputs))]
+    assert value == pytest.approx(math.fsum(each for each, _ in alone) / len(alone), rel=1e-13, abs=1e-15)
+    np.testing.assert_allclose(
+        d_outputs, np.concatenate([gradient for _, gradient in alone]) / len(alone), rtol=1e-13, atol=1e-16
+    )
+
+
+# --- Softmax cross-entropy ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [class_numbers(7, 5), distributions(7, 5)], ids=["numbers", "distributions"])
+@pytest.mark.parametrize("shift", [-700.0, 3.0, 1e4])
+def test_softmax_cross_entropy_is_invariant_to_a_shift(shift: float, labels: Array) -> None:
+    logits = np.round(gaussian(7, 5) * 2**20) / 2**20  # so that adding the shift rounds nothing away
+    value, d_logits = softmax_cross_entropy(logits, labels, label_smoothing=0.1)
+    moved, d_moved = softmax_cross_entropy(logits + shift, labels, label_smoothing=0.1)
+    assert moved == value
+    assert d_moved.tobytes() == d_logits.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.uint64])
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, multiclass_hinge])
+def test_labels_of_any_integer_dtype(loss: Loss, dtype: type) -> None:
+    wanted, d_wanted = loss(gaussian(7, 5), class_numbers(7, 5))
+    value, d_outputs = loss(gaussian(7, 5), class_numbers(7, 5).astype(dtype))
+    assert value == wanted
+    assert d_outputs.tobytes() == d_wanted.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8, np.bool_])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_class_numbers_equal_one_hot_rows(smoothing: float, dtype: type) -> None:
+    logits, labels = gaussian(7, 5), class_numbers(7, 5)
+    value, d_logits = softmax_cross_entropy(logits, labels, label_smoothing=smoothing)
+    rows = np.eye(5, dtype=dtype)[labels]
+    same, d_same = softmax_cross_entropy(logits, rows, label_smoothing=smoothing)
+    assert same == pytest.approx(value, rel=1e-14)
+    np.testing.assert_allclose(d_same, d_logits, rtol=1e-14, atol=1e-17)
+
+
+def test_full_smoothing_forgets_the_labels() -> None:
+    logits = gaussian(6, 4)
+    smooth = partial(softmax_cross_entropy, logits, label_smoothing=1.0)
+    value, _ = smooth(np.zeros(6, np.int64))
+    assert smooth(np.full(6, 3))[0] == pytest.approx(value, rel=1e-14)
+
+
+@pytest.mark.parametrize(("dtype", "huge"), [(np.float32, 1e30), (np.float64, 1e300)], ids=["float32", "float64"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_softmax_cross_entropy_is_finite_for_huge_logits(dtype: type, huge: float, smoothing: float) -> None:
+    """Warnings are errors in these tests, so an overflow on the way would show as well."""
+    logits = np.array([[huge, -huge, 0.0], [-huge, huge, huge], [-huge, -huge, -huge]], dtype)
+    numbers = np.array([0, 0, 2])
+    for labels in (numbers, np.eye(3)[numbers]):
+        value, d_logits = softmax_cross_entropy(logits, labels, label_smoothing=smoothing)
+        off = smoothing / 3
+        # Row by row: -log p is 0 but for its smoothed share; 2 huge; log 3.
+        wanted = (off * 3 + (1 - smoothing) * 2 + off * 2) * huge / 3
+        assert value == pytest.approx(wanted, rel=1e-6)
+        p = np.array([[1, 0, 0], [0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3]])
+        np.testing.assert_allclose(d_logits, (p - (1 - smoothing) * np.eye(3)[numbers] - off) / 3, atol=1e-6)
+
+
+def test_certain_and_right_costs_nothing() -> None:
+    value, d_logits = softmax_cross_entropy(np.array([[1000.0, 0.0]]), np.array([0]))
+    assert value == 0
+    assert not d_logits.any()
+
+
+logit_rows = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-50, 50))
+
+
+@given(logits=logit_rows, data=st.data())
+def test_softmax_cross_entropy_gradient_is_a_difference_of_distributions(logits: Array, data: st.DataObject) -> None:
+    n, classes = logits.shape
+    labels = np.array(data.draw(st.lists(st.integers(0, classes - 1), min_size=n, max_size=n)))
+    value, d_logits = softmax_cross_entropy(logits, labels)
+    assert value >= 0
+    np.testing.assert_allclose(d_logits.sum(axis=1), 0, atol=1e-15)
+    assert np.abs(d_logits).sum() <= 2 + 1e-12
+    own = d_logits[np.arange(n), labels]
+    assert (own <= 1e-16).all()  # the label's logit is never pushed down
+    assert np.count_nonzero(d_logits < -1e-16) <= n
+
+
+# --- Hinge ----------------------------------------------------------------------------------------------------
+
+
+def test_hinge_at_the_margin_counts_nothing() -> None:
+    # Distances from the label's score: exactly the margin, a little more, less, and the label itself.
+    scores = np.array([[1.0, 0.75, 2.0, 2.0]])
+    value, d_scores = multiclass_hinge(scores, np.array([2]))
+    assert value == 1.0  # class 3 alone
+    np.testing.assert_array_equal(d_scores, [[0, 0, -1, 1]])
+
+
+def test_hinge_gradient_counts_the_classes_within_the_margin() -> None:
+    value, d_scores = multiclass_hinge(np.array([[0.0, 0.5, 0.75], [4.0, 0.0, 0.0]], np.float32), np.array([0, 0]))
+    assert value == (1.5 + 1.75) / 2
+    np.testing.assert_array_equal(d_scores, np.array([[-1, 0.5, 0.5], [0, 0, 0]], np.float32))
+
+
+# --- Sigmoid cross-entropy and squared error ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "huge"), [(np.float32, 1e30), (np.float64, 1e300)], ids=["float32", "float64"])
+def test_sigmoid_cross_entropy_is_finite_for_huge_logits(dtype: type, huge: float) -> None:
+    logits = np.array([[huge, -huge, huge, -huge]], dtype)
+    value, d_logits = sigmoid_cross_entropy(logits, np.array([[1.0, 0.0, 0.0, 0.5]]))
+    assert value == pytest.approx((0 + 0 + 1 + 0.5) * huge / 4, rel=1e-6)
+    np.testing.assert_array_equal(d_logits, np.array([[0, 0, 0.25, -0.125]], dtype))
+
+
+@pytest.mark.parametrize("x", [-40.0, -1.0, 0.0, 1.0, 40.0])
+def test_two_class_softmax_is_the_sigmoid(x: float) -> None:
+    """Accurate in both tails: the relative error of -log σ(40), 4e-18, is small as well."""
+    for target in (0, 1):
+        value, d_logit = sigmoid_cross_entropy(np.array([[x]]), np.array([[target]]))
+        wanted, d_wanted = softmax_cross_entropy(np.array([[0.0, x]]), np.array([target]))
+        tail = math.log1p(math.exp(-x if target else x))
+        assert value == pytest.approx(tail, rel=1e-14)
+        assert value == pytest.approx(wanted, rel=1e-14, abs=1e-16)
+        assert d_logit[0, 0] == pytest.approx(d_wanted[0, 1], rel=1e-13, abs=1e-16)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8, np.int64, np.bool_])
+@pytest.mark.parametrize("loss", [mean_squared_error, sigmoid_cross_entropy])
+def test_targets_of_any_dtype_keep_float32(loss: Loss, dtype: type) -> None:
+    outputs, targets = gaussian(6, 3).astype(np.float32), class_numbers(18, 2).reshape(6, 3)
+    wanted, d_wanted = loss(outputs, targets.astype(np.float32))
+    value, d_outputs = loss(outputs, targets.astype(dtype))
+    assert value == pytest.approx(wanted, rel=1e-6)
+    assert d_outputs.dtype == np.float32
+    np.testing.assert_allclose(d_outputs, d_wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "targets", "terms"),
+    [
+        (mean_squared_error, [[2.0**12, 1.0]], [[0.0, 0.0]], (2.0**24, 1.0)),
+        (multiclass_hinge, [[0.0, 2.0**24 - 1], [0.0, 0.0]], [0, 0], (2.0**24, 1.0)),
+        (softmax_cross_entropy, [[0.0, 2.0**24], [0.0, 0.0]], [0, 0], (2.0**24, math.log(2))),
+        (softmax_cross_entropy, [[0.0, 2.0**24], [0.0, 0.0]], [[1, 0], [1, 0]], (2.0**24, math.log(2))),
+        (sigmoid_cross_entropy, [[2.0**24, 0.0]], [[0.0, 0.0]], (2.0**24, math.log(2))),
+    ],
+)
+def test_values_are_summed_in_float64(loss: Loss, outputs: list, targets: list, terms: tuple[float, float]) -> None:
+    """Both terms are exact in float32 or nearly so, and their float32 sum would lose the second."""
+    assert np.float32(terms[0]) + np.float32(terms[1]) == terms[0]
+    value, _ = loss(np.array(outputs, np.float32), np.array(targets))
+    assert value == pytest.approx(sum(terms) / 2, rel=1e-13, abs=1e-7)
+
+
+# --- Errors ---------------------------------------------------------------------------------------------------
+
+
+def refused(loss: Callable[..., object], *arguments: Array) -> tuple[str, str]:
+    """What the loss says is wrong, and its advice."""
+    with pytest.raises(ValueError) as raised:  # noqa: PT011  (callers compare the whole text)
+        loss(*arguments)
+    problem, _, advice = str(raised.value).partition(". ")
+    return problem, advice
+
+
+def name_of(loss: Loss) -> str:
+    return getattr(loss, "func", loss).__name__
+
+
+@every_case
+def test_batch_of_zero(case: Case) -> None:
+    problem, advice = refused(case.loss, case.outputs[:0], case.targets[:0])
+    shape = (0, *case.outputs.shape[1:])
+    assert problem == f"{case.name}: a batch of zero has no mean, got outputs {shape}"
+    assert advice == "Skip empty batches"
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, multiclass_hinge])
+@pytest.mark.parametrize("dtype", [np.float32, np.bool_])
+def test_labels_that_are_no_integers(loss: Loss, dtype: type) -> None:
+    labels = class_numbers(7, 2).astype(dtype)
+    problem, advice = refused(loss, gaussian(7, 5), labels)
+    assert problem == f"{name_of(loss)}: labels must be class numbers of an integer dtype, got {labels.dtype}"
+    assert advice.startswith("Convert them: ")
+    converted = eval(advice.removeprefix("Convert them: "), {"labels": labels, "np": np})
+    assert loss(gaussian(7, 5), converted)[0] == loss(gaussian(7, 5), class_numbers(7, 2))[0]
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, multiclass_hinge])
+@pytest.mark.parametrize("labels", [np.arange(1, 6), np.array([-1, 0, 1, 2, 3]), np.array([-2, 7, 0, 0, 0])], ids=str)
+def test_labels_out_of_range(loss: Loss, labels: Array) -> None:
+    problem, advice = refused(loss, gaussian(5, 5), labels)
+    low, high = labels.min(), labels.max()
+    assert problem == f"{name_of(loss)}: labels must be from 0 to 4, got {low} to {high}"
+    start, _, outputs = advice.partition("Number the classes from 0, and give the net at least ")
+    assert not start
+    # The advice followed: numbered from 0, the labels fit the outputs that it names.
+    numbered = labels - min(low, 0)
+    assert loss(gaussian(5, int(outputs.removesuffix(" outputs"))), numbered)[0] > 0
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, multiclass_hinge])
+def test_labels_of_another_length(loss: Loss) -> None:
+    problem, _ = refused(loss, gaussian(7, 5), class_numbers(6, 5))
+    assert problem == f"{name_of(loss)}: expected labels of shape (7,), one for each output row, got (6,)"
+
+
+def test_labels_of_another_shape() -> None:
+    for shape in ((7, 1), (7, 4), (6, 5), (7, 5, 1), ()):
+        problem, _ = refused(softmax_cross_entropy, gaussian(7, 5), np.ones(shape, np.int64))
+        assert problem == f"softmax_cross_entropy: expected targets of the outputs' shape (7, 5), got {shape}"
+    problem, _ = refused(multiclass_hinge, gaussian(7, 5), np.ones((7, 5), np.int64))
+    assert problem == "multiclass_hinge: expected labels of shape (7,), one for each output row, got (7, 5)"
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, multiclass_hinge])
+def test_outputs_that_are_no_rows_of_scores(loss: Loss) -> None:
+    outputs, labels, classes = gaussian(4, 3, 2, 2), class_numbers(4, 5), 5
+    problem, advice = refused(loss, outputs, labels)
+    assert problem == f"{name_of(loss)}: expected outputs of shape (n, classes), got (4, 3, 2, 2)"
+    assert advice.startswith("End the net with ")
+    net = serial(*eval(f"({advice.removeprefix('End the net with ')})", vars(layers) | {"classes": classes}))
+    params, state, _ = net.init(Key(0), outputs.shape[1:], np.float64)
+    assert loss(net.apply(params, state, outputs).y, labels)[0] > 0
+
+
+@pytest.mark.parametrize("loss", [mean_squared_error, sigmoid_cross_entropy])
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (1, 3), (3,), (5, 3, 1)], ids=str)
+def test_targets_of_another_shape_are_not_broadcast(loss: Loss, shape: tuple[int, ...]) -> None:
+    problem, _ = refused(loss, gaussian(5, 3), np.zeros(shape))
+    assert problem == f"{name_of(loss)}: expected targets of the outputs' shape (5, 3), got {shape}"
+
+
+@pytest.mark.parametrize(
+    ("rows", "got"),
+    [
+        ([[0.5, 0.4], [0.5, 0.5]], "values from 0.4, sums from 0.9 to 1.0"),
+        ([[2.0, 2.0], [0.5, 0.5]], "values from 0.5, sums from 1.0 to 4.0"),
+        ([[1.5, -0.5], [0.5, 0.5]], "values from -0.5, sums from 1.0 to 1.0"),
+        ([[0.0, 0.0], [1.0, 0.0]], "values from 0.0, sums from 0.0 to 1.0"),
+        ([[math.nan, 1.0], [1.0, 0.0]], "values from nan, sums from nan to nan"),
+    ],
+)
+def test_rows_that_are_no_distributions(rows: list[list[float]], got: str) -> None:
+    problem, _ = refused(softmax_cross_entropy, gaussian(2, 2), np.array(rows))
+    assert problem == (
+        f"softmax_cross_entropy: rows of labels must be distributions, none negative and each adding to 1; got {got}"
+    )
+
+
+def test_distributions_rounded_to_float32_or_16_pass() -> None:
+    rows = distributions(7, 5)
+    value, _ = softmax_cross_entropy(gaussian(7, 5), rows)
+    for dtype in (np.float32, np.float16):
+        assert softmax_cross_entropy(gaussian(7, 5), rows.astype(dtype))[0] == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [-0.5, 1.5, 255.0, math.nan])
+def test_targets_that_are_no_probabilities(wrong: float) -> None:
+    targets = np.array([[0.0, 1.0, wrong]])
+    problem, advice = refused(sigmoid_cross_entropy, gaussian(1, 3), targets)
+    low, high = targets.min(), targets.max()
+    assert problem == f"sigmoid_cross_entropy: targets must be from 0 to 1, got {low} to {high}"
+    assert advice == "Pass probabilities, 0 or 1 for a plain yes or no"
+    for yes_or_no in (0, 1):
+        assert sigmoid_cross_entropy(gaussian(1, 3), np.array([[0.0, 1.0, yes_or_no]]))[0] > 0
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.1, math.nan])
+def test_smoothing_out_of_range(smoothing: float) -> None:
+    loss = partial(softmax_cross_entropy, label_smoothing=smoothing)
+    problem, _ = refused(loss, gaussian(7, 5), class_numbers(7, 5))
+    assert problem == f"softmax_cross_entropy: label_smoothing must be from 0 to 1, got {smoothing}"
+
+
+@pytest.mark.parametrize("margin", [0.0, -1.0, math.inf, math.nan])
+def test_margin_out_of_range(margin: float) -> None:
+    problem, _ = refused(partial(multiclass_hinge, margin=margin), gaussian(7, 5), class_numbers(7, 5))
+    assert problem == f"multiclass_hinge: margin must be positive and finite, got {margin}"

@@ -1,0 +1,155 @@
+"""Metrics against naive loops, on outputs drawn from few values so that ties are common."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from funcnn.layer import Array
+from funcnn.metrics import accuracy, confusion_matrix, top_k_accuracy
+
+METRICS: list[Callable[[Array, Array], object]] = [accuracy, partial(top_k_accuracy, k=2), confusion_matrix]
+
+every_metric = pytest.mark.parametrize("metric", METRICS, ids=["accuracy", "top_k_accuracy", "confusion_matrix"])
+
+
+def name_of(metric: Callable[..., object]) -> str:
+    return getattr(metric, "func", metric).__name__
+
+
+@st.composite
+def batches(draw: st.DrawFn, min_classes: int = 1) -> tuple[Array, Array]:
+    """outputs (n, classes) from few values, labels (n,)."""
+    n, classes = draw(st.integers(1, 8)), draw(st.integers(min_classes, 5))
+    outputs = draw(arrays(draw(st.sampled_from([np.float32, np.float64])), (n, classes), elements=st.integers(-2, 2)))
+    labels = draw(
+        arrays(draw(st.sampled_from([np.uint8, np.int32, np.int64])), n, elements=st.integers(0, classes - 1))
+    )
+    return outputs, labels
+
+
+def first_largest(row: list[float]) -> int:
+    best = 0
+    for c, value in enumerate(row):
+        if value > row[best]:
+            best = c
+    return best
+
+
+# --- Values ---------------------------------------------------------------------------------------------------
+
+
+@given(batch=batches())
+def test_accuracy_counts_rows_whose_first_largest_output_is_the_labels(batch: tuple[Array, Array]) -> None:
+    outputs, labels = batch
+    right = 0
+    for row, label in zip(outputs.tolist(), labels.tolist(), strict=True):
+        if first_largest(row) == label:
+            right += 1
+    assert accuracy(outputs, labels) == right / len(labels)
+
+
+@given(batch=batches(), data=st.data())
+def test_top_k_counts_rows_with_fewer_than_k_larger_outputs(batch: tuple[Array, Array], data: st.DataObject) -> None:
+    outputs, labels = batch
+    k = data.draw(st.integers(1, outputs.shape[1]))
+    right = 0
+    for row, label in zip(outputs.tolist(), labels.tolist(), strict=True):
+        larger = 0
+        for value in row:
+            if value > row[label]:
+                larger += 1
+        if larger < k:
+            right += 1
+    assert top_k_accuracy(outputs, labels, k) == right / len(labels)
+
+
+@given(batch=batches())
+def test_confusion_matrix_counts_pairs(batch: tuple[Array, Array]) -> None:
+    outputs, labels = batch
+    classes = outputs.shape[1]
+    counts = [[0] * classes for _ in range(classes)]
+    for row, label in zip(outputs.tolist(), labels.tolist(), strict=True):
+        counts[label][first_largest(row)] += 1
+    matrix = confusion_matrix(outputs, labels)
+    assert matrix.dtype.kind == "i"
+    assert matrix.tolist() == counts
+    assert matrix.trace() / len(labels) == accuracy(outputs, labels)
+
+
+@given(batch=batches(min_classes=2))
+def test_top_k_grows_from_accuracy_to_one(batch: tuple[Array, Array]) -> None:
+    outputs, labels = batch
+    shares = [top_k_accuracy(outputs, labels, k) for k in range(1, outputs.shape[1] + 1)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert shares[0] >= accuracy(outputs, labels)  # a tie for the first place counts as in
+    distinct = outputs + np.arange(outputs.shape[1]) / 10
+    assert top_k_accuracy(distinct, labels, 1) == accuracy(distinct, labels)
+
+
+@given(batch=batches())
+def test_one_hot_labels_serve_as_class_numbers(batch: tuple[Array, Array]) -> None:
+    outputs, labels = batch
+    for dtype in (np.float32, np.uint8, np.bool_):
+        rows = np.eye(outputs.shape[1], dtype=dtype)[labels]
+        for metric in (accuracy, partial(top_k_accuracy, k=1), confusion_matrix):
+            np.testing.assert_array_equal(metric(outputs, rows), metric(outputs, labels))
+
+
+def test_ties() -> None:
+    outputs = np.array([[1.0, 2.0, 2.0]])
+    assert [accuracy(outputs, np.array([label])) for label in range(3)] == [0, 1, 0]
+    assert [top_k_accuracy(outputs, np.array([label]), 1) for label in range(3)] == [0, 1, 1]
+    assert [top_k_accuracy(outputs, np.array([label]), 2) for label in range(3)] == [0, 1, 1]
+
+
+@every_metric
+def test_metrics_are_pure_and_plain(metric: Callable[..., object]) -> None:
+    rng = np.random.default_rng(0)
+    outputs, labels = rng.normal(size=(9, 4)), rng.integers(4, size=9)
+    before = outputs.tobytes(), labels.tobytes()
+    first = metric(outputs, labels)
+    assert (outputs.tobytes(), labels.tobytes()) == before
+    np.testing.assert_array_equal(metric(outputs, labels), first)
+    assert type(first) is (np.ndarray if metric is confusion_matrix else float)
+
+
+def test_confusion_matrix_of_more_pairs_than_a_small_label_dtype_counts() -> None:
+    """label * classes + prediction exceeds what uint8 holds."""
+    labels = np.array([19, 19, 0], np.uint8)
+    matrix = confusion_matrix(np.eye(20)[[19, 3, 0]], labels)
+    assert np.argwhere(matrix).tolist() == [[0, 0], [19, 3], [19, 19]]
+
+
+# --- Errors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "problem"),
+    [
+        (np.ones(3), np.zeros(3, int), "expected outputs of shape (n, classes) with n > 0, got (3,)"),
+        (np.ones((0, 3)), np.zeros(0, int), "expected outputs of shape (n, classes) with n > 0, got (0, 3)"),
+        (np.ones((2, 3)), np.zeros(3, int), "expected labels of shape (2,), one for each output row, got (3,)"),
+        (np.ones((2, 3)), np.zeros((2, 1), int), "expected labels of shape (2,), one for each output row, got (2, 1)"),
+        (np.ones((2, 3)), np.zeros(2), "labels must be class numbers of an integer dtype, got float64"),
+        (np.ones((2, 3)), np.array([0, 3]), "labels must be from 0 to 2, got 0 to 3"),
+        (np.ones((2, 3)), np.array([-1, 0]), "labels must be from 0 to 2, got -1 to 0"),
+    ],
+)
+@every_metric
+def test_unfit_arguments(metric: Callable[..., object], outputs: Array, labels: Array, problem: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011  (the whole problem is compared)
+        metric(outputs, labels)
+    assert str(raised.value).partition(". ")[0] == f"{name_of(metric)}: {problem}"
+
+
+@pytest.mark.parametrize("k", [0, -1, 4])
+def test_k_out_of_range(k: int) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011  (the whole text is compared)
+        top_k_accuracy(np.ones((2, 3)), np.array([0, 1]), k)
+    assert str(raised.value) == f"top_k_accuracy: k must be from 1 to the 3 classes, got {k}"

@@ -1,0 +1,296 @@
+"""Schedules: closed forms, what happens at every boundary, and the contract on one list of them all."""
+
+import inspect
+import json
+import math
+import pickle
+from collections.abc import Callable
+from itertools import pairwise
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from funcnn import schedules
+from funcnn.layer import describe
+from funcnn.schedules import (
+    constant,
+    exponential_decay,
+    inverse_time_decay,
+    piecewise_constant,
+    value_at,
+    warmup_cosine,
+)
+
+Schedule = Callable[[int], float]
+
+SCHEDULES = [
+    constant(0.1),
+    exponential_decay(0.1, 0.9),
+    exponential_decay(0.1, 0.9, every=7),
+    exponential_decay(0.1, 0.9, every=7, staircase=True),
+    inverse_time_decay(0.1, 0.5),
+    inverse_time_decay(0.1, 0.5, every=7),
+    inverse_time_decay(0.1, 0.5, every=7, staircase=True),
+    warmup_cosine(0.1, 5, 20),
+    warmup_cosine(0.1, 0, 20, end=0.01),
+    warmup_cosine(0.1, 5, 20, start=0.01, end=0.001, quarter=True),
+    piecewise_constant([], [0.1]),
+    piecewise_constant([3, 10], [0.1, 0.01, 0.5]),
+]
+
+every_schedule = pytest.mark.parametrize("rate", SCHEDULES, ids=repr)
+
+rates = st.floats(1e-6, 10.0)
+steps = st.integers(0, 2000)
+
+
+# --- Closed forms ---------------------------------------------------------------------------------------------
+
+
+@given(value=rates, step=steps)
+def test_constant(value: float, step: int) -> None:
+    assert constant(value)(step) == value
+
+
+@given(start=rates, factor=st.floats(0.5, 1.0), every=st.integers(1, 50), step=steps)
+def test_exponential_decay(start: float, factor: float, every: int, step: int) -> None:
+    smooth = exponential_decay(start, factor, every=every)
+    assert smooth(step) == pytest.approx(start * math.exp(math.log(factor) * step / every), rel=1e-9)
+    assert exponential_decay(start, factor, every=every, staircase=True)(step) == start * factor ** (step // every)
+
+
+@given(start=rates, factor=st.floats(0.0, 2.0), every=st.integers(1, 50), step=steps)
+def test_inverse_time_decay(start: float, factor: float, every: int, step: int) -> None:
+    smooth = inverse_time_decay(start, factor, every=every)
+    assert smooth(step) * (1 + factor * step / every) == pytest.approx(start, rel=1e-12)
+    assert inverse_time_decay(start, factor, every=every, staircase=True)(step) == start / (
+        1 + factor * (step // every)
+    )
+
+
+@pytest.mark.parametrize("make", [exponential_decay, inverse_time_decay])
+def test_staircase_meets_the_smooth_decay_at_its_boundaries_and_keeps_it_in_between(
+    make: Callable[..., Schedule],
+) -> None:
+    smooth, stairs = make(1.0, 0.5, every=4), make(1.0, 0.5, every=4, staircase=True)
+    for period in range(5):
+        assert stairs(4 * period) == smooth(4 * period)
+        assert {stairs(4 * period + i) for i in range(4)} == {smooth(4 * period)}
+        assert all(smooth(4 * period + i) < stairs(4 * period) for i in (1, 2, 3))
+    assert stairs(3) == 1.0
+    assert stairs(4) < 1.0
+
+
+@st.composite
+def cosines(draw: st.DrawFn) -> tuple[dict, Schedule]:
+    """A warm-up and cosine that rises to its peak and falls from it, with its settings."""
+    total = draw(st.integers(1, 300))
+    settings = {
+        "peak": draw(st.floats(0.1, 1.0)),
+        "warmup_steps": draw(st.integers(0, total - 1)),
+        "total_steps": total,
+        "start": draw(st.floats(0.0, 0.1)),
+        "end": draw(st.floats(0.0, 0.1)),
+        "quarter": draw(st.booleans()),
+    }
+    return settings, warmup_cosine(**settings)
+
+
+@given(made=cosines(), step=st.integers(0, 400))
+def test_warmup_cosine(made: tuple[dict, Schedule], step: int) -> None:
+    """Independently written: the half cosine is 1 - sin² of half the angle, the quarter a sine read backwards."""
+    settings, rate = made
+    peak, warmup, total = settings["peak"], settings["warmup_steps"], settings["total_steps"]
+    start, end = settings["start"], settings["end"]
+    if step < warmup:
+        wanted = (start * (warmup - step) + peak * step) / warmup
+    else:
+        done = min(1.0, (step - warmup) / (total - warmup))
+        left = math.sin(math.pi / 2 * (1 - done)) if settings["quarter"] else 1 - math.sin(math.pi / 2 * done) ** 2
+        wanted = end * (1 - left) + peak * left
+    assert rate(step) == pytest.approx(wanted, rel=1e-12, abs=1e-15)
+
+
+@given(made=cosines())
+def test_warmup_cosine_end_points(made: tuple[dict, Schedule]) -> None:
+    settings, rate = made
+    warmup, total = settings["warmup_steps"], settings["total_steps"]
+    assert rate(warmup) == pytest.approx(settings["peak"], rel=1e-15)
+    assert rate(0) == pytest.approx(settings["start"] if warmup else settings["peak"], rel=1e-15)
+    # A quarter cosine's zero, cos(pi / 2), is 6e-17 in floats.
+    assert rate(total) == pytest.approx(settings["end"], rel=1e-15, abs=1e-16)
+    assert {rate(step) for step in range(total, total + 20)} == {rate(total)}
+
+
+@given(made=cosines())
+def test_warmup_cosine_rises_and_then_falls(made: tuple[dict, Schedule]) -> None:
+    settings, rate = made
+    warmup, total = settings["warmup_steps"], settings["total_steps"]
+    values = [rate(step) for step in range(total + 1)]
+    assert all(a <= b for a, b in pairwise(values[: warmup + 1]))
+    assert all(a >= b for a, b in pairwise(values[warmup:]))
+    assert min(values) >= min(settings["start"], settings["end"]) * (1 - 1e-15)
+
+
+def test_quarter_cosine_stays_high_for_longer() -> None:
+    half, quarter = warmup_cosine(1.0, 0, 12), warmup_cosine(1.0, 0, 12, quarter=True)
+    assert half(6) == pytest.approx(0.5)
+    assert quarter(6) == pytest.approx(math.sqrt(0.5))
+    assert quarter(8) == pytest.approx(0.5)
+    assert all(quarter(step) > half(step) for step in range(1, 12))
+
+
+def test_r3s_schedule_is_expressible() -> None:
+    """1e-5 to 1e-3 linearly over 3 epochs, then a quarter cosine to 1e-5 over 6 (by epochs of 100 steps)."""
+    rate = warmup_cosine(1e-3, 300, 900, start=1e-5, end=1e-5, quarter=True)
+    assert rate(0) == 1e-5
+    assert rate(150) == pytest.approx((1e-5 + 1e-3) / 2)
+    assert rate(300) == pytest.approx(1e-3)
+    assert rate(600) == pytest.approx(1e-5 + 99e-5 * math.cos(math.pi / 4))
+    assert rate(900) == pytest.approx(1e-5)
+
+
+@given(boundaries=st.lists(st.integers(0, 100), unique=True, max_size=6), step=st.integers(0, 120))
+def test_piecewise_constant_counts_the_boundaries_reached(boundaries: list[int], step: int) -> None:
+    boundaries.sort()
+    rate = piecewise_constant(boundaries, [float(i) for i in range(len(boundaries) + 1)])
+    assert rate(step) == sum(1 for boundary in boundaries if step >= boundary)
+
+
+@given(start=rates, factor=st.floats(0.0, 1.0), every=st.integers(1, 50), staircase=st.booleans())
+def test_decays_never_rise(start: float, factor: float, every: int, staircase: bool) -> None:
+    for make in (exponential_decay, inverse_time_decay):
+        rate = make(start, factor, every=every, staircase=staircase)
+        values = [rate(step) for step in range(60)]
+        assert values[0] == start
+        assert all(a >= b >= 0 for a, b in pairwise(values))
+
+
+# --- The contract ---------------------------------------------------------------------------------------------
+
+
+def test_every_public_schedule_is_on_the_list() -> None:
+    makers = {name for name in schedules.__all__ if name.islower() and name != "value_at"}
+    assert makers == {rate.name for rate in SCHEDULES}
+    assert {inspect.signature(getattr(schedules, name)).return_annotation for name in makers} == {Schedule}
+
+
+@every_schedule
+def test_schedules_pickle_print_compare_and_hash(rate: Schedule) -> None:
+    for other in (pickle.loads(pickle.dumps(rate)), eval(repr(rate), vars(schedules).copy())):
+        assert other == rate
+        assert hash(other) == hash(rate)
+        assert [other(step) for step in range(30)] == [rate(step) for step in range(30)]
+    assert [other for other in SCHEDULES if other == rate] == [rate]
+
+
+@every_schedule
+def test_schedules_are_frozen_and_describe_themselves_as_json(rate: Schedule) -> None:
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        rate.start = 1.0
+    description = describe(rate)
+    assert json.loads(json.dumps(description)) == description
+    assert description["name"] == rate.name
+
+
+def test_printed_forms_leave_defaults_out() -> None:
+    assert repr(exponential_decay(0.1, 0.5)) == "exponential_decay(start=0.1, factor=0.5)"
+    assert repr(exponential_decay(0.1, 0.5, every=2, staircase=True)) == (
+        "exponential_decay(start=0.1, factor=0.5, every=2, staircase=True)"
+    )
+    assert describe(piecewise_constant((3,), (0.1, 0.01))) == {
+        "name": "piecewise_constant",
+        "boundaries": [3],
+        "values": [0.1, 0.01],
+    }
+
+
+def test_sequences_of_any_kind_are_equal() -> None:
+    assert piecewise_constant([3], [0.1, 0.01]) == piecewise_constant((3,), (0.1, 0.01))
+
+
+@every_schedule
+def test_value_at_reads_schedules_and_numbers(rate: Schedule) -> None:
+    assert value_at(rate, 6) == rate(6)
+    assert value_at(0.25, 6) == 0.25
+    assert type(value_at(1, 0)) is float
+    assert type(value_at(lambda step: np.float64(step), 3)) is float
+
+
+@pytest.mark.parametrize("number", [float, int, np.float64, np.float32])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda number: constant(number(1)),
+        lambda number: exponential_decay(number(1), number(1)),
+        lambda number: inverse_time_decay(number(1), number(1)),
+        lambda number: warmup_cosine(number(1), 2, 9, start=number(0), end=number(0)),
+        lambda number: piecewise_constant([2], [number(1), number(2)]),
+    ],
+    ids=["constant", "exponential_decay", "inverse_time_decay", "warmup_cosine", "piecewise_constant"],
+)
+def test_values_are_python_floats_whatever_the_settings(make: Callable[..., Schedule], number: type) -> None:
+    """An np.float64 would upcast float32 arrays, and an int would print as one."""
+    assert {type(make(number)(step)) for step in range(12)} == {float}
+    assert json.loads(json.dumps(describe(make(number)))) == describe(make(float))
+
+
+# --- Errors ---------------------------------------------------------------------------------------------------
+
+NOT_NEGATIVE = "must be finite and not negative, got"
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: constant(-0.1), f"constant: value {NOT_NEGATIVE} -0.1"),
+        (lambda: constant(math.nan), f"constant: value {NOT_NEGATIVE} nan"),
+        (lambda: exponential_decay(-0.1, 0.5), f"exponential_decay: start {NOT_NEGATIVE} -0.1"),
+        (lambda: exponential_decay(0.1, -0.5), f"exponential_decay: factor {NOT_NEGATIVE} -0.5"),
+        (lambda: exponential_decay(0.1, 0.5, every=0), "exponential_decay: every must be a positive int, got 0"),
+        (lambda: exponential_decay(0.1, 0.5, every=2.5), "exponential_decay: every must be a positive int, got 2.5"),
+        (lambda: inverse_time_decay(math.inf, 0.5), f"inverse_time_decay: start {NOT_NEGATIVE} inf"),
+        (lambda: inverse_time_decay(0.1, -1.0), f"inverse_time_decay: factor {NOT_NEGATIVE} -1.0"),
+        (lambda: inverse_time_decay(0.1, 0.5, every=-3), "inverse_time_decay: every must be a positive int, got -3"),
+        (lambda: warmup_cosine(-1.0, 1, 3), f"warmup_cosine: peak {NOT_NEGATIVE} -1.0"),
+        (lambda: warmup_cosine(1.0, 1, 3, start=-0.1), f"warmup_cosine: start {NOT_NEGATIVE} -0.1"),
+        (lambda: warmup_cosine(1.0, 1, 3, end=math.nan), f"warmup_cosine: end {NOT_NEGATIVE} nan"),
+        (lambda: warmup_cosine(1.0, 0, 0), "warmup_cosine: total_steps must be a positive int, got 0"),
+        (
+            lambda: warmup_cosine(1.0, 3, 3),
+            "warmup_cosine: warmup_steps must be from 0 to less than total_steps (3), got 3",
+        ),
+        (
+            lambda: warmup_cosine(1.0, -1, 3),
+            "warmup_cosine: warmup_steps must be from 0 to less than total_steps (3), got -1",
+        ),
+        (lambda: piecewise_constant([3], [0.1]), "piecewise_constant: 1 boundaries need 2 values, got 1"),
+        (lambda: piecewise_constant([], []), "piecewise_constant: 0 boundaries need 1 values, got 0"),
+        (
+            lambda: piecewise_constant([3, 3], [0.1, 0.2, 0.3]),
+            "piecewise_constant: boundaries must increase, got (3, 3)",
+        ),
+        (
+            lambda: piecewise_constant([5, 3], [0.1, 0.2, 0.3]),
+            "piecewise_constant: boundaries must increase, got (5, 3)",
+        ),
+    ],
+)
+def test_invalid_settings_raise_in_the_constructor(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011  (the whole text is compared)
+        make()
+    assert str(raised.value) == text
+
+
+@pytest.mark.parametrize("wrong", [-0.1, math.nan, math.inf])
+def test_values_of_piecewise_constant_are_checked_like_every_rate(wrong: float) -> None:
+    with pytest.raises(ValueError, match=f"piecewise_constant: values .*{NOT_NEGATIVE} .*{wrong}"):
+        piecewise_constant([3], [0.1, wrong])
+
+
+def test_steps_of_the_warm_up_are_whole() -> None:
+    with pytest.raises(ValueError, match=r"warmup_cosine: warmup_steps must be .*, got 1\.5"):
+        warmup_cosine(1.0, 1.5, 3)
