@@ -6,6 +6,8 @@
 1,797 images of 8x8 pixels (UCI's optical digits), four fifths of them to train and validate on.
 """
 
+from functools import partial
+
 from funcnn import serial
 from funcnn.data import load
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
@@ -17,10 +19,10 @@ from funcnn.train import Problem
 
 NET = serial(
     conv2d(32, 3, padding="same", use_bias=False), batch_norm(), relu(),
-    conv2d(32, 3, padding="same", use_bias=False), batch_norm(), relu(),
-    max_pool2d(2), dropout(0.25),
     conv2d(64, 3, padding="same", use_bias=False), batch_norm(), relu(),
     max_pool2d(2), dropout(0.25),
+    conv2d(128, 3, padding="same", use_bias=False), batch_norm(), relu(),
+    max_pool2d(2), dropout(0.5),
     flatten(), dense(10),
 )  # fmt: skip
 
@@ -30,7 +32,8 @@ def main() -> None:
     data = load("digits")
     steps = -(-len(data.train) // options.batch_size)
     rate = warmup_cosine(options.lr, warmup_steps=steps // 2, total_steps=options.epochs * steps, start=options.lr / 20)
-    run(Problem(NET, softmax_cross_entropy, adam(rate)), data, options)
+    loss = partial(softmax_cross_entropy, label_smoothing=0.1)
+    run(Problem(NET, loss, adam(rate)), data, options)
 
 
 if __name__ == "__main__":

@@ -86,13 +86,13 @@ class _Relu(_Activation):
 
 def _check_slope(instance: Any, attribute: Any, slope: float) -> None:
     if not 0 <= slope <= 1:
-        raise ValueError(f"leaky_relu: slope must be from 0 to 1, got {slope}")
+        raise ValueError(f"leaky_relu: slope must be from 0 to 1, got {slope:g}")
 
 
 @config
 class _LeakyRelu(_Activation):
     name: ClassVar[str] = "leaky_relu"
-    slope: float = attrs.field(default=0.01, validator=_check_slope)
+    slope: float = attrs.field(default=0.01, validator=_check_slope, converter=float)
 
     def forward(self, x: Array) -> Array:
         y = x * self.slope
@@ -108,13 +108,13 @@ class _LeakyRelu(_Activation):
 
 def _check_alpha(instance: Any, attribute: Any, alpha: float) -> None:
     if not (math.isfinite(alpha) and alpha > 0):
-        raise ValueError(f"elu: alpha must be positive and finite, got {alpha}")
+        raise ValueError(f"elu: alpha must be positive and finite, got {alpha:g}")
 
 
 @config
 class _Elu(_Activation):
     name: ClassVar[str] = "elu"
-    alpha: float = attrs.field(default=1.0, validator=_check_alpha)
+    alpha: float = attrs.field(default=1.0, validator=_check_alpha, converter=float)
 
     def forward(self, x: Array) -> Array:
         y = np.expm1(np.minimum(x, 0))
@@ -232,7 +232,7 @@ class _Gelu(_Activation):
 
 def _check_factor(instance: Any, attribute: Any, factor: float) -> None:
     if not math.isfinite(factor):
-        raise ValueError(f"scale: factor must be finite, got {factor}")
+        raise ValueError(f"scale: factor must be finite, got {factor:g}")
 
 
 @config
@@ -255,6 +255,7 @@ class _Softmax(_Activation):
         return _check_classes(self, in_shape)
 
     def forward(self, x: Array) -> Array:
+        self.out_shape(x.shape[1:])
         y: Array = x - x.max(axis=-1, keepdims=True)
         np.exp(y, out=y)
         y /= y.sum(axis=-1, keepdims=True)
@@ -274,6 +275,7 @@ class _LogSoftmax(_Activation):
         return _check_classes(self, in_shape)
 
     def forward(self, x: Array) -> Array:
+        self.out_shape(x.shape[1:])
         y: Array = x - x.max(axis=-1, keepdims=True)
         y -= np.log(np.exp(y).sum(axis=-1, keepdims=True))
         return y

@@ -38,8 +38,8 @@ def save(path: str | os.PathLike[str], state: Any, *, description: Any = None) -
     arrays, numbers = {}, {}
     for name, leaf in zip(tree.paths(state), tree.flatten(state), strict=True):
         if isinstance(leaf, np.ndarray):
-            arrays[name] = np.ascontiguousarray(leaf)
-        elif isinstance(leaf, (bool, int, float)):
+            arrays[name] = np.asarray(leaf, order="C")
+        elif type(leaf) in (bool, int, float):
             numbers[name] = leaf
         else:
             raise CheckpointError(
@@ -94,15 +94,23 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged or cut short, or no safetensors file ({error})") from error
-    if "funcnn" not in header:
-        raise CheckpointError(f"{path}: a safetensors file, but not one that funcnn wrote")
-    metadata = json.loads(header["funcnn"])
-    if metadata["format"] != _FORMAT:
+    return arrays, _metadata(path, header)
+
+
+def _metadata(path: Path, header: dict[str, str]) -> dict[str, Any]:
+    try:
+        metadata = json.loads(header["funcnn"])
+        version = metadata["format"]
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise CheckpointError(f"{path}: a safetensors file, but not one that funcnn wrote") from None
+    if version != _FORMAT:
         raise CheckpointError(
-            f"{path}: written in format {metadata['format']}, this version of funcnn reads format {_FORMAT}; "
+            f"{path}: written in format {version}, this version of funcnn reads format {_FORMAT}; "
             "load it with the version that wrote it"
         )
-    return arrays, metadata
+    if not isinstance(metadata.get("numbers"), dict) or "description" not in metadata:
+        raise CheckpointError(f"{path}: damaged: its metadata is not complete")
+    return metadata  # type: ignore[no-any-return]
 
 
 def _check_names(path: Any, wanted: list[str], stored: list[str]) -> None:

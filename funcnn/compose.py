@@ -32,13 +32,43 @@ __all__ = ["parallel", "rebuild", "residual", "serial"]
 def _check_layers(instance: Any, attribute: Any, layers: tuple[Layer, ...]) -> None:
     for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):
-            got = f"the function {layer.__name__}; call it: {layer.__name__}(...)" if callable(layer) else repr(layer)
+            name = getattr(layer, "__name__", None)
+            got = f"the function {name}; call it: {name}(...)" if name else repr(layer)
             raise TypeError(f"{instance.name}[{i}]: expected a Layer, got {got}")
 
 
 def _child_key(key: Key | None, child: Layer, i: int) -> Key | None:
     """The key of the i-th child; None for a child that draws nothing, which saves deriving it."""
     return fold_in(key, i) if key is not None and child.config.stochastic else None
+
+
+class _place:
+    """``with _place(name, i):`` adds ``name[i]`` to an error on its way outward, and costs next to nothing."""
+
+    __slots__ = ("i", "name")
+
+    def __init__(self, name: str, i: int | None = None) -> None:
+        self.name = name
+        self.i = i
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, Exception):
+            add_place(error, self.name if self.i is None else f"{self.name}[{self.i}]")
+
+
+def _check_values(config: "_Composed", values: dict[str, Any]) -> None:
+    """Raise unless params and the like are tuples with one entry per layer, as init makes them."""
+    for name, value in values.items():
+        if type(value) is not tuple or len(value) != len(config.layers):
+            got = f"a tuple of {len(value)}" if type(value) is tuple else type(value).__name__
+            raise LayerError(
+                config.name,
+                f"expected {name} to be a tuple of {len(config.layers)}, one for each layer, got {got}",
+                f"Pass the {name} that this net's own init gave",
+            )
 
 
 # --- serial ---------------------------------------------------------------------------------------------------
@@ -54,9 +84,6 @@ class _Composed(Config):
     def children(self) -> tuple[Layer, ...]:
         return self.layers
 
-    def place(self, i: int) -> str:
-        return f"{self.name}[{i}]"
-
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(map(repr, self.layers))})"
 
@@ -67,11 +94,8 @@ class _Serial(_Composed):
 
     def out_shape(self, in_shape: Shape) -> Shape:
         for i, layer in enumerate(self.layers):
-            try:
+            with _place(self.name, i):
                 in_shape = layer.config.out_shape(in_shape)
-            except Exception as error:
-                add_place(error, self.place(i))
-                raise
         return in_shape
 
     def macs(self, in_shape: Shape) -> int:
@@ -86,7 +110,8 @@ def _serial_init(config: _Serial, key: Key, in_shape: Shape, dtype: DTypeLike = 
     config.out_shape(in_shape)  # every shape is checked before the first weight is drawn
     params, states = [], []
     for i, layer in enumerate(config.layers):
-        made = layer.init(fold_in(key, i), in_shape, dtype)
+        with _place(config.name, i):
+            made = layer.init(fold_in(key, i), in_shape, dtype)
         params.append(made.params)
         states.append(made.state)
         in_shape = made.out_shape
@@ -96,13 +121,11 @@ def _serial_init(config: _Serial, key: Key, in_shape: Shape, dtype: DTypeLike = 
 def _serial_apply(
     config: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
+    _check_values(config, {"params": params, "state": state})
     states, residuals = [], []
     for i, (layer, its_params, its_state) in enumerate(zip(config.layers, params, state, strict=True)):
-        try:
+        with _place(config.name, i):
             x, its_state, kept = layer.apply(its_params, its_state, x, key=_child_key(key, layer, i), train=train)
-        except Exception as error:
-            add_place(error, config.place(i))
-            raise
         states.append(its_state)
         residuals.append(kept)
     return Applied(x, tuple(states), tuple(residuals) if train else None)
@@ -110,17 +133,15 @@ def _serial_apply(
 
 def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(config, residuals)
+    _check_values(config, {"params": params, "residuals": kept})
     gradients: list[Any] = []
     first = 0 if need_dx else _first_trained(config.layers, params)
     for i in range(len(config.layers) - 1, -1, -1):
         if i < first:
             gradients.append(None)
             continue
-        try:
+        with _place(config.name, i):
             its_gradients, dx = config.layers[i].backward(params[i], kept[i], dy, need_dx=need_dx or i > first)
-        except Exception as error:
-            add_place(error, config.place(i))
-            raise
         gradients.append(its_gradients)
         dy = dx  # type: ignore[assignment]  # None after the first trained layer alone, where the loop ends
     return Gradients(tuple(reversed(gradients)), dy if need_dx else None)
@@ -161,11 +182,8 @@ class _Residual(Config):
         return (self.layer,)
 
     def out_shape(self, in_shape: Shape) -> Shape:
-        try:
+        with _place(self.name):
             out_shape = self.layer.config.out_shape(in_shape)
-        except Exception as error:
-            add_place(error, self.name)
-            raise
         if out_shape != in_shape:
             raise ShapeError(
                 self.name,
@@ -180,26 +198,21 @@ class _Residual(Config):
 
 def _residual_init(config: _Residual, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
     config.out_shape(in_shape)
-    return config.layer.init(key, in_shape, dtype)
+    with _place(config.name):
+        return config.layer.init(key, in_shape, dtype)
 
 
 def _residual_apply(
     config: _Residual, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    try:
+    with _place(config.name):
         y, state, kept = config.layer.apply(params, state, x, key=key, train=train)
-    except Exception as error:
-        add_place(error, config.name)
-        raise
     return Applied(x + y, state, kept)
 
 
 def _residual_backward(config: _Residual, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    try:
+    with _place(config.name):
         gradients, dx = config.layer.backward(params, residuals, dy, need_dx=need_dx)
-    except Exception as error:
-        add_place(error, config.name)
-        raise
     return Gradients(gradients, dx + dy if need_dx else None)
 
 
@@ -241,11 +254,8 @@ class _Parallel(_Composed):
     def branch_shapes(self, in_shape: Shape) -> list[Shape]:
         shapes = []
         for i, layer in enumerate(self.layers):
-            try:
+            with _place(self.name, i):
                 shapes.append(layer.config.out_shape(in_shape))
-            except Exception as error:
-                add_place(error, self.place(i))
-                raise
         return shapes
 
     def out_shape(self, in_shape: Shape) -> Shape:
@@ -255,7 +265,7 @@ class _Parallel(_Composed):
             if not (alike and shape):
                 wanted = f"{shapes[0]}" if self.combine == "add" else f"{shapes[0]} in all but the last axis"
                 raise ShapeError(
-                    self.place(i),
+                    f"{self.name}[{i}]",
                     f"expected an output of shape {wanted} like parallel[0]'s, got {shape}",
                     "Give every branch the same output size",
                 )
@@ -272,20 +282,21 @@ class _Parallel(_Composed):
 
 def _parallel_init(config: _Parallel, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
     out_shape = config.out_shape(in_shape)
-    made = [layer.init(fold_in(key, i), in_shape, dtype) for i, layer in enumerate(config.layers)]
+    made = []
+    for i, layer in enumerate(config.layers):
+        with _place(config.name, i):
+            made.append(layer.init(fold_in(key, i), in_shape, dtype))
     return Initialised(tuple(each.params for each in made), tuple(each.state for each in made), out_shape)
 
 
 def _parallel_apply(
     config: _Parallel, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
+    _check_values(config, {"params": params, "state": state})
     outputs, states, kept = [], [], []
     for i, (layer, its_params, its_state) in enumerate(zip(config.layers, params, state, strict=True)):
-        try:
+        with _place(config.name, i):
             y, its_state, residuals = layer.apply(its_params, its_state, x, key=_child_key(key, layer, i), train=train)
-        except Exception as error:
-            add_place(error, config.place(i))
-            raise
         outputs.append(y)
         states.append(its_state)
         kept.append(residuals)
@@ -296,16 +307,14 @@ def _parallel_apply(
 
 def _parallel_backward(config: _Parallel, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept, sizes = check_residuals(config, residuals)
+    _check_values(config, {"params": params, "residuals": kept})
     shares = [dy] * len(sizes)
     if config.combine == "concat":
         shares = [np.ascontiguousarray(each) for each in np.split(dy, np.cumsum(sizes)[:-1], axis=-1)]
     gradients, dxs = [], []
     for i, (layer, its_params) in enumerate(zip(config.layers, params, strict=True)):
-        try:
+        with _place(config.name, i):
             its_gradients, dx = layer.backward(its_params, kept[i], shares[i], need_dx=need_dx)
-        except Exception as error:
-            add_place(error, config.place(i))
-            raise
         gradients.append(its_gradients)
         dxs.append(dx)
     return Gradients(tuple(gradients), _sum(dxs) if need_dx else None)

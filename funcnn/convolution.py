@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from funcnn import conv_strided as conv
 from funcnn.conv_strided import Geometry, Padding, Size
-from funcnn.init import Initializer, he_normal, zeros
+from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
 from funcnn.layer import (
     Applied,
@@ -56,12 +56,14 @@ def _short(arguments: dict[str, Any], *sizes: str) -> dict[str, Any]:
 
 
 def _sides(value: Any) -> Any:
-    return tuple(tuple(side) for side in value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(tuple(side) if isinstance(side, list) else side for side in value)
+    return value
 
 
 def _check_padding(instance: Any, attribute: Any, value: Padding) -> None:
     sides = [value] if isinstance(value, int) else []
-    if isinstance(value, tuple) and [len(pair) for pair in value if isinstance(pair, tuple)] == [2, 2]:
+    if isinstance(value, tuple) and [isinstance(pair, tuple) and len(pair) for pair in value] == [2, 2]:
         sides = [side for pair in value for side in pair]
     whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides)
     if value not in ("valid", "same") and not (sides and whole):
@@ -112,8 +114,8 @@ class _Conv2d(Config):
     dilation: Size = attrs.field(default=(1, 1), validator=_check_size, converter=_pair)
     groups: int = attrs.field(default=1, validator=check_count)
     use_bias: bool = True
-    weight_init: Initializer = he_normal()
-    bias_init: Initializer = zeros()
+    weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
+    bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
 
     def __attrs_post_init__(self) -> None:
         if self.filters % self.groups:

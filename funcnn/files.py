@@ -9,7 +9,7 @@ __all__ = ["make_folder", "write_bytes", "write_text"]
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file atomically: beside it, to the disk, and then in its place, so that a reader never sees a part.
 
-    Raises OSError, and leaves neither a part nor a changed file, if that is not possible.
+    Raises OSError if it cannot be written, and then leaves no part behind.
     """
     target = Path(path)
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -48,8 +48,9 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / "probe", b"")
-        (folder / "probe").unlink()
+        probe = folder / f".{os.getpid()}.probe"
+        write_bytes(probe, b"")
+        probe.unlink()
     except OSError as error:
         raise OSError(f"cannot write in the folder {folder}: {error.strerror}. Choose another one") from error
     return folder

@@ -21,12 +21,20 @@ __all__ = [
 ]  # fmt: skip
 
 
+def check_initializer(instance: Any, attribute: Any, value: Any) -> None:
+    """The attrs validator of a setting that is an initialiser."""
+    if not isinstance(value, Initializer):
+        raise TypeError(
+            f"{instance.name}: {attribute.name} must be an initialiser such as he_normal(), called, got {value!r}"
+        )
+
+
 class Initializer(Described):
     """The base of initialisers: subclasses say how to fill an array."""
 
     def __call__(self, key: Key, shape: Shape, fan_in: int, fan_out: int, dtype: DTypeLike = np.float32) -> Array:
         """A new read-only array of a shape."""
-        filled = np.ascontiguousarray(self.fill(key, shape, fan_in, fan_out), dtype=dtype)
+        filled = np.array(self.fill(key, shape, fan_in, fan_out), dtype=dtype, order="C")
         filled.flags.writeable = False
         return filled
 
@@ -37,18 +45,18 @@ class Initializer(Described):
 
 def _finite(instance: Any, attribute: Any, value: float) -> None:
     if not math.isfinite(value):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite, got {value}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be finite, got {value:g}")
 
 
 def _positive(instance: Any, attribute: Any, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value:g}")
 
 
 @config
 class _Constant(Initializer):
     name: ClassVar[str] = "constant"
-    value: float = attrs.field(validator=_finite)
+    value: float = attrs.field(validator=_finite, converter=float)
 
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         return np.full(shape, self.value)
@@ -73,7 +81,7 @@ class _Ones(Initializer):
 @config
 class _Normal(Initializer):
     name: ClassVar[str] = "normal"
-    stddev: float = attrs.field(validator=_positive)
+    stddev: float = attrs.field(validator=_positive, converter=float)
 
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         return self.stddev * generator(key).standard_normal(shape)
@@ -82,7 +90,7 @@ class _Normal(Initializer):
 @config
 class _Uniform(Initializer):
     name: ClassVar[str] = "uniform"
-    limit: float = attrs.field(validator=_positive)
+    limit: float = attrs.field(validator=_positive, converter=float)
 
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         return generator(key).uniform(-self.limit, self.limit, shape)

@@ -32,10 +32,12 @@ def fused(formula: str, **values: Array | float) -> Array:
     array([1.5, 1.5], dtype=float32)
     """
     like = next(value for value in values.values() if isinstance(value, np.ndarray))
-    if like.size < _NUMEXPR_FROM:
-        return eval(_compiled(formula), {"__builtins__": {}}, values)  # type: ignore[no-any-return]
-    cast = {name: value if isinstance(value, np.ndarray) else like.dtype.type(value) for name, value in values.items()}
-    return numexpr.evaluate(formula, local_dict=cast, global_dict={})  # type: ignore[no-any-return]
+    large = like.size >= _NUMEXPR_FROM
+    number = like.dtype.type if large else float  # NumPy adapts a Python float to the arrays, numexpr does not
+    cast = {name: value if isinstance(value, np.ndarray) else number(value) for name, value in values.items()}
+    if large:
+        return numexpr.evaluate(formula, local_dict=cast, global_dict={})  # type: ignore[no-any-return]
+    return eval(_compiled(formula), {"__builtins__": {}}, cast)  # type: ignore[no-any-return]
 
 
 @cache
@@ -78,7 +80,8 @@ def _sealed(arrays: list[Array]) -> tuple[Array, ...]:
 
 def sgd(gradient: Array, leaf: Array, rate: float) -> Array:
     """leaf - rate · gradient."""
-    new = np.multiply(gradient, -rate)
+    new = np.empty(leaf.shape, leaf.dtype)
+    np.multiply(gradient, -rate, out=new)
     new += leaf
     return _sealed([new])[0]
 

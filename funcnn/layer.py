@@ -18,7 +18,7 @@ A new layer is a `Config` (an attrs class made by `config`) and three module-lev
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, TypeVar, cast, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, dataclass_transform
 
 import attrs
 import numpy as np
@@ -28,8 +28,8 @@ from funcnn.keys import Key
 
 __all__ = [
     "Applied", "Array", "Config", "Described", "Gradients", "Initialised", "Layer", "LayerError", "Shape", "ShapeError",
-    "add_place", "bare_init", "check_count", "check_float", "check_input", "check_key", "check_residuals", "config",
-    "describe", "function_of", "make_layer",
+    "add_place", "bare_init", "check_array", "check_count", "check_float", "check_input", "check_key",
+    "check_residuals", "config", "describe", "function_of", "make_layer",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -113,7 +113,7 @@ def config(cls: type[T]) -> type[T]:
 
 
 def describe(value: Any) -> Any:
-    """A layer, initialiser, schedule or optimizer as JSON data: ``{"name": ..., its arguments}``.
+    """A layer, initialiser, schedule, optimizer or loss as JSON data: ``{"name": ..., its arguments}``.
 
     >>> from funcnn.layers import dense
     >>> describe(dense(10))
@@ -123,6 +123,10 @@ def describe(value: Any) -> Any:
         return {"name": value.name} | {key: describe(each) for key, each in value.arguments().items()}
     if isinstance(getattr(value, "config", None), Described):
         return describe(value.config)
+    if isinstance(value, partial):
+        return {"name": getattr(value.func, "__name__", repr(value.func))} | {
+            key: describe(each) for key, each in value.keywords.items()
+        }
     if isinstance(value, (tuple, list)):
         return [describe(each) for each in value]
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -239,8 +243,7 @@ def add_place(error: Exception, place: str) -> None:
 
 def check_input(config: Config, x: Array, shape: tuple[int | None, ...], dtype: Any) -> None:
     """Raise unless `x` is a batch of examples of a shape (None: any size) and has the params' dtype."""
-    if not isinstance(x, np.ndarray):
-        _refuse_type(config, x)
+    check_array(config, x, dtype)
     if x.ndim != len(shape) + 1 or any(
         want is not None and want != have for want, have in zip(shape, x.shape[1:], strict=True)
     ):
@@ -260,18 +263,19 @@ def check_input(config: Config, x: Array, shape: tuple[int | None, ...], dtype: 
 
 def check_float(config: Config, x: Array) -> None:
     """Raise unless `x` is an array of floats."""
-    if not isinstance(x, np.ndarray):
-        _refuse_type(config, x)
+    check_array(config, x, np.dtype(np.float32))
     if x.dtype.kind != "f":
         raise LayerError(
             repr(config), f"expected an input of floats, got dtype {x.dtype}", "Convert it: x.astype(np.float32)"
         )
 
 
-def _refuse_type(config: Config, x: Any) -> NoReturn:
-    raise LayerError(
-        repr(config), f"expected a NumPy array, got {type(x).__name__}", "Convert it: np.asarray(x, np.float32)"
-    )
+def check_array(config: Config, x: Array, dtype: Any) -> None:
+    """Raise unless `x` is an array, and suggest a dtype."""
+    if not isinstance(x, np.ndarray):
+        raise LayerError(
+            repr(config), f"expected a NumPy array, got {type(x).__name__}", f"Convert it: np.asarray(x, np.{dtype})"
+        )
 
 
 def check_key(config: Config, key: Key | None) -> Key:

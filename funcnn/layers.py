@@ -25,7 +25,7 @@ from funcnn.activations import (
     tanh,
 )  # fmt: skip
 from funcnn.convolution import avg_pool2d, conv2d, global_avg_pool2d, max_pool2d
-from funcnn.init import Initializer, he_normal, zeros
+from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
 from funcnn.layer import (
     Applied,
@@ -70,8 +70,8 @@ class _Dense(Config):
     name: ClassVar[str] = "dense"
     units: int = attrs.field(validator=check_count)
     use_bias: bool = True
-    weight_init: Initializer = he_normal()
-    bias_init: Initializer = zeros()
+    weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
+    bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
 
     def out_shape(self, in_shape: Shape) -> Shape:
         if len(in_shape) != 1:
@@ -163,7 +163,7 @@ def _position_backward(
     config: _PositionBias, params: PositionBiasParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
     check_residuals(config, residuals)
-    return Gradients(PositionBiasParams(dy.sum(axis=0)), dy if need_dx else None)
+    return Gradients(PositionBiasParams(np.asarray(dy.sum(axis=0))), dy if need_dx else None)
 
 
 def position_bias() -> Layer:
@@ -181,15 +181,22 @@ def position_bias() -> Layer:
 # --- Reshaping ------------------------------------------------------------------------------------------------
 
 
+def _tuple(shape: Any) -> Any:
+    return tuple(shape) if isinstance(shape, list) else shape
+
+
 def _check_shape(instance: Any, attribute: Any, shape: Shape) -> None:
-    if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape):
+    whole = isinstance(shape, tuple) and all(isinstance(each, int) and not isinstance(each, bool) for each in shape)
+    if not whole or min(shape, default=1) < 1:
         raise ValueError(f"reshape: shape must be positive ints, the batch axis left out, got {shape!r}")
 
 
 @config
 class _Reshape(Config):
     name: ClassVar[str] = "reshape"
-    shape: Shape = attrs.field(converter=tuple, validator=_check_shape)
+    shape: Shape = attrs.field(
+        converter=lambda shape: tuple(shape) if isinstance(shape, list) else shape, validator=_check_shape
+    )
 
     def out_shape(self, in_shape: Shape) -> Shape:
         if math.prod(in_shape) != math.prod(self.shape):

@@ -44,23 +44,22 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: floa
     d_logits = np.exp(shifted)
     total = d_logits.sum(axis=1, keepdims=True)
     d_logits /= total
-    log_total = np.log(total, out=total)
+    shifted -= np.log(total, out=total)  # now the log-likelihoods
     on, off = 1 - label_smoothing, label_smoothing / classes
     if labels.ndim == 1:
         check_labels("softmax_cross_entropy", labels, n, classes)
         rows = np.arange(n)
-        likelihood = on * (shifted[rows, labels] - log_total[:, 0]).sum(dtype=np.float64)
-        if label_smoothing:
-            likelihood += off * (shifted - log_total).sum(dtype=np.float64)
-            d_logits -= off
+        likelihood = on * float(shifted[rows, labels].sum(dtype=np.float64))
         d_logits[rows, labels] -= on
     else:
         _check_distribution("softmax_cross_entropy", labels, logits)
-        targets = (on * labels + off).astype(logits.dtype, copy=False)
-        likelihood = (targets * (shifted - log_total)).sum(dtype=np.float64)
-        d_logits -= targets
+        likelihood = on * float((labels * shifted).sum(dtype=np.float64))
+        d_logits -= np.multiply(labels, on, dtype=logits.dtype)
+    if label_smoothing:
+        likelihood += off * float(shifted.sum(dtype=np.float64))
+        d_logits -= off
     d_logits *= 1 / n
-    return -float(likelihood) / n, d_logits
+    return -likelihood / n, d_logits
 
 
 def multiclass_hinge(scores: Array, labels: Array, *, margin: float = 1.0) -> tuple[float, Array]:
@@ -123,7 +122,7 @@ def sigmoid_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
     Raises ValueError for an empty batch, or targets of another shape or outside [0, 1].
     """
     _check_targets("sigmoid_cross_entropy", logits, targets)
-    if targets.min() < 0 or targets.max() > 1:
+    if not (targets.min() >= 0 and targets.max() <= 1):
         raise ValueError(
             f"sigmoid_cross_entropy: targets must be from 0 to 1, got {targets.min()} to {targets.max()}. "
             "Pass probabilities, 0 or 1 for a plain yes or no"
@@ -153,7 +152,7 @@ def check_labels(place: str, labels: Array, n: int, classes: int) -> None:
     if low < 0 or high >= classes:
         raise ValueError(
             f"{place}: labels must be from 0 to {classes - 1}, got {low} to {high}. "
-            f"Number the classes from 0, and give the net at least {high + 1} outputs"
+            f"Number the classes from 0, and give the net at least {high - min(low, 0) + 1} outputs"
         )
 
 
@@ -180,7 +179,7 @@ def _check_targets(place: str, outputs: Array, targets: Array) -> None:
 def _check_distribution(place: str, labels: Array, logits: Array) -> None:
     _check_targets(place, logits, labels)
     sums = labels.sum(axis=1)
-    if labels.min() < 0 or abs(sums - 1).max() > 1e-3:
+    if not (labels.min() >= 0 and abs(sums - 1).max() <= 1e-3):
         raise ValueError(
             f"{place}: rows of labels must be distributions, none negative and each adding to 1; "
             f"got values from {labels.min()}, sums from {sums.min()} to {sums.max()}"

@@ -19,6 +19,7 @@ from funcnn.layer import (
     LayerError,
     Shape,
     ShapeError,
+    check_array,
     check_float,
     check_input,
     check_residuals,
@@ -54,20 +55,20 @@ class _BatchNormResiduals:
 
 def _check_momentum(instance: Any, attribute: Any, momentum: float) -> None:
     if not 0 <= momentum <= 1:
-        raise ValueError(f"batch_norm: momentum must be from 0 to 1, got {momentum}")
+        raise ValueError(f"batch_norm: momentum must be from 0 to 1, got {momentum:g}")
 
 
 def _check_epsilon(instance: Any, attribute: Any, epsilon: float) -> None:
     if not (math.isfinite(epsilon) and epsilon > 0):
-        raise ValueError(f"{instance.name}: epsilon must be positive and finite, got {epsilon}")
+        raise ValueError(f"{instance.name}: epsilon must be positive and finite, got {epsilon:g}")
 
 
 @config
 class _BatchNorm(Config):
     name: ClassVar[str] = "batch_norm"
     couples_examples: ClassVar[bool] = True
-    momentum: float = attrs.field(default=0.9, validator=_check_momentum)
-    epsilon: float = attrs.field(default=1e-5, validator=_check_epsilon)
+    momentum: float = attrs.field(default=0.9, validator=_check_momentum, converter=float)
+    epsilon: float = attrs.field(default=1e-5, validator=_check_epsilon, converter=float)
 
     def out_shape(self, in_shape: Shape) -> Shape:
         if not in_shape:
@@ -89,6 +90,7 @@ def _apply(
     config: _BatchNorm, params: BatchNormParams, state: BatchNormState, x: Array,
     *, key: Key | None = None, train: bool = False,
 ) -> Applied:  # fmt: skip
+    check_array(config, x, params.scale.dtype)
     check_input(config, x, (*[None] * (x.ndim - 2), len(params.scale)), params.scale.dtype)
     rows = x.reshape(-1, x.shape[-1])
     if not train:

@@ -62,17 +62,17 @@ def _no_state(config: Described, params: Any) -> None:
 
 def _not_negative(instance: Any, attribute: Any, value: float) -> None:
     if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value:g}")
 
 
 def _positive(instance: Any, attribute: Any, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value:g}")
 
 
 def _fraction(instance: Any, attribute: Any, value: float) -> None:
     if not 0 <= value < 1:
-        raise ValueError(f"{instance.name}: {attribute.name} must be at least 0 and less than 1, got {value}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be at least 0 and less than 1, got {value:g}")
 
 
 def _valid_rate(instance: Any, attribute: Any, value: Rate) -> None:
@@ -82,10 +82,14 @@ def _valid_rate(instance: Any, attribute: Any, value: Rate) -> None:
 
 @config
 class _Stepping(Described):
-    lr: Rate = attrs.field(validator=_valid_rate)
+    lr: Rate = attrs.field(validator=_valid_rate, converter=lambda lr: lr if callable(lr) else float(lr))
 
     def learning_rate(self, step: int) -> float:
         return value_at(self.lr, step)
+
+
+def _check_gradients(params: Any, grads: Any) -> None:
+    tree.check_like(params, grads, ("params", "gradients"), shapes=True)
 
 
 def _zeros(params: Any) -> Any:
@@ -95,7 +99,7 @@ def _zeros(params: Any) -> Any:
 
 def _map_leaves(kernel: Callable[..., tuple[Array, ...]], outputs: int, params: Any, grads: Any, *others: Any) -> Any:
     """The tuple of trees of ``kernel(leaf, gradient, *others)``'s outputs, leaf by leaf."""
-    tree.check_like(params, grads, ("params", "gradients"))
+    _check_gradients(params, grads)
     columns = [tree.flatten(each) for each in (params, grads, *others)]
     rows = [kernel(*leaves) for leaves in zip(*columns, strict=True)]
     return tuple(tree.unflatten(params, [row[i] for row in rows]) for i in range(outputs))
@@ -111,7 +115,7 @@ class _Sgd(_Stepping):
 
 def _sgd_update(config: _Sgd, grads: Any, opt_state: None, params: Any, step: int) -> tuple[Any, None]:
     rate = config.learning_rate(step)
-    tree.check_like(params, grads, ("params", "gradients"))
+    _check_gradients(params, grads)
     return tree.map(lambda leaf, g: kernels.sgd(g, leaf, rate), params, grads), None
 
 
@@ -132,7 +136,7 @@ def sgd(lr: Rate) -> Optimizer:
 @config
 class _Momentum(_Stepping):
     name: ClassVar[str] = "momentum"
-    decay: float = attrs.field(default=0.9, validator=_fraction)
+    decay: float = attrs.field(default=0.9, validator=_fraction, converter=float)
     nesterov: bool = False
 
 
@@ -171,8 +175,8 @@ def momentum(lr: Rate, decay: float = 0.9, *, nesterov: bool = False) -> Optimiz
 @config
 class _RmsProp(_Stepping):
     name: ClassVar[str] = "rmsprop"
-    decay: float = attrs.field(default=0.99, validator=_fraction)
-    epsilon: float = attrs.field(default=1e-8, validator=_positive)
+    decay: float = attrs.field(default=0.99, validator=_fraction, converter=float)
+    epsilon: float = attrs.field(default=1e-8, validator=_positive, converter=float)
 
 
 def _rmsprop_update(config: _RmsProp, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
@@ -213,9 +217,9 @@ class Moments:
 @config
 class _Adam(_Stepping):
     name: ClassVar[str] = "adam"
-    b1: float = attrs.field(default=0.9, validator=_fraction)
-    b2: float = attrs.field(default=0.999, validator=_fraction)
-    epsilon: float = attrs.field(default=1e-8, validator=_positive)
+    b1: float = attrs.field(default=0.9, validator=_fraction, converter=float)
+    b2: float = attrs.field(default=0.999, validator=_fraction, converter=float)
+    epsilon: float = attrs.field(default=1e-8, validator=_positive, converter=float)
 
     def decays(self, params: Any) -> Any:
         return _decays(params, 0.0, None)
@@ -224,7 +228,7 @@ class _Adam(_Stepping):
 @config
 class _AdamW(_Adam):
     name: ClassVar[str] = "adamw"
-    weight_decay: float = attrs.field(default=0.01, validator=_not_negative)
+    weight_decay: float = attrs.field(default=0.01, validator=_not_negative, converter=float)
     mask: Mask | None = None
 
     def decays(self, params: Any) -> Any:
@@ -312,7 +316,7 @@ def _decays(params: Any, rate: float, mask: Mask | None) -> Any:
 @config
 class _DecayedWeights(Described):
     name: ClassVar[str] = "add_decayed_weights"
-    rate: float = attrs.field(validator=_not_negative)
+    rate: float = attrs.field(validator=_not_negative, converter=float)
     mask: Mask | None = None
 
 
@@ -320,6 +324,7 @@ def _decay_update(config: _DecayedWeights, grads: Any, state: None, params: Any,
     def add(g: Array, leaf: Array, rate: float) -> Array:
         return g + rate * leaf if rate else g
 
+    _check_gradients(params, grads)
     return tree.map(add, grads, params, _decays(params, config.rate, config.mask)), None
 
 
@@ -350,7 +355,7 @@ def global_norm(grads: Any) -> float:
 @config
 class _Clip(Described):
     name: ClassVar[str] = "clip_by_global_norm"
-    limit: float = attrs.field(validator=_positive)
+    limit: float = attrs.field(validator=_positive, converter=float)
 
 
 def _clip_update(config: _Clip, grads: Any, state: None, params: Any, step: int) -> tuple[Any, None]:

@@ -30,7 +30,7 @@ def value_at(rate: Rate, step: int) -> float:
 
 def _rate(instance: Any, attribute: Any, value: float) -> None:
     if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value:g}")
 
 
 class _Schedule(Described):
@@ -41,7 +41,7 @@ class _Schedule(Described):
 @config
 class _Constant(_Schedule):
     name: ClassVar[str] = "constant"
-    value: float = attrs.field(validator=_rate)
+    value: float = attrs.field(validator=_rate, converter=float)
 
     def __call__(self, step: int) -> float:
         return self.value
@@ -50,8 +50,8 @@ class _Constant(_Schedule):
 @config
 class _ExponentialDecay(_Schedule):
     name: ClassVar[str] = "exponential_decay"
-    start: float = attrs.field(validator=_rate)
-    factor: float = attrs.field(validator=_rate)
+    start: float = attrs.field(validator=_rate, converter=float)
+    factor: float = attrs.field(validator=_rate, converter=float)
     every: int = attrs.field(default=1, validator=check_count)
     staircase: bool = False
 
@@ -62,8 +62,8 @@ class _ExponentialDecay(_Schedule):
 @config
 class _InverseTimeDecay(_Schedule):
     name: ClassVar[str] = "inverse_time_decay"
-    start: float = attrs.field(validator=_rate)
-    factor: float = attrs.field(validator=_rate)
+    start: float = attrs.field(validator=_rate, converter=float)
+    factor: float = attrs.field(validator=_rate, converter=float)
     every: int = attrs.field(default=1, validator=check_count)
     staircase: bool = False
 
@@ -78,11 +78,11 @@ def _periods(step: int, every: int, staircase: bool) -> float:
 @config
 class _WarmupCosine(_Schedule):
     name: ClassVar[str] = "warmup_cosine"
-    peak: float = attrs.field(validator=_rate)
+    peak: float = attrs.field(validator=_rate, converter=float)
     warmup_steps: int
     total_steps: int = attrs.field(validator=check_count)
-    start: float = attrs.field(default=0.0, validator=_rate)
-    end: float = attrs.field(default=0.0, validator=_rate)
+    start: float = attrs.field(default=0.0, validator=_rate, converter=float)
+    end: float = attrs.field(default=0.0, validator=_rate, converter=float)
     quarter: bool = False
 
     def __attrs_post_init__(self) -> None:

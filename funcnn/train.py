@@ -174,7 +174,12 @@ def _step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState
         bad = _first_non_finite(grads)
         if bad is not None:
             raise NonFiniteError(f"step {state.step}: the gradient of {bad} is not finite (loss {loss:g}). {_ADVICE}")
-    params, opt_state = problem.optimizer.update(grads, state.opt_state, state.params, state.step)
+    try:
+        with np.errstate(over="raise", invalid="raise", divide="raise"):
+            params, opt_state = problem.optimizer.update(grads, state.opt_state, state.params, state.step)
+    except FloatingPointError as error:
+        message = f"step {state.step}: the update of the parameters is not finite ({error}). {_ADVICE}"
+        raise NonFiniteError(message) from error
     metric = problem.metric(outputs, targets) if problem.metric else None
     return TrainState(params, net_state, opt_state, state.step + 1, state.seed), Metrics(loss, metric)
 
@@ -208,7 +213,14 @@ def batches(examples: Examples, batch_size: int, *, key: Key | None = None, star
     >>> from funcnn.data import load
     >>> [len(labels) for _, labels in batches(load("digits").test, 256)]
     [256, 103]
+
+    Raises ValueError at once for a batch size that is not positive.
     """
+    _check_counts("batches", {"batch_size": batch_size})
+    return _batches(examples, batch_size, key, start)
+
+
+def _batches(examples: Examples, batch_size: int, key: Key | None, start: int) -> Iterator[Batch]:
     n = len(examples)
     order = generator(key).permutation(n) if key is not None else None
     for first in range(start * batch_size, n, batch_size):
@@ -239,11 +251,14 @@ def train(
 
     Raises ValueError at once for settings that are not positive or an empty training part, NonFiniteError later.
     """
-    counts = {"epochs": epochs, "batch_size": batch_size, "the training part's length": len(dataset.train)}
+    _check_counts("train", {"epochs": epochs, "batch_size": batch_size, "the training examples": len(dataset.train)})
+    return _train(problem, state, dataset, epochs, batch_size)
+
+
+def _check_counts(place: str, counts: dict[str, int]) -> None:
     for name, value in counts.items():
         if value < 1:
-            raise ValueError(f"train: {name} must be at least 1, got {value}")
-    return _train(problem, state, dataset, epochs, batch_size)
+            raise ValueError(f"{place}: {name} must be at least 1, got {value}")
 
 
 def _train(problem: Problem, state: TrainState, dataset: Split, epochs: int, batch_size: int) -> Iterator[Step | Epoch]:
@@ -294,14 +309,15 @@ class _Mean:
 def evaluate(problem: Problem, state: TrainState | Model, examples: Examples, *, batch_size: int = 256) -> Metrics:
     """The loss and metric over examples, each counted once, with the layers as for prediction (``train=False``).
 
-    Raises ValueError for no examples.
+    Raises ValueError for no examples, or a batch size that is not positive.
     """
-    if len(examples) == 0:
-        raise ValueError("evaluate: expected at least one example, got none")
+    _check_counts("evaluate", {"batch_size": batch_size, "the examples": len(examples)})
     mean = _Mean()
     for inputs, targets in batches(examples, batch_size):
-        outputs = problem.net.apply(state.params, state.state, inputs).y
-        loss, _ = problem.loss(outputs, targets)
+        # What overflows shows in the loss.
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs = problem.net.apply(state.params, state.state, inputs).y
+            loss, _ = problem.loss(outputs, targets)
         metric = problem.metric(outputs, targets) if problem.metric else None
         mean = mean.add(Metrics(loss, metric), len(inputs))
     return mean.metrics()
@@ -316,6 +332,7 @@ def predict(net: Layer, state: TrainState | Model, inputs: Array | Examples, *, 
     (1000, 2)
     """
 
+    _check_counts("predict", {"batch_size": batch_size})
     take: Callable[[slice], Array] = inputs.__getitem__ if isinstance(inputs, np.ndarray) else partial(_inputs, inputs)
     starts = range(0, max(len(inputs), 1), batch_size)
     taken = (take(slice(start, start + batch_size)) for start in starts)

@@ -161,26 +161,31 @@ def _walk(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
             yield from _walk(child, (*path, label))
 
 
-def check_like(tree: Any, other: Any, names: tuple[str, str] = ("the first tree", "the second")) -> None:
-    """Raise TreeError unless `other` has the structure of `tree`, naming both sides and where they differ.
+def check_like(
+    tree: Any, other: Any, names: tuple[str, str] = ("the first tree", "the second"), *, shapes: bool = False
+) -> None:
+    """Raise TreeError unless `other` has the structure of `tree` (and its arrays' shapes), naming where they differ.
 
     >>> check_like((1, 2), (1, None), names=("params", "gradients"))
     Traceback (most recent call last):
     funcnn.tree.TreeError: trees differ at '1': params has a leaf (int), gradients has None
     """
-    _check_like(tree, other, (), names)
+    _check_like(tree, other, (), names, shapes)
 
 
-def _check_like(tree: Any, other: Any, path: tuple[str, ...], names: tuple[str, str]) -> None:
+def _check_like(tree: Any, other: Any, path: tuple[str, ...], names: tuple[str, str], shapes: bool) -> None:
     children, others = _children(tree), _children(other)
     if children is None and others is None:
-        return
-    if children is None or others is None or type(tree) is not type(other) or len(children) != len(others):
+        alike = not shapes or np.shape(tree) == np.shape(other)
+    else:
+        same_kind = children is not None and others is not None and type(tree) is type(other)
+        alike = same_kind and len(children) == len(others)  # type: ignore[arg-type]
+    if not alike:
         where = repr(".".join(path)) if path else "their root"
         raise TreeError(f"trees differ at {where}: {names[0]} has {_kind(tree)}, {names[1]} has {_kind(other)}")
-    for i, (child, its_other) in enumerate(zip(children, others, strict=True)):
+    for i, (child, its_other) in enumerate(zip(children or (), others or (), strict=True)):
         if child is not its_other:
-            _check_like(child, its_other, (*path, _labels(tree)[i]), names)
+            _check_like(child, its_other, (*path, _labels(tree)[i]), names, shapes)
 
 
 def _kind(tree: Any) -> str:
@@ -188,7 +193,11 @@ def _kind(tree: Any) -> str:
     if tree is None:
         return "None"
     if children is None:
-        return f"an array of shape {tree.shape}" if isinstance(tree, np.ndarray) else f"a leaf ({type(tree).__name__})"
+        return (
+            f"an array of shape {tree.shape}"
+            if isinstance(tree, (np.ndarray, np.generic))
+            else f"a leaf ({type(tree).__name__})"
+        )
     return f"a tuple of {len(children)}" if type(tree) is tuple else f"the node {type(tree).__name__}"
 
 

@@ -26,9 +26,9 @@ from funcnn.schedules import (
 )
 
 
-def matrices_only(path: str, leaf: Array) -> bool:
+def not_scalars(path: str, leaf: Array) -> bool:
     """A mask of the user's own, at module level so that it pickles."""
-    return leaf.ndim > 1
+    return leaf.size > 1
 
 
 TRANSFORMS: tuple[Transform, ...] = (
@@ -37,7 +37,7 @@ TRANSFORMS: tuple[Transform, ...] = (
     add_decayed_weights(0.0),
     add_decayed_weights(0.1),
     add_decayed_weights(0.1, mask=weights_only),
-    add_decayed_weights(0.1, mask=matrices_only),
+    add_decayed_weights(0.1, mask=not_scalars),
 )
 
 OPTIMIZERS: tuple[Optimizer, ...] = (
@@ -55,7 +55,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
     adam(constant(0.1), b1=0.8),
     adamw(0.1),
     adamw(0.1, 0.8, 0.99, 1e-6, weight_decay=0.5, mask=weights_only),
-    adamw(exponential_decay(0.1, 0.9), weight_decay=0.5, mask=matrices_only),
+    adamw(exponential_decay(0.1, 0.9), weight_decay=0.5, mask=not_scalars),
     adamw(0.1, weight_decay=0.0),
     chain(sgd(0.1)),
     chain(clip_by_global_norm(0.5), add_decayed_weights(0.1, mask=weights_only), momentum(0.1, nesterov=True)),

@@ -88,8 +88,11 @@ def test_made_read_only_and_from_the_key_alone(initializer: Initializer) -> None
 
 
 @every_one
-def test_an_empty_array_is_filled(initializer: Initializer) -> None:
-    assert initializer(Key(0), (0, 3), 0, 3).shape == (0, 3)
+@pytest.mark.parametrize("shape", [(0, 3), (2,), ()], ids=str)
+def test_shapes_at_the_edges(initializer: Initializer, shape: tuple[int, ...]) -> None:
+    filled = initializer(Key(0), shape, 0, 3)
+    assert isinstance(filled, np.ndarray)
+    assert filled.shape == shape
 
 
 @every_one

@@ -435,7 +435,7 @@ def test_empty_trees(optimizer: Optimizer, params: object) -> None:
 def test_rules_pickle_print_compare_and_hash(rule: Optimizer | Transform) -> None:
     public = {name: getattr(module, name) for module in (optimizers, schedules) for name in module.__all__}
     again = pickle.loads(pickle.dumps(rule))
-    printed = eval(repr(rule), public | {"matrices_only": getattr(rule.config, "mask", None)})
+    printed = eval(repr(rule), public | {"not_scalars": getattr(rule.config, "mask", None)})
     for other in (again, printed):
         assert other == rule
         assert hash(other) == hash(rule)

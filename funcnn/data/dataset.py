@@ -112,12 +112,13 @@ def standardise(images: Array, *, dtype: DTypeLike = np.float32) -> Preprocess:
     1.0
     """
     axes = tuple(range(images.ndim - 1))
-    # Sums of bytes and of their squares are exact in float64, and need no float copy of the images.
     size = math.prod(images.shape[:-1])
     mean = images.sum(axis=axes, dtype=np.float64) / size
-    counts = np.array([np.mean(np.square(image, dtype=np.float64), axis=axes[:-1]) for image in images])
-    deviation = np.sqrt(np.maximum(counts.mean(axis=0) - mean**2, 0))
-    deviation[deviation == 0] = 1
+    # Around the mean, since a difference of large squares is not exact; in slices, to keep the float copies small.
+    slices = (images[start : start + 1000] for start in range(0, len(images), 1000))
+    squares = np.array([np.square(each - mean).sum(axis=axes) for each in slices])
+    deviation = np.sqrt(squares.sum(axis=0) / size)
+    deviation[images.min(axis=axes) == images.max(axis=axes)] = 1
     return _Standardise(tuple(mean.tolist()), tuple(deviation.tolist()), dtype)
 
 
@@ -128,10 +129,12 @@ def stratified_split(labels: Array, fraction: float, key: Key) -> tuple[Array, A
     >>> len(rest), len(held_out)
     (24, 6)
 
-    Raises ValueError for a fraction outside (0, 1).
+    Raises ValueError for a fraction outside (0, 1), or no labels.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"stratified_split: fraction must be more than 0 and less than 1, got {fraction}")
+    if len(labels) == 0:
+        raise ValueError("stratified_split: expected at least one label, got none")
     classes, counts = np.unique(labels, return_counts=True)
     exact = fraction * counts
     sizes = np.floor(exact).astype(int)

@@ -64,8 +64,13 @@ def _split_whole(images: Array, labels: Array, classes: tuple[str, ...], preproc
     return Dataset(*parts, classes, images.shape[1:])
 
 
-def _hold_out(train: Part, test: Part, classes: tuple[str, ...]) -> Dataset:
+def _hold_out(name: str, train: Part, test: Part, classes: tuple[str, ...]) -> Dataset:
     """A set that comes with its test part: some of each class of the training part for validation."""
+    if len(train) <= _HELD_OUT:
+        raise DataError(
+            f"{name}: expected more than {_HELD_OUT} training images, of which {_HELD_OUT} are held out to validate, "
+            f"got {len(train)}; fetch the whole files"
+        )
     rest, validation = stratified_split(train.targets, _HELD_OUT / len(train), _SPLIT)
     return Dataset(train.select(rest), train.select(validation), test, classes, train.inputs.shape[1:])
 
@@ -103,7 +108,7 @@ def _load_idx(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
         part = _idx_part(*_find(name, _IDX_FILES["test"], data_dir))
         return _split_whole(part.inputs, part.targets, tuple("ABCDEFGHIJ"), rescale(255))
     paths = _find(name, _IDX_FILES["train"] + _IDX_FILES["test"], data_dir)
-    return _hold_out(_idx_part(*paths[:2]), _idx_part(*paths[2:]), _DIGITS if name == "mnist" else _CLOTHES)
+    return _hold_out(name, _idx_part(*paths[:2]), _idx_part(*paths[2:]), _DIGITS if name == "mnist" else _CLOTHES)
 
 
 def _idx_part(images_path: Path, labels_path: Path) -> Part:
@@ -119,4 +124,4 @@ def _idx_part(images_path: Path, labels_path: Path) -> Part:
 def _load_cifar10(data_dir: str | os.PathLike[str] | None) -> Dataset:
     *train, test = (read_cifar10(path) for path in _find("cifar10", _CIFAR_FILES, data_dir))
     images, labels = (np.concatenate(arrays) for arrays in zip(*train, strict=True))
-    return _hold_out(Part(images, labels, rescale(255)), Part(*test, rescale(255)), _OBJECTS)
+    return _hold_out("cifar10", Part(images, labels, rescale(255)), Part(*test, rescale(255)), _OBJECTS)

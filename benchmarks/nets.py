@@ -1,0 +1,238 @@
+"""The nets that the benchmarks train, each written once in funcnn and once in PyTorch.
+
+They are the nets of five public from-scratch programs, at the batch sizes those use and at larger ones. The
+PyTorch versions are standard modules, channels first, without the final softmax that the loss holds.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import numpy as np
+
+from funcnn import Key, Layer, fold_in, serial, tree
+from funcnn.layers import (
+    batch_norm,
+    conv2d,
+    dense,
+    dropout,
+    flatten,
+    leaky_relu,
+    max_pool2d,
+    position_bias,
+    relu,
+)
+from funcnn.losses import softmax_cross_entropy
+from funcnn.optimizers import adam
+
+CLASSES = 10
+LEARNING_RATE = 1e-3
+BATCHES = 4  # different batches in turn, so that no net has its data by heart and its gradients vanish
+
+
+@attrs.frozen
+class Net:
+    """A net in both libraries: `torch` builds the module, given the imported package."""
+
+    in_shape: tuple[int, ...]
+    batches: tuple[int, ...]
+    parameters: int
+    funcnn: Layer
+    torch: Callable[[Any], Any]
+
+    @property
+    def has_images(self) -> bool:
+        return len(self.in_shape) == 3
+
+    def operations(self, batch: int) -> int:
+        """Floating-point operations of a training step's products: forward, and backward to weights and inputs.
+
+        Backward takes two products for each of forward's, but for the first layer, whose input needs no gradient.
+        """
+        macs, shape = [], self.in_shape
+        for layer in self.funcnn.config.children:
+            macs.append(layer.config.macs(shape))
+            shape = layer.config.out_shape(shape)
+        first = next(count for count in macs if count)
+        return 2 * (3 * sum(macs) - first) * batch
+
+
+def import_torch() -> Any:
+    """PyTorch, or the end of the program with the command that installs it."""
+    try:
+        import torch
+    except ImportError:
+        print("pip install torch==2.13.0", file=sys.stderr)
+        sys.exit(1)
+    return torch
+
+
+# --- The PyTorch versions -------------------------------------------------------------------------------------
+
+
+def _torch_mlp(torch: Any) -> Any:
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Linear(784, 128), nn.LeakyReLU(), nn.Linear(128, 64), nn.LeakyReLU(), nn.Linear(64, CLASSES)
+    )
+
+
+def _torch_small_cnn(torch: Any) -> Any:
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5), nn.ReLU(), nn.Conv2d(8, 8, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(800, CLASSES),
+    )  # fmt: skip
+
+
+def _torch_position_bias_cnn(torch: Any) -> Any:
+    nn = torch.nn
+
+    class PositionBias(nn.Module):
+        def __init__(self, channels: int, size: int) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(channels, size, size))
+
+        def forward(self, x: Any) -> Any:
+            return x + self.bias
+
+    def block(inputs: int, filters: int, size: int) -> tuple[Any, ...]:
+        return nn.Conv2d(inputs, filters, 3, padding=1, bias=False), PositionBias(filters, size), nn.ReLU()
+
+    return nn.Sequential(
+        *block(1, 16, 28), nn.MaxPool2d(3, 2, ceil_mode=True),
+        *block(16, 32, 14), nn.MaxPool2d(3, 2, ceil_mode=True),
+        *block(32, 64, 7),
+        nn.Flatten(), nn.Linear(3136, 100), nn.ReLU(), nn.Linear(100, CLASSES),
+    )  # fmt: skip
+
+
+def _torch_batch_norm_cnn(torch: Any) -> Any:
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(4096, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.5),
+        nn.Linear(256, CLASSES),
+    )  # fmt: skip
+
+
+def _torch_dropout_cnn(torch: Any) -> Any:
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3), nn.LeakyReLU(), nn.Conv2d(32, 64, 3), nn.LeakyReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
+        nn.Conv2d(64, 128, 3), nn.LeakyReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
+        nn.Flatten(), nn.Linear(3200, 512), nn.LeakyReLU(), nn.Dropout(0.5), nn.Linear(512, CLASSES),
+    )  # fmt: skip
+
+
+# --- Both -----------------------------------------------------------------------------------------------------
+
+_BOTTOM_RIGHT = ((0, 1), (0, 1))
+
+NETS = {
+    # devvrath123/neuralnetworksfromscratch
+    "mlp": Net(
+        in_shape=(784,), batches=(64, 256), parameters=109_386, torch=_torch_mlp,
+        funcnn=serial(dense(128), leaky_relu(), dense(64), leaky_relu(), dense(CLASSES)),
+    ),
+    # zishansami102/CNN-from-Scratch
+    "small_cnn": Net(
+        in_shape=(28, 28, 1), batches=(20,), parameters=9_826, torch=_torch_small_cnn,
+        funcnn=serial(conv2d(8, 5), relu(), conv2d(8, 5), relu(), max_pool2d(2), flatten(), dense(CLASSES)),
+    ),
+    # raisaat/Convolutional-Neural-Network-from-scratch-for-MNIST
+    "position_bias_cnn": Net(
+        in_shape=(28, 28, 1), batches=(64,), parameters=359_846, torch=_torch_position_bias_cnn,
+        funcnn=serial(
+            conv2d(16, 3, padding=1, use_bias=False), position_bias(), relu(),
+            max_pool2d(3, stride=2, padding=_BOTTOM_RIGHT),
+            conv2d(32, 3, padding=1, use_bias=False), position_bias(), relu(),
+            max_pool2d(3, stride=2, padding=_BOTTOM_RIGHT),
+            conv2d(64, 3, padding=1, use_bias=False), position_bias(), relu(),
+            flatten(), dense(100), relu(), dense(CLASSES),
+        ),
+    ),
+    # jind11/ANN_CNN_fromScratch, model 1
+    "batch_norm_cnn": Net(
+        in_shape=(32, 32, 3), batches=(64, 200), parameters=1_071_498, torch=_torch_batch_norm_cnn,
+        funcnn=serial(
+            conv2d(32, 3, padding="same"), batch_norm(), relu(), max_pool2d(2),
+            conv2d(64, 3, padding="same"), batch_norm(), relu(), max_pool2d(2),
+            flatten(), dense(256), batch_norm(), relu(), dropout(0.5), dense(CLASSES),
+        ),
+    ),
+    # devvrath123/neuralnetworksfromscratch
+    "dropout_cnn": Net(
+        in_shape=(28, 28, 1), batches=(64, 256), parameters=1_736_714, torch=_torch_dropout_cnn,
+        funcnn=serial(
+            conv2d(32, 3), leaky_relu(), conv2d(64, 3), leaky_relu(), max_pool2d(2), dropout(0.25),
+            conv2d(128, 3), leaky_relu(), max_pool2d(2), dropout(0.25),
+            flatten(), dense(512), leaky_relu(), dropout(0.5), dense(CLASSES),
+        ),
+    ),
+}  # fmt: skip
+
+
+# --- Training steps -------------------------------------------------------------------------------------------
+
+
+def parameters_of(params: Any) -> int:
+    """How many numbers a tree of params holds."""
+    return sum(leaf.size for leaf in tree.flatten(params))
+
+
+def data(net: Net, batch: int) -> list[tuple[Any, Any]]:
+    """A few batches of Gaussian inputs and random labels, channels last."""
+    rng = np.random.default_rng(0)
+    return [
+        (rng.standard_normal((batch, *net.in_shape), np.float32), rng.integers(CLASSES, size=batch))
+        for _ in range(BATCHES)
+    ]
+
+
+def funcnn_steps(net: Net, batch: int) -> Iterator[float]:
+    """Training steps by funcnn: each `next` takes one and gives its loss."""
+    layer, optimizer, batches = net.funcnn, adam(LEARNING_RATE), data(net, batch)
+    params, state, _ = layer.init(Key(0), net.in_shape)
+    opt_state, step = optimizer.init(params), 0
+    while True:
+        inputs, labels = batches[step % BATCHES]
+        logits, state, residuals = layer.apply(params, state, inputs, key=fold_in(Key(1), step), train=True)
+        loss, d_logits = softmax_cross_entropy(logits, labels)
+        grads, _ = layer.backward(params, residuals, d_logits, need_dx=False)
+        params, opt_state = optimizer.update(grads, opt_state, params, step)
+        step += 1
+        yield loss
+
+
+def torch_steps(net: Net, batch: int, *, channels_last: bool = False, fused: bool = False) -> Iterator[float]:
+    """Training steps by PyTorch, eager: each `next` takes one and gives its loss."""
+    torch = import_torch()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    module = net.torch(torch).to(memory_format=layout).train()
+    optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE, fused=fused)
+    batches = []
+    for inputs, labels in data(net, batch):
+        images = torch.from_numpy(inputs)
+        if net.has_images:
+            images = images.permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        batches.append((images, torch.from_numpy(labels)))
+    step = 0
+    while True:
+        images, labels = batches[step % BATCHES]
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(module(images), labels)
+        loss.backward()
+        optimizer.step()
+        step += 1
+        yield loss.item()
+
+
+def check_parameters(net: Net) -> None:
+    """Raise unless both versions have the stated number of parameters."""
+    ours = parameters_of(net.funcnn.init(Key(0), net.in_shape).params)
+    theirs = sum(parameter.numel() for parameter in net.torch(import_torch()).parameters())
+    if not ours == theirs == net.parameters:
+        raise ValueError(f"{net.parameters} parameters expected, funcnn has {ours} and PyTorch {theirs}")

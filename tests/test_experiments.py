@@ -1,0 +1,158 @@
+"""The scripts as a user runs them: whole runs, stopped ones resumed, bad settings."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from funcnn import checkpoint
+from funcnn.report.history import read_history
+
+ROOT = Path(__file__).parents[1]
+FILES = {
+    "checkpoint.safetensors", "config.json", "confusion.png", "curves.png", "history.csv", "metrics.json",
+    "model.safetensors", "samples.png",
+}  # fmt: skip
+
+
+def command(script, *arguments):
+    return [sys.executable, str(ROOT / "experiments" / script), *map(str, arguments)]
+
+
+def run(script, *arguments, **options):
+    return subprocess.run(command(script, *arguments), capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A quick run left alone: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    result = run("digits_cnn.py", "--quick", "--out", folder)
+    assert result.returncode == 0, result.stderr
+    return folder, result.stdout
+
+
+def test_leaves_every_file_and_nothing_else(finished):
+    folder, _ = finished
+    assert {path.name for path in folder.iterdir()} == FILES
+    for picture in ("curves.png", "confusion.png", "samples.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_and_history_are_complete(finished):
+    folder, _ = finished
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics) == {
+        "test_accuracy", "test_loss", "epochs", "train_seconds", "images_per_second", "parameters", "peak_memory_mb", "seed",
+    }  # fmt: skip
+    assert metrics["test_accuracy"] > 0.8  # three epochs; chance is 0.1
+    rows = read_history(folder / "history.csv")
+    assert [row.epoch for row in rows] == [1, 2, 3]
+    assert rows[-1].train_loss < rows[0].train_loss
+    assert sum(row.seconds for row in rows) == pytest.approx(metrics["train_seconds"], abs=1e-3)
+
+
+def test_prints_plain_lines_without_a_terminal(finished):
+    _, output = finished
+    assert "\r" not in output
+    assert "\x1b" not in output
+    assert "epoch 1/3  train loss" in output
+    assert "residual bytes" in output
+    assert "test accuracy" in output
+
+
+def test_model_file_says_what_it_is(finished):
+    folder, _ = finished
+    description = checkpoint.read_description(folder / "model.safetensors")
+    assert description["net"]["name"] == "serial"
+    assert description["in_shape"] == [8, 8, 1]
+    assert description["classes"] == list("0123456789")
+
+
+def test_equal_seeds_give_equal_bits(finished, tmp_path):
+    folder, _ = finished
+    assert run("digits_cnn.py", "--quick", "--quiet", "--no-plots", "--out", tmp_path).stdout == ""
+    same = "model.safetensors"
+    assert (tmp_path / same).read_bytes() == (folder / same).read_bytes()
+    assert not (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.3])
+def test_killed_and_resumed_equals_left_alone(finished, tmp_path, delay):
+    folder, _ = finished
+    arguments = ("--quick", "--no-plots", "--out", tmp_path)
+    process = subprocess.Popen(command("digits_cnn.py", *arguments), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "history.csv").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    result = run("digits_cnn.py", *arguments, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    rows, alone = read_history(tmp_path / "history.csv"), read_history(folder / "history.csv")
+    assert [(r.epoch, r.train_loss, r.validation_loss) for r in rows] == [
+        (r.epoch, r.train_loss, r.validation_loss) for r in alone
+    ]
+
+
+def test_interrupt_says_how_to_go_on(tmp_path):
+    arguments = ("--epochs", 500, "--no-plots", "--out", tmp_path)
+    process = subprocess.Popen(command("digits_cnn.py", *arguments), stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped after epoch" in output
+    assert "--resume" in output.splitlines()[-1]
+
+
+def test_resume_of_other_settings_is_refused(finished):
+    folder, _ = finished
+    result = run("digits_cnn.py", "--quick", "--resume", "--batch-size", 32, "--out", folder)
+    assert result.returncode != 0
+    assert "saved with another" in result.stderr
+    assert "batch_size" in result.stderr
+    assert "leave out --resume" in result.stderr
+
+
+def test_unwritable_folder_fails_before_training(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = run("digits_cnn.py", "--quick", "--out", tmp_path / "file" / "out")
+    assert result.returncode != 0
+    assert f"cannot write in the folder {tmp_path / 'file' / 'out'}" in result.stderr
+    assert "epoch" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--epochs", "0"], "must be more than 0, got 0"),
+        (["--lr", "-1"], "must be more than 0, got -1"),
+        (["--batch-size", "many"], "invalid int value: 'many'"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
+    ],
+)
+def test_bad_options(arguments, text):
+    result = run("digits_cnn.py", *arguments)
+    assert result.returncode == 2
+    assert text in result.stderr
+
+
+def test_without_matplotlib_says_what_installs_it_and_goes_on(tmp_path):
+    # An empty module in its place, first on the path, that fails to import as a missing one does.
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('no matplotlib')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    result = run("digits_cnn.py", "--quick", "--out", tmp_path / "out", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert 'pip install "funcnn[plots]"' in result.stdout
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert not (tmp_path / "out" / "curves.png").exists()

@@ -1,0 +1,441 @@
+"""Every error names the place, what was expected and what came; and its advice, followed to the letter, works."""
+
+import math
+import pickle
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import DTYPES, gaussian, message
+
+from funcnn.compose import parallel, residual, serial
+from funcnn.init import he_normal
+from funcnn.keys import Key
+from funcnn.layer import Config, Initialised, Layer, LayerError, Shape, ShapeError, config, make_layer
+from funcnn.layers import (
+    avg_pool2d,
+    batch_norm,
+    conv2d,
+    dense,
+    dropout,
+    elu,
+    flatten,
+    gaussian_noise,
+    global_avg_pool2d,
+    leaky_relu,
+    log_softmax,
+    max_pool2d,
+    position_bias,
+    relu,
+    reshape,
+    scale,
+    softmax,
+)
+
+
+def composition_error(layer: Layer, in_shape: Shape) -> str:
+    """The text of the ShapeError that init raises; the configuration alone raises the same."""
+    text = message(ShapeError, layer.init, Key(0), in_shape)
+    assert message(ShapeError, layer.config.out_shape, in_shape) == text
+    return text
+
+
+# --- Shapes that do not fit, at composition -------------------------------------------------------------------
+
+
+def convolutional(*before_dense: Layer) -> Layer:
+    return serial(conv2d(32, 3, padding="same"), relu(), max_pool2d(2), conv2d(64, 8), *before_dense, dense(10))
+
+
+def test_a_wrong_rank_names_the_place_and_the_layer_to_put_there() -> None:
+    expected = (
+        "serial[4] dense(units=10): expected examples of shape (features,), got (7, 7, 64). Put flatten() before it"
+    )
+    assert composition_error(convolutional(), (28, 28, 1)) == expected
+    assert convolutional(flatten()).init(Key(0), (28, 28, 1)).out_shape == (10,)
+
+
+def test_places_nest_from_the_outside_in() -> None:
+    net = serial(relu(), residual(serial(flatten(), parallel(relu(), serial(conv2d(4, 3))))))
+    expected = (
+        "serial[1] residual serial[1] parallel[1] serial[0] conv2d(filters=4, kernel_size=3): "
+        "expected examples of shape (height, width, channels), got (16,). "
+        "Put reshape((height, width, channels)) before it"
+    )
+    assert composition_error(net, (4, 4, 1)) == expected
+
+
+# each with the layer that its advice leads to
+UNFIT: list[tuple[Layer, Shape, str, Layer]] = [
+    (dense(3), (), "dense(units=3): expected examples of shape (features,), got (). Put flatten() before it",
+     serial(flatten(), dense(3))),
+    (conv2d(2, 3), (12,),
+     "conv2d(filters=2, kernel_size=3): expected examples of shape (height, width, channels), got (12,). "
+     "Put reshape((height, width, channels)) before it",
+     serial(reshape((3, 4, 1)), conv2d(2, 3))),
+    (max_pool2d(2), (4, 4),
+     "max_pool2d(window=2): expected examples of shape (height, width, channels), got (4, 4). "
+     "Put reshape((height, width, channels)) before it",
+     serial(reshape((4, 4, 1)), max_pool2d(2))),
+    (global_avg_pool2d(), (12,),
+     "global_avg_pool2d(): expected examples of shape (height, width, channels), got (12,). "
+     "Put reshape((height, width, channels)) before it",
+     serial(reshape((3, 4, 1)), global_avg_pool2d())),
+    (conv2d(2, (5, 3), dilation=2), (9, 4, 1),
+     "conv2d(filters=2, kernel_size=(5, 3), dilation=2): its window spans (9, 5), more than the padded image (9, 4) of "
+     'an input (9, 4, 1). Use a smaller window or padding="same"',
+     conv2d(2, (5, 3), dilation=2, padding="same")),
+    (avg_pool2d(4, padding=((1, 0), (0, 0))), (2, 9, 1),
+     "avg_pool2d(window=4, padding=((1, 0), (0, 0))): its window spans (4, 4), more than the padded image (3, 9) of "
+     'an input (2, 9, 1). Use a smaller window or padding="same"',
+     avg_pool2d(4, padding="same")),
+    (max_pool2d(2, padding=2), (4, 4, 1),
+     "max_pool2d(window=2, padding=2): padding ((2, 2), (2, 2)) would leave windows without a single real cell. "
+     "Pad less than the window (2, 2) on each side",
+     max_pool2d(2, padding=1)),
+    (conv2d(4, 1, groups=2), (4, 4, 3),
+     "conv2d(filters=4, kernel_size=1, groups=2): expected channels in 2 equal groups, got 3 channels. "
+     "Use a number of groups that divides 3",
+     conv2d(6, 1, groups=3)),
+    (reshape((2, 3)), (5,),
+     "reshape(shape=(2, 3)): expected examples of 6 values, got (5,) with 5. Give a shape of as many values",
+     reshape((5, 1))),
+    (softmax(), (),
+     "softmax(): expected a shape whose last axis holds the classes, got (). Put dense(classes) before it",
+     serial(flatten(), dense(3), softmax())),
+    (log_softmax(), (3, 0),
+     "log_softmax(): expected a shape whose last axis holds the classes, got (3, 0). Put dense(classes) before it",
+     serial(flatten(), dense(3), log_softmax())),
+    (batch_norm(), (),
+     "batch_norm(): expected a shape whose last axis holds the channels, got (). Put reshape((1,)) before it",
+     serial(reshape((1,)), batch_norm())),
+    (residual(conv2d(3, 3)), (5, 5, 2),
+     "residual: its layer must keep the shape (5, 5, 2) to be added to it, and gives (3, 3, 3). "
+     'Use as many filters as input channels, stride 1 and padding="same"',
+     residual(conv2d(2, 3, padding="same"))),
+    (parallel(dense(3), dense(4), combine="add"), (2,),
+     "parallel[1]: expected an output of shape (3,) like parallel[0]'s, got (4,). "
+     "Give every branch the same output size",
+     parallel(dense(3), dense(3), combine="add")),
+    (parallel(conv2d(3, 2), conv2d(3, 3)), (5, 5, 1),
+     "parallel[1]: expected an output of shape (4, 4, 3) in all but the last axis like parallel[0]'s, got (3, 3, 3). "
+     "Give every branch the same output size",
+     parallel(conv2d(3, 2), serial(conv2d(3, 3, padding=1), conv2d(3, 2)))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "in_shape", "text", "mended"), UNFIT, ids=[str(each[0]) for each in UNFIT])
+def test_a_shape_that_does_not_fit(layer: Layer, in_shape: Shape, text: str, mended: Layer) -> None:
+    assert composition_error(layer, in_shape) == text
+    params, state, out_shape = mended.init(Key(0), in_shape)
+    assert mended.apply(params, state, gaussian((2, *in_shape), np.float32)).y.shape == (2, *out_shape)
+
+
+# --- Inputs that do not fit, at apply -------------------------------------------------------------------------
+
+PARAMETRISED = [(dense(3), (4,)), (conv2d(2, 3), (4, 4, 2)), (position_bias(), (4,)), (batch_norm(), (4,))]
+PLAIN = [
+    (relu(), (4,)), (flatten(), (2, 2)), (max_pool2d(2), (4, 4, 1)), (avg_pool2d(2), (4, 4, 1)),
+    (global_avg_pool2d(), (4, 4, 1)), (dropout(0.5), (4,)), (gaussian_noise(0.5), (4,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layer", "in_shape", "x_shape", "wanted"),
+    [
+        (dense(3), (4,), (2, 5), "(n, 4)"),
+        (dense(3), (4,), (4,), "(n, 4)"),  # a single example without its batch axis
+        (conv2d(2, 3), (4, 4, 2), (1, 4, 4, 1), "(n, any, any, 2)"),
+        (conv2d(2, 3), (4, 4, 2), (4, 4, 2), "(n, any, any, 2)"),
+        (position_bias(), (4, 3), (2, 3, 4), "(n, 4, 3)"),
+        (batch_norm(), (4,), (2, 3), "(n, 4)"),
+        (batch_norm(), (3, 3, 4), (2, 3, 3, 2), "(n, any, any, 4)"),
+        (batch_norm(), (4,), (4,), "(n, 4)"),
+    ],
+    ids=str,
+)
+def test_an_input_of_another_shape_than_init_was_given(
+    layer: Layer, in_shape: Shape, x_shape: Shape, wanted: str
+) -> None:
+    params, state, _ = layer.init(Key(0), in_shape)
+    text = message(ShapeError, layer.apply, params, state, np.zeros(x_shape, np.float32))
+    assert text == (
+        f"{layer}: expected an input of shape {wanted}, got {x_shape}. "
+        "Pass a batch of examples of the shape that init was given"
+    )
+    layer.apply(params, state, np.zeros((1, *in_shape), np.float32))
+
+
+@pytest.mark.parametrize("layer", [max_pool2d(2), avg_pool2d(2), global_avg_pool2d()], ids=str)
+def test_an_input_that_is_no_image(layer: Layer) -> None:
+    text = message(ShapeError, layer.apply, None, None, np.zeros((4, 4, 1)))
+    assert text.startswith(f"{layer}: expected examples of shape (height, width, channels), got (4, 1). ")
+
+
+@pytest.mark.parametrize("layer", [softmax(), log_softmax()], ids=str)
+def test_logits_without_a_batch_axis(layer: Layer) -> None:
+    # Taken for a batch of numbers, they would be normalised over the batch.
+    text = message(ShapeError, layer.apply, None, None, np.zeros(3))
+    assert text.startswith(f"{layer}: expected a shape whose last axis holds the classes, got (). ")
+
+
+@pytest.mark.parametrize(("layer", "in_shape"), PARAMETRISED, ids=[str(layer) for layer, _ in PARAMETRISED])
+@pytest.mark.parametrize(("dtype", "other"), [(np.float32, np.float64), (np.float64, np.int64)])
+def test_an_input_of_another_dtype_than_the_parameters(layer: Layer, in_shape: Shape, dtype: type, other: type) -> None:
+    params, state, _ = layer.init(Key(0), in_shape, dtype)
+    x = np.ones((1, *in_shape), other)
+    text = message(LayerError, layer.apply, params, state, x)
+    want, got = np.dtype(dtype), np.dtype(other)
+    start = f"{layer}: expected an input of dtype {want} like the parameters, got {got}. Convert it: "
+    assert text == f"{start}x.astype(np.{want})"
+    layer.apply(params, state, eval(text.removeprefix(start), {"x": x, "np": np}))
+
+
+@pytest.mark.parametrize(("layer", "in_shape"), PLAIN, ids=[str(layer) for layer, _ in PLAIN])
+def test_an_input_of_integers(layer: Layer, in_shape: Shape) -> None:
+    x = np.ones((1, *in_shape), np.uint8)
+    text = message(LayerError, layer.apply, None, None, x)
+    start = f"{layer}: expected an input of floats, got dtype uint8. Convert it: "
+    assert text == f"{start}x.astype(np.float32)"
+    layer.apply(None, None, eval(text.removeprefix(start), {"x": x, "np": np}))
+
+
+@pytest.mark.parametrize(
+    ("layer", "in_shape"), PARAMETRISED + PLAIN, ids=[str(layer) for layer, _ in PARAMETRISED + PLAIN]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_input_that_is_no_array(layer: Layer, in_shape: Shape, dtype: type) -> None:
+    params, state, _ = layer.init(Key(0), in_shape, dtype)
+    x = np.ones((1, *in_shape)).tolist()
+    text = message(LayerError, layer.apply, params, state, x)
+    start = f"{layer}: expected a NumPy array, got list. Convert it: "
+    assert text.startswith(f"{start}np.asarray(x, np.float")
+    layer.apply(params, state, eval(text.removeprefix(start), {"x": x, "np": np}))
+
+
+def test_training_batch_norm_on_nothing() -> None:
+    params, state, _ = batch_norm().init(Key(0), (3,))
+    text = message(LayerError, batch_norm().apply, params, state, np.zeros((0, 3), np.float32), train=True)
+    assert text == "batch_norm(): an empty batch has no mean. Train on batches of at least one example"
+    batch_norm().apply(params, state, np.zeros((1, 3), np.float32), train=True)
+
+
+def test_errors_at_apply_and_backward_name_the_place_too() -> None:
+    net = serial(relu(), residual(parallel(serial(dense(2)), dropout(0.5), combine="add")))
+    params, state, _ = net.init(Key(0), (2,))
+    x = np.zeros((1, 2), np.float32)
+    wrong_size = message(ShapeError, net.apply, params, state, np.zeros((1, 3), np.float32))
+    assert wrong_size.startswith("serial[1] residual parallel[0] serial[0] dense(units=2): expected an input of shape ")
+    without_key = message(LayerError, net.apply, params, state, x, train=True)
+    assert without_key.startswith("serial[1] residual parallel[1] dropout(rate=0.5): training draws random numbers ")
+    applied = net.apply(params, state, x)
+    untrained = message(LayerError, net.backward, params, applied.residuals, x)
+    assert untrained.startswith("serial(relu(), residual(layer=parallel(")
+    half_trained = message(LayerError, net.backward, params, (None, ((None, x), (2, 2))), x)
+    assert half_trained.startswith(
+        "serial[1] residual parallel[0] serial(dense(units=2)): backward needs the residuals"
+    )
+
+
+def test_an_error_survives_pickling_with_its_places() -> None:
+    # Process pools pickle what a worker raises.
+    with pytest.raises(ShapeError) as caught:
+        serial(serial(dense(3))).init(Key(0), (2, 2))
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert type(copy) is ShapeError
+    assert str(copy) == str(caught.value)
+
+
+# --- Errors that are not this library's own -------------------------------------------------------------------
+
+
+@config
+class _Faulty(Config):
+    name = "faulty"
+    fault: str
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        if self.fault == "out_shape":
+            raise RuntimeError("out of memory")
+        return in_shape
+
+
+def _init(config: _Faulty, key: Key, in_shape: Shape, dtype: Any = np.float32) -> Initialised:
+    if config.fault == "init":
+        raise RuntimeError("out of memory")
+    return Initialised(None, None, config.out_shape(in_shape))
+
+
+def _apply(config: _Faulty, params: Any, state: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
+    if config.fault == "apply":
+        raise RuntimeError("out of memory")
+    return x, state, ()
+
+
+def _backward(config: _Faulty, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> Any:
+    raise RuntimeError("out of memory")
+
+
+def _faulty(fault: str) -> Layer:
+    return make_layer(_Faulty(fault), _apply, _backward, _init)
+
+
+def _use(net: Layer) -> None:
+    params, state, _ = net.init(Key(0), (2,))
+    applied = net.apply(params, state, np.ones((1, 2)), train=True)
+    net.backward(params, applied.residuals, applied.y)
+
+
+@pytest.mark.parametrize("fault", ["out_shape", "init", "apply", "backward"])
+def test_a_foreign_error_carries_a_note_of_the_place(fault: str) -> None:
+    net = serial(relu(), parallel(residual(_faulty(fault))))
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        _use(net)
+    assert getattr(caught.value, "__notes__", []) == ["in residual", "in parallel[0]", "in serial[1]"]
+
+
+def test_every_shape_is_checked_before_the_first_layer_is_initialised() -> None:
+    # The message must not come after minutes of drawing the weights of the layers before.
+    assert composition_error(serial(_faulty("init"), conv2d(2, 3)), (3,)).startswith("serial[1] conv2d")
+
+
+def test_params_of_another_layer_are_placed() -> None:
+    net = serial(relu(), dense(2))
+    with pytest.raises(AttributeError) as caught:
+        net.apply((None, None), (None, None), np.zeros((1, 2)))
+    assert caught.value.__notes__ == ["in serial[1]"]
+
+
+@pytest.mark.parametrize("combinator", [serial, parallel])
+@pytest.mark.parametrize("change", [lambda values: values[:1], lambda values: (*values, None), lambda values: None])
+@pytest.mark.parametrize("name", ["params", "state"])
+def test_params_and_state_of_another_net_are_not_cut_to_fit(combinator: Any, change: Any, name: str) -> None:
+    net = serial(relu(), combinator(dense(2), dense(2)))
+    x = np.zeros((3, 2), np.float32)
+    own = net.init(Key(0), (2,))._asdict()
+    wrong = change(own[name][1])
+    other = own | {name: (None, wrong)}
+    text = message(LayerError, net.apply, other["params"], other["state"], x)
+    got = "NoneType" if wrong is None else f"a tuple of {len(wrong)}"
+    assert text == (
+        f"serial[1] {combinator.__name__}: expected {name} to be a tuple of 2, one for each layer, got {got}. "
+        f"Pass the {name} that this net's own init gave"
+    )
+    applied = net.apply(own["params"], own["state"], x, train=True)
+    if name == "params":
+        assert message(LayerError, net.backward, other["params"], applied.residuals, applied.y) == text
+
+
+# --- Arguments that are no layers -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("combinator", [serial, parallel])
+def test_a_constructor_that_was_not_called(combinator: Any) -> None:
+    text = message(TypeError, combinator, dense(3), relu)
+    assert text == f"{combinator.__name__}[1]: expected a Layer, got the function relu; call it: relu(...)"
+    combinator(dense(3), relu())
+
+
+@pytest.mark.parametrize("wrong", [3, None, [dense(3)], (dense(3), relu())], ids=str)
+def test_what_is_no_layer_is_shown(wrong: Any) -> None:
+    assert message(TypeError, serial, wrong) == f"serial[0]: expected a Layer, got {wrong!r}"
+    assert message(TypeError, residual, wrong) == f"residual[0]: expected a Layer, got {wrong!r}"
+
+
+def test_callables_without_a_name_are_shown_too() -> None:
+    text = message(TypeError, serial, relu(), partial(dense, 3))
+    assert text.startswith("serial[1]: expected a Layer, got ")
+    serial(relu(), partial(dense, 3)())
+
+
+def test_a_residual_constructor_that_was_not_called() -> None:
+    assert "got the function relu; call it: relu(...)" in message(TypeError, residual, relu)
+
+
+# --- Settings that make no sense ------------------------------------------------------------------------------
+
+SIZE = "must be a positive int or a pair (height, width), got"
+PADDING = 'padding must be "valid", "same", an int, or ((top, bottom), (left, right)), none negative, got'
+
+
+@pytest.mark.parametrize(
+    ("constructor", "arguments", "text"),
+    [
+        (dense, {"units": 0}, "dense: units must be a positive int, got 0"),
+        (dense, {"units": -1}, "dense: units must be a positive int, got -1"),
+        (dense, {"units": 3.0}, "dense: units must be a positive int, got 3.0"),
+        (dense, {"units": True}, "dense: units must be a positive int, got True"),
+        (conv2d, {"filters": 0, "kernel_size": 3}, "conv2d: filters must be a positive int, got 0"),
+        (conv2d, {"filters": 2, "kernel_size": 0}, f"conv2d: kernel_size {SIZE} (0, 0)"),
+        (conv2d, {"filters": 2, "kernel_size": (3, 3, 3)}, f"conv2d: kernel_size {SIZE} (3, 3, 3)"),
+        (conv2d, {"filters": 2, "kernel_size": "33"}, f"conv2d: kernel_size {SIZE} ('33', '33')"),
+        (conv2d, {"filters": 2, "kernel_size": 3, "stride": 0}, f"conv2d: stride {SIZE} (0, 0)"),
+        (conv2d, {"filters": 2, "kernel_size": 3, "stride": (1, -1)}, f"conv2d: stride {SIZE} (1, -1)"),
+        (conv2d, {"filters": 2, "kernel_size": 3, "dilation": 1.5}, f"conv2d: dilation {SIZE} (1.5, 1.5)"),
+        (conv2d, {"filters": 2, "kernel_size": 3, "groups": 0}, "conv2d: groups must be a positive int, got 0"),
+        (
+            conv2d,
+            {"filters": 6, "kernel_size": 3, "groups": 4},
+            "conv2d: filters must be a multiple of groups, got 6 filters, 4 groups",
+        ),
+        (max_pool2d, {"window": 0}, f"max_pool2d: window {SIZE} (0, 0)"),
+        (max_pool2d, {"window": 2, "stride": 0}, f"max_pool2d: stride {SIZE} (0, 0)"),
+        (avg_pool2d, {"window": 2, "padding": "smae"}, f"avg_pool2d: {PADDING} 'smae'"),
+        (reshape, {"shape": (2, 0)}, "reshape: shape must be positive ints, the batch axis left out, got (2, 0)"),
+        (reshape, {"shape": (-1,)}, "reshape: shape must be positive ints, the batch axis left out, got (-1,)"),
+        (scale, {"factor": math.inf}, "scale: factor must be finite, got inf"),
+        (leaky_relu, {"slope": 2}, "leaky_relu: slope must be from 0 to 1, got 2"),
+        (leaky_relu, {"slope": -0.1}, "leaky_relu: slope must be from 0 to 1, got -0.1"),
+        (leaky_relu, {"slope": math.nan}, "leaky_relu: slope must be from 0 to 1, got nan"),
+        (elu, {"alpha": 0.0}, "elu: alpha must be positive and finite, got 0.0"),
+        (elu, {"alpha": math.inf}, "elu: alpha must be positive and finite, got inf"),
+        (batch_norm, {"momentum": 1.1}, "batch_norm: momentum must be from 0 to 1, got 1.1"),
+        (batch_norm, {"momentum": math.nan}, "batch_norm: momentum must be from 0 to 1, got nan"),
+        (batch_norm, {"epsilon": 0.0}, "batch_norm: epsilon must be positive and finite, got 0.0"),
+        (parallel, {"combine": "add"}, "parallel: at least one layer is needed; for the identity use serial()"),
+    ],
+)  # fmt: skip
+def test_invalid_settings(constructor: Any, arguments: dict[str, Any], text: str) -> None:
+    assert message(ValueError, constructor, **arguments) == text
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [-1, "smae", "VALID", True, None, 1.0, (1, 1), ((1, 1),), ((0, -1), (0, 0)), ((0, 1), (0, 1.5)), ((0, 1), 1),
+     ((0, 1), (0, 1), 1), ((0, 1, 2), (0, 1)), [1, 1], [[0, 1], [0]]],
+    ids=repr,
+)  # fmt: skip
+@pytest.mark.parametrize("constructor", [partial(conv2d, 2), max_pool2d], ids=["conv2d", "max_pool2d"])
+def test_invalid_padding(constructor: Any, padding: Any) -> None:
+    expected = f"{constructor(3).name}: {PADDING} "
+    assert message(ValueError, constructor, 3, padding=padding).startswith(expected)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same", 0, 2, ((0, 1), (2, 0)), [[0, 1], [2, 0]]], ids=repr)
+def test_valid_padding(padding: Any) -> None:
+    assert conv2d(2, 3, padding=padding).init(Key(0), (5, 5, 1)).out_shape[2] == 2
+
+
+def test_an_unknown_way_to_combine() -> None:
+    expected = "parallel: combine must be one of 'concat', 'add', got 'sum'"
+    assert message(ValueError, parallel, relu(), combine="sum") == expected
+    parallel(relu(), combine="add")
+
+
+@pytest.mark.parametrize("constructor", [partial(dense, 3), partial(conv2d, 3, 3)], ids=["dense", "conv2d"])
+@pytest.mark.parametrize("option", ["weight_init", "bias_init"])
+@pytest.mark.parametrize("wrong", [he_normal, "he_normal", None, 0.1], ids=["function", "name", "None", "number"])
+def test_what_is_no_initialiser_is_refused_at_once(constructor: Any, option: str, wrong: Any) -> None:
+    assert option in message(TypeError, constructor, **{option: wrong})
+    constructor(**{option: he_normal()})
+
+
+def test_a_shape_that_is_one_number() -> None:
+    assert message(ValueError, reshape, 5).startswith("reshape: shape must be positive ints")
+
+
+def test_a_misspelt_option_is_not_swallowed() -> None:
+    assert "unexpected keyword argument 'bias'" in message(TypeError, dense, 3, bias=False)
+    assert "unexpected keyword argument 'strides'" in message(TypeError, conv2d, 3, 3, strides=2)
+    assert "unexpected keyword argument 'p'" in message(TypeError, dropout, p=0.5)

@@ -1,0 +1,39 @@
+"""The documents' Python is run as it stands, each document's blocks in order in one namespace."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def python_blocks(document):
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/architecture.md"])
+def test_examples_run(document):
+    rng = np.random.default_rng(0)
+    images = rng.random((4, 28, 28, 1), np.float32)
+    namespace = {"images": images, "labels": np.array([3, 1, 4, 1]), "__name__": "__example__"}
+    blocks = python_blocks(document)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, document, "exec"), namespace)
+
+
+def test_the_readme_example_learns_what_it_says():
+    namespace = {"images": np.ones((2, 28, 28, 1), np.float32), "labels": np.array([3, 1])}
+    exec(compile(python_blocks("README.md")[0], "README.md", "exec"), namespace)
+    assert namespace["out_shape"] == (10,)
+    assert namespace["logits"].shape == (2, 10)
+    assert np.isfinite(namespace["loss"])
+
+
+@pytest.mark.parametrize("document", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+def test_relative_links_lead_somewhere(document):
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / document).read_text(encoding="utf-8"))
+    missing = [link for link in links if not ((ROOT / document).parent / link).exists()]
+    assert not missing

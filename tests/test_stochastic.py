@@ -1,0 +1,136 @@
+"""Dropout and noise: their distribution, and that the key alone decides the draws."""
+
+import math
+
+import numpy as np
+import pytest
+from cases import DTYPES, gaussian, message
+
+from funcnn import tree
+from funcnn.keys import Key
+from funcnn.layer import Array, Layer
+from funcnn.layers import dropout, gaussian_noise
+
+N = 100_000
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_rate = pytest.mark.parametrize("rate", [0.1, 0.25, 0.5, 0.9])
+both = pytest.mark.parametrize("layer", [dropout(0.5), gaussian_noise(0.3)], ids=str)
+
+
+def trained(layer: Layer, x: Array, seed: int = 0) -> Array:
+    return layer.apply(None, None, x, key=Key(seed), train=True).y
+
+
+# --- The key --------------------------------------------------------------------------------------------------
+
+
+@both
+@every_dtype
+def test_same_key_same_draws_and_different_key_different(layer: Layer, dtype: type) -> None:
+    x = gaussian((4, 50), dtype)
+    assert tree.equal(trained(layer, x), trained(layer, x))
+    assert not tree.equal(trained(layer, x), trained(layer, x, seed=1))
+
+
+@both
+def test_evaluation_gives_the_input(layer: Layer) -> None:
+    x = gaussian((4, 50))
+    np.testing.assert_array_equal(layer.apply(None, None, x, key=Key(0)).y, x)
+
+
+@both
+def test_draws_do_not_depend_on_the_shape_of_the_batch_or_its_values(layer: Layer) -> None:
+    x = np.ones((6, 20))
+    np.testing.assert_array_equal(trained(layer, x.reshape(2, 3, 20)).ravel(), trained(layer, x).ravel())
+
+
+# --- dropout --------------------------------------------------------------------------------------------------
+
+
+@every_rate
+@every_dtype
+def test_values_are_dropped_at_the_rate_and_the_others_scaled(rate: float, dtype: type) -> None:
+    y = trained(dropout(rate), np.ones((10, N // 10), dtype))
+    kept = y[y != 0]
+    assert abs(kept.size / N - (1 - rate)) < 5 * math.sqrt(rate * (1 - rate) / N)
+    assert len(set(kept.tolist())) == 1
+    # The rate is rounded to the nearest 1/65536, the scale to the dtype.
+    assert abs(1 / float(kept[0]) - (1 - rate)) <= 0.5 / 65536 + 1e-7
+    # y is x on average: a value is 1 / (1 - rate) with probability 1 - rate, and its variance rate / (1 - rate).
+    assert abs(y.mean(dtype=np.float64) - 1) < 5 * math.sqrt(rate / (1 - rate) / N)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 0.75])
+def test_rates_in_binary_fractions_scale_exactly(rate: float) -> None:
+    assert set(trained(dropout(rate), np.ones((1, 1000))).ravel()) == {0, 1 / (1 - rate)}
+
+
+def test_the_gradient_goes_where_the_values_went() -> None:
+    layer, x, dy = dropout(0.3), gaussian((5, 40)), gaussian((5, 40), np.float64, "dy")
+    y, _, residuals = layer.apply(None, None, x, key=Key(0), train=True)
+    np.testing.assert_allclose(layer.backward(None, residuals, dy).dx, dy * (y / x), rtol=1e-14)
+    assert residuals.dtype == bool
+
+
+def test_masks_of_different_keys_are_independent() -> None:
+    rate, count = 0.3, 10
+    masks = np.array([trained(dropout(rate), np.ones((1, 10_000)), seed)[0] != 0 for seed in range(count)])
+    correlations = np.corrcoef(masks)[np.triu_indices(count, 1)]
+    assert abs(correlations).max() < 4.5 / math.sqrt(masks.shape[1])
+
+
+def test_neighbouring_values_are_dropped_independently() -> None:
+    # Four values share one 64-bit word of the generator.
+    mask = trained(dropout(0.5), np.ones((1, N)))[0] != 0
+    for lag in (1, 2, 3, 4):
+        assert abs(np.corrcoef(mask[:-lag], mask[lag:])[0, 1]) < 4.5 / math.sqrt(N)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7])
+def test_sizes_that_leave_a_word_unfinished(size: int) -> None:
+    longer = trained(dropout(0.5), np.ones((1, 8)))
+    np.testing.assert_array_equal(trained(dropout(0.5), np.ones((1, size))), longer[:, :size])
+
+
+def test_rate_zero_is_the_identity_and_needs_no_key() -> None:
+    x, dy = gaussian((3, 4)), gaussian((3, 4), np.float64, "dy")
+    y, _, residuals = dropout(0.0).apply(None, None, x, train=True)
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(dropout(0.0).backward(None, residuals, dy).dx, dy)
+    assert not dropout(0.0).config.stochastic
+
+
+@pytest.mark.parametrize("rate", [1.0, 1, 1.5, -0.1, math.nan, math.inf, 1 - 2**-20])
+def test_rates_that_keep_nothing_or_make_no_sense_are_refused(rate: float) -> None:
+    expected = f"dropout: rate, the probability of dropping, must be at least 0 and less than 1, got {rate}"
+    assert message(ValueError, dropout, rate) == expected
+
+
+# --- gaussian_noise -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stddev", [0.1, 2.0])
+@every_dtype
+def test_noise_has_the_given_deviation_and_mean_zero(stddev: float, dtype: type) -> None:
+    noise = trained(gaussian_noise(stddev), np.zeros((10, N // 10), dtype)).astype(np.float64)
+    assert abs(noise.mean()) < 5 * stddev / math.sqrt(N)
+    assert abs(noise.std() / stddev - 1) < 5 / math.sqrt(2 * N)
+    assert abs(np.mean((noise / stddev) ** 4) - 3) < 5 * math.sqrt(96 / N)  # a normal's, whose variance is 96
+
+
+def test_noise_is_added() -> None:
+    layer, x = gaussian_noise(0.5), gaussian((4, 6))
+    np.testing.assert_allclose(trained(layer, x) - x, trained(layer, np.zeros_like(x)), rtol=0, atol=1e-15)
+    residuals = layer.apply(None, None, x, key=Key(0), train=True).residuals
+    np.testing.assert_array_equal(layer.backward(None, residuals, x).dx, x)
+
+
+def test_no_deviation_no_noise() -> None:
+    x = gaussian((4, 6))
+    np.testing.assert_array_equal(trained(gaussian_noise(0.0), x), x)
+
+
+@pytest.mark.parametrize("stddev", [-0.1, math.nan, math.inf])
+def test_deviations_that_make_no_sense_are_refused(stddev: float) -> None:
+    expected = f"gaussian_noise: stddev must be finite and not negative, got {stddev}"
+    assert message(ValueError, gaussian_noise, stddev) == expected
