@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 GEMM_SIZE = 1024
+_PAUSE = 0.04  # seconds
 
 
 class Others:
@@ -71,16 +72,17 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds a call, one sample a round for each contestant, all of them in turn in every round.
 
-    A shared machine changes its pace within seconds, so only samples of the same round compare. A turn begins with
-    one call that is not counted: it brings the contestant's data back into cache, and lets the threads of the one
-    before, which spin for a while before they sleep, go quiet. Then calls are counted for `turn` seconds, one at
-    least. The order rotates, so that none always follows the same one.
+    A shared machine changes its pace within seconds, so only samples of the same round compare. A turn begins with a
+    pause, since the threads of the one before (OpenBLAS's, OpenMP's) spin for a while before they sleep, and with one
+    call that is not counted, which brings the contestant's data back into cache and wakes its threads. Then calls are
+    counted for `turn` seconds, one at least. The order rotates, so that none always follows the same one.
     """
     samples: dict[str, list[float]] = {name: [] for name in contestants}
     names = list(contestants)
     for i in range(-warmup, rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
             call = contestants[name]
+            time.sleep(_PAUSE)
             call()
             calls, start = 0, time.perf_counter()
             while calls == 0 or time.perf_counter() - start < turn:

@@ -21,6 +21,8 @@ import numexpr
 from nets import NETS, Net, check_parameters, funcnn_steps, import_torch, torch_steps
 from threadpoolctl import threadpool_limits
 
+from funcnn.parallel import set_threads
+
 MINIMUM_ROUNDS = 15
 
 
@@ -102,6 +104,7 @@ def main() -> None:
     torch = import_torch()
     torch.set_num_threads(options.threads)
     numexpr.set_num_threads(options.threads)
+    set_threads(options.threads)
     results = []
     with threadpool_limits(options.threads, user_api="blas"):
         for name in options.nets:

@@ -86,7 +86,7 @@ class _Relu(_Activation):
 
 def _check_slope(instance: Any, attribute: Any, slope: float) -> None:
     if not 0 <= slope <= 1:
-        raise ValueError(f"leaky_relu: slope must be from 0 to 1, got {slope:g}")
+        raise ValueError(f"leaky_relu: slope must be from 0 to 1, got {slope}")
 
 
 @config
@@ -108,7 +108,7 @@ class _LeakyRelu(_Activation):
 
 def _check_alpha(instance: Any, attribute: Any, alpha: float) -> None:
     if not (math.isfinite(alpha) and alpha > 0):
-        raise ValueError(f"elu: alpha must be positive and finite, got {alpha:g}")
+        raise ValueError(f"elu: alpha must be positive and finite, got {alpha}")
 
 
 @config
@@ -232,7 +232,7 @@ class _Gelu(_Activation):
 
 def _check_factor(instance: Any, attribute: Any, factor: float) -> None:
     if not math.isfinite(factor):
-        raise ValueError(f"scale: factor must be finite, got {factor:g}")
+        raise ValueError(f"scale: factor must be finite, got {factor}")
 
 
 @config

@@ -67,7 +67,7 @@ def _check_values(config: "_Composed", values: dict[str, Any]) -> None:
             raise LayerError(
                 config.name,
                 f"expected {name} to be a tuple of {len(config.layers)}, one for each layer, got {got}",
-                f"Pass the {name} that this net's own init gave",
+                f"Pass the {name} that this net's own {'apply' if name == 'residuals' else 'init'} gave",
             )
 
 

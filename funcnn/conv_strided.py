@@ -7,13 +7,14 @@ copying. A convolution is then one matrix product over the last three axes,
 
 and both its gradients are the two other products of the same three matrices. BLAS needs the windows as a
 matrix, (n·oh·ow, kh·kw·c): that copy is unavoidable, and the axis order above makes it run over kw·c adjacent
-numbers. It is made for a few images at a time (`_WINDOW_BYTES`), so memory does not grow with kernel area ×
-batch, and the chunks depend on shapes alone, so results do not depend on the machine.
+numbers. It is made for a few images at a time (`_WINDOW_BYTES`), each such chunk a task for one of the threads
+(`funcnn.parallel`), so memory does not grow with kernel area × batch.
 
 ``numpy.einsum("nijklc,klco->nijo", ..., optimize=True)`` reaches the same BLAS call, but takes twice as long
 around it: it orders the copy otherwise and copies the result once more. It is the reference in the tests.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -21,7 +22,9 @@ import attrs
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from funcnn import parallel
 from funcnn.layer import Array
+from funcnn.parallel import chunks
 
 __all__ = [
     "Geometry", "Padding", "Sides", "Size", "avg_pool_backward", "avg_pool_forward", "conv_forward",
@@ -33,7 +36,8 @@ Size = tuple[int, int]  # (height, width)
 Sides = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
 Padding = Literal["valid", "same"] | int | Sides
 
-_WINDOW_BYTES = 8 * 2**20  # the largest window matrix; smaller ones leave BLAS too few rows to divide over cores
+_WINDOW_BYTES = 2 * 2**20  # the largest window matrix: small enough for the cache, large enough to be worth a task
+_POOL_ELEMENTS = 2**17  # a task's share of a pooling layer's input
 
 
 # --- How windows lie on an image ------------------------------------------------------------------------------
@@ -150,15 +154,10 @@ def windows(padded: Array, geo: Geometry) -> Array:
 # run g of the outputs alone. One group is the ordinary convolution, and then no axis moves.
 
 
-def _chunks(n: int, bytes_per_example: int) -> Iterator[slice]:
+def _window_chunks(n: int, geo: Geometry, channels: int, itemsize: int) -> list[slice]:
     """Slices of the batch whose window matrices keep under `_WINDOW_BYTES`."""
-    size = max(1, _WINDOW_BYTES // max(bytes_per_example, 1))
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
-
-
-def _window_chunks(n: int, geo: Geometry, channels: int, itemsize: int) -> Iterator[slice]:
     (oh, ow), (kh, kw) = geo.out_size, geo.window
-    return _chunks(n, oh * ow * kh * kw * channels * itemsize)
+    return chunks(n, max(1, _WINDOW_BYTES // (oh * ow * kh * kw * channels * itemsize)))
 
 
 def _window_matrix(x: Array, geo: Geometry, groups: int) -> Array:
@@ -189,8 +188,11 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1) -> Arr
     """
     y = np.empty((len(x), *geo.out_size, weight.shape[3]), x.dtype)
     kernel = _kernel_matrix(weight, groups)
-    for part in _window_chunks(len(x), geo, x.shape[3], x.itemsize):
+
+    def forward(part: slice) -> None:
         np.matmul(_window_matrix(x[part], geo, groups), kernel, out=_pixel_matrix(y[part], groups))
+
+    parallel.for_each(forward, _window_chunks(len(x), geo, x.shape[3], x.itemsize))
     return y
 
 
@@ -200,10 +202,15 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
     x (n, h, w, c), dy (n, oh, ow, o) -> (kh, kw, c/groups, o)
     """
     inner, filters = x.shape[3] // groups, dy.shape[3]
-    total = np.zeros((groups, geo.window[0] * geo.window[1] * inner, filters // groups), x.dtype)
-    for part in _window_chunks(len(x), geo, x.shape[3], x.itemsize):
+
+    def gradient(part: slice) -> Array:
         matrix = _window_matrix(x[part], geo, groups)
-        total += np.matmul(matrix.transpose(0, 2, 1), _pixel_matrix(dy[part], groups))
+        product: Array = np.matmul(matrix.transpose(0, 2, 1), _pixel_matrix(dy[part], groups))
+        return product
+
+    total = np.zeros((groups, geo.window[0] * geo.window[1] * inner, filters // groups), x.dtype)
+    for share in parallel.for_each(gradient, _window_chunks(len(x), geo, x.shape[3], x.itemsize)):
+        total += share
     return total.transpose(1, 0, 2).reshape(*geo.window, inner, filters)
 
 
@@ -215,17 +222,24 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
     channels = weight.shape[2] * groups
     dx = np.empty((len(dy), *geo.in_size, channels), dy.dtype)
     kernel = _kernel_matrix(weight, groups).transpose(0, 2, 1)
-    for part in _window_chunks(len(dy), geo, channels, dy.itemsize):
+
+    def add_shares(part: slice) -> None:
         shares = np.matmul(_pixel_matrix(dy[part], groups), kernel)
         shares = shares.reshape(groups, -1, *geo.out_size, *geo.window, weight.shape[2])
         padded = np.zeros((shares.shape[1], *geo.padded_size, groups, weight.shape[2]), dy.dtype)
         for k, l, cells in geo.taps():  # noqa: E741
             padded[cells] += np.moveaxis(shares[:, :, :, :, k, l], 0, 3)
         dx[part] = padded[geo.inside].reshape(-1, *geo.in_size, channels)
+
+    parallel.for_each(add_shares, _window_chunks(len(dy), geo, channels, dy.itemsize))
     return dx
 
 
 # --- Pooling --------------------------------------------------------------------------------------------------
+
+
+def _pool_chunks(x: Array) -> list[slice]:
+    return chunks(len(x), max(1, _POOL_ELEMENTS // max(1, math.prod(x.shape[1:]))))
 
 
 def max_pool_forward(x: Array, geo: Geometry, *, keep_index: bool) -> tuple[Array, Array | None]:
@@ -234,20 +248,23 @@ def max_pool_forward(x: Array, geo: Geometry, *, keep_index: bool) -> tuple[Arra
     x (n, h, w, c) -> y (n, oh, ow, c), index (n, oh, ow, c) of bytes: k·kw + l. Padded cells never win; of
     equal values the first one does.
     """
-    padded = _pad(x, geo, -np.inf)
     kh, kw = geo.window
-    index = np.zeros((len(x), *geo.out_size, x.shape[3]), np.uint8 if kh * kw <= 256 else np.uint32)
-    y: Array | None = None
-    for k, l, cells in geo.taps():  # noqa: E741
-        values = padded[cells]
-        if y is None:
-            y = values.copy()
-            continue
-        if keep_index:
-            np.copyto(index, k * kw + l, where=values > y)
-        np.maximum(y, values, out=y)
-    assert y is not None  # a window has at least one cell
-    return y, index if keep_index else None
+    y = np.empty((len(x), *geo.out_size, x.shape[3]), x.dtype)
+    index = np.zeros(y.shape, np.uint8 if kh * kw <= 256 else np.uint32) if keep_index else None
+
+    def forward(part: slice) -> None:
+        padded, best = _pad(x[part], geo, -np.inf), y[part]
+        for k, l, cells in geo.taps():  # noqa: E741
+            values = padded[cells]
+            if k == l == 0:
+                best[...] = values
+                continue
+            if index is not None:
+                np.copyto(index[part], k * kw + l, where=values > best)
+            np.maximum(best, values, out=best)
+
+    parallel.for_each(forward, _pool_chunks(x))
+    return y, index
 
 
 def max_pool_backward(dy: Array, index: Array, geo: Geometry) -> Array:
@@ -255,29 +272,47 @@ def max_pool_backward(dy: Array, index: Array, geo: Geometry) -> Array:
 
     dy (n, oh, ow, c), index as from the forward pass -> (n, h, w, c)
     """
-    padded = np.zeros((len(dy), *geo.padded_size, dy.shape[3]), dy.dtype)
-    for k, l, cells in geo.taps():  # noqa: E741
-        padded[cells] += dy * (index == k * geo.window[1] + l)
-    return _crop(padded, geo)
+    dx = np.empty((len(dy), *geo.in_size, dy.shape[3]), dy.dtype)
+
+    def backward(part: slice) -> None:
+        padded = np.zeros((len(dy[part]), *geo.padded_size, dy.shape[3]), dy.dtype)
+        for k, l, cells in geo.taps():  # noqa: E741
+            padded[cells] += dy[part] * (index[part] == k * geo.window[1] + l)
+        dx[part] = padded[geo.inside]
+
+    parallel.for_each(backward, _pool_chunks(dx))
+    return dx
 
 
 def avg_pool_forward(x: Array, geo: Geometry) -> Array:
     """The mean of each window's cells, padded ones not counted: x (n, h, w, c) -> (n, oh, ow, c)."""
-    padded = _pad(x, geo)
     y = np.zeros((len(x), *geo.out_size, x.shape[3]), x.dtype)
-    for _, _, cells in geo.taps():
-        y += padded[cells]
-    y *= _weights(geo, x)
+    weights = _weights(geo, x)
+
+    def forward(part: slice) -> None:
+        padded, mean = _pad(x[part], geo), y[part]
+        for _, _, cells in geo.taps():
+            mean += padded[cells]
+        mean *= weights
+
+    parallel.for_each(forward, _pool_chunks(x))
     return y
 
 
 def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
     """Each window's gradient in equal shares to its cells: dy (n, oh, ow, c) -> (n, h, w, c)."""
-    padded = np.zeros((len(dy), *geo.padded_size, dy.shape[3]), dy.dtype)
-    shares = dy * _weights(geo, dy)
-    for _, _, cells in geo.taps():
-        padded[cells] += shares
-    return _crop(padded, geo)
+    dx = np.empty((len(dy), *geo.in_size, dy.shape[3]), dy.dtype)
+    weights = _weights(geo, dy)
+
+    def backward(part: slice) -> None:
+        padded = np.zeros((len(dy[part]), *geo.padded_size, dy.shape[3]), dy.dtype)
+        shares = dy[part] * weights
+        for _, _, cells in geo.taps():
+            padded[cells] += shares
+        dx[part] = padded[geo.inside]
+
+    parallel.for_each(backward, _pool_chunks(dx))
+    return dx
 
 
 def _weights(geo: Geometry, like: Array) -> Array:
@@ -285,7 +320,3 @@ def _weights(geo: Geometry, like: Array) -> Array:
     ones = _pad(np.ones((1, *geo.in_size, 1), like.dtype), geo)
     counts: Array = windows(ones, geo).sum(axis=(3, 4))[0]
     return np.reciprocal(counts)
-
-
-def _crop(padded: Array, geo: Geometry) -> Array:
-    return padded if geo.padded_size == geo.in_size else np.ascontiguousarray(padded[geo.inside])

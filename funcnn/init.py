@@ -45,12 +45,12 @@ class Initializer(Described):
 
 def _finite(instance: Any, attribute: Any, value: float) -> None:
     if not math.isfinite(value):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite, got {value:g}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be finite, got {value}")
 
 
 def _positive(instance: Any, attribute: Any, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value:g}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value}")
 
 
 @config

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
+from funcnn import parallel
 from funcnn.activations import (
     elu,
     gelu,
@@ -96,7 +97,7 @@ def _dense_apply(
     config: _Dense, params: DenseParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_input(config, x, params.weight.shape[:1], params.weight.dtype)
-    y = x @ params.weight
+    y = parallel.matmul(x, params.weight)
     if params.bias is not None:
         y += params.bias
     return Applied(y, state, x if train else None)
@@ -107,7 +108,8 @@ def _dense_backward(
 ) -> Gradients:
     x = check_residuals(config, residuals)
     bias = dy.sum(axis=0) if params.bias is not None else None
-    return Gradients(DenseParams(x.T @ dy, bias), dy @ params.weight.T if need_dx else None)
+    dx = parallel.matmul(dy, params.weight.T) if need_dx else None
+    return Gradients(DenseParams(parallel.matmul(x.T, dy), bias), dx)
 
 
 def dense(
@@ -194,9 +196,7 @@ def _check_shape(instance: Any, attribute: Any, shape: Shape) -> None:
 @config
 class _Reshape(Config):
     name: ClassVar[str] = "reshape"
-    shape: Shape = attrs.field(
-        converter=lambda shape: tuple(shape) if isinstance(shape, list) else shape, validator=_check_shape
-    )
+    shape: Shape = attrs.field(converter=_tuple, validator=_check_shape)
 
     def out_shape(self, in_shape: Shape) -> Shape:
         if math.prod(in_shape) != math.prod(self.shape):

@@ -55,12 +55,12 @@ class _BatchNormResiduals:
 
 def _check_momentum(instance: Any, attribute: Any, momentum: float) -> None:
     if not 0 <= momentum <= 1:
-        raise ValueError(f"batch_norm: momentum must be from 0 to 1, got {momentum:g}")
+        raise ValueError(f"batch_norm: momentum must be from 0 to 1, got {momentum}")
 
 
 def _check_epsilon(instance: Any, attribute: Any, epsilon: float) -> None:
     if not (math.isfinite(epsilon) and epsilon > 0):
-        raise ValueError(f"{instance.name}: epsilon must be positive and finite, got {epsilon:g}")
+        raise ValueError(f"{instance.name}: epsilon must be positive and finite, got {epsilon}")
 
 
 @config

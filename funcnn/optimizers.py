@@ -62,17 +62,17 @@ def _no_state(config: Described, params: Any) -> None:
 
 def _not_negative(instance: Any, attribute: Any, value: float) -> None:
     if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value:g}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value}")
 
 
 def _positive(instance: Any, attribute: Any, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value:g}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value}")
 
 
 def _fraction(instance: Any, attribute: Any, value: float) -> None:
     if not 0 <= value < 1:
-        raise ValueError(f"{instance.name}: {attribute.name} must be at least 0 and less than 1, got {value:g}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be at least 0 and less than 1, got {value}")
 
 
 def _valid_rate(instance: Any, attribute: Any, value: Rate) -> None:

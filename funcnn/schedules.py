@@ -30,7 +30,12 @@ def value_at(rate: Rate, step: int) -> float:
 
 def _rate(instance: Any, attribute: Any, value: float) -> None:
     if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value:g}")
+        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value}")
+
+
+def _rates(instance: Any, attribute: Any, values: tuple[float, ...]) -> None:
+    for value in values:
+        _rate(instance, attribute, value)
 
 
 class _Schedule(Described):
@@ -86,7 +91,7 @@ class _WarmupCosine(_Schedule):
     quarter: bool = False
 
     def __attrs_post_init__(self) -> None:
-        if not 0 <= self.warmup_steps < self.total_steps:
+        if not (isinstance(self.warmup_steps, int) and 0 <= self.warmup_steps < self.total_steps):
             raise ValueError(
                 f"warmup_cosine: warmup_steps must be from 0 to less than total_steps ({self.total_steps}), "
                 f"got {self.warmup_steps}"
@@ -104,7 +109,9 @@ class _WarmupCosine(_Schedule):
 class _PiecewiseConstant(_Schedule):
     name: ClassVar[str] = "piecewise_constant"
     boundaries: tuple[int, ...] = attrs.field(converter=tuple)
-    values: tuple[float, ...] = attrs.field(converter=tuple)
+    values: tuple[float, ...] = attrs.field(
+        converter=lambda values: tuple(float(value) for value in values), validator=_rates
+    )
 
     def __attrs_post_init__(self) -> None:
         if len(self.values) != len(self.boundaries) + 1:

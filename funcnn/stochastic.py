@@ -27,14 +27,17 @@ _LEVELS = 2**16  # dropout compares 16 random bits; random floats would take thr
 
 def _check_rate(instance: Any, attribute: Any, rate: float) -> None:
     if not 0 <= rate < 1 or round(rate * _LEVELS) == _LEVELS:
-        raise ValueError(f"dropout: rate, the probability of dropping, must be in [0, 1), got {rate:g}")
+        raise ValueError(f"dropout: rate, the probability of dropping, must be in [0, 1), got {rate}")
 
 
 @config
 class _Dropout(Config):
     name: ClassVar[str] = "dropout"
-    stochastic: ClassVar[bool] = True
     rate: float = attrs.field(validator=_check_rate, converter=float)
+
+    @property
+    def stochastic(self) -> bool:
+        return self.rate > 0
 
 
 def _keep_mask(key: Key, shape: tuple[int, ...], threshold: int) -> Array:
@@ -89,7 +92,7 @@ def dropout(rate: float) -> Layer:
 
 def _check_stddev(instance: Any, attribute: Any, stddev: float) -> None:
     if not (math.isfinite(stddev) and stddev >= 0):
-        raise ValueError(f"gaussian_noise: stddev must be finite and not negative, got {stddev:g}")
+        raise ValueError(f"gaussian_noise: stddev must be finite and not negative, got {stddev}")
 
 
 @config

@@ -214,7 +214,7 @@ def replace(tree: T, path: str, value: Any) -> T:
     try:
         return _replace(tree, path.split(".") if path else [], value)  # type: ignore[no-any-return]
     except KeyError:
-        near = difflib.get_close_matches(path, paths(tree), n=3, cutoff=0.0)
+        near = difflib.get_close_matches(path, filter(None, paths(tree)), n=3, cutoff=0.0)
         hint = f"; nearest: {', '.join(near)}" if near else " (it is empty)"
         raise TreeError(f"no path {path!r} in this tree{hint}") from None
 

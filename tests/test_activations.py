@@ -78,9 +78,7 @@ FORMULAS: list[tuple[Layer, Function, Function]] = [
 LAYERS = [layer for layer, _, _ in FORMULAS]
 
 
-@pytest.mark.parametrize(
-    ("layer", "value", "derivative"), FORMULAS, ids=lambda each: str(each) if each in LAYERS else ""
-)
+@pytest.mark.parametrize(("layer", "value", "derivative"), FORMULAS, ids=[str(each) for each in LAYERS])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 2e-15)])
 def test_value_and_derivative(
     layer: Layer, value: Function, derivative: Function, dtype: type, tolerance: float

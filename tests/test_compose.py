@@ -1,12 +1,13 @@
 """Combinators: serial, residual and parallel compute what their layers do by hand; descriptions are rebuilt."""
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from cases import assert_close, gaussian, message
 
-from funcnn import tree
+from funcnn import conv_strided, tree
 from funcnn.compose import parallel, rebuild, residual, serial
 from funcnn.init import he_uniform
 from funcnn.keys import Key, fold_in
@@ -119,6 +120,17 @@ def test_without_dx_the_layers_below_the_first_parameters_are_left_out(net: Laye
         first = next((i for i, each in enumerate(params) if each is not None), len(params))
         beheaded = (None,) * first + residuals[first:]
         assert tree.equal(net.backward(params, beheaded, dy, need_dx=False).params, with_dx.params)
+
+
+def test_without_dx_the_first_convolution_computes_none() -> None:
+    net = serial(conv2d(2, 3), relu(), conv2d(2, 3))
+    params, y, _, residuals = training(net, gaussian((1, 6, 6, 1)))
+    spied = mock.patch.object(conv_strided, "conv_input_gradient", wraps=conv_strided.conv_input_gradient)
+    with spied as input_gradient:
+        net.backward(params, residuals, y, need_dx=False)
+        assert input_gradient.call_count == 1  # the second convolution's
+        net.backward(params, residuals, y)
+        assert input_gradient.call_count == 3
 
 
 # --- residual -------------------------------------------------------------------------------------------------

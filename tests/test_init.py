@@ -139,12 +139,15 @@ def test_the_scale_of_a_signal_survives_ten_layers(initializer: Initializer, act
     [
         (constant, math.nan, "constant: value must be finite, got nan"),
         (constant, math.inf, "constant: value must be finite, got inf"),
-        (normal, 0.0, "normal: stddev must be positive and finite, got 0.0"),
-        (normal, -1.0, "normal: stddev must be positive and finite, got -1.0"),
+        (normal, -1.5, "normal: stddev must be positive and finite, got -1.5"),
         (normal, math.nan, "normal: stddev must be positive and finite, got nan"),
-        (uniform, 0, "uniform: limit must be positive and finite, got 0"),
         (uniform, math.inf, "uniform: limit must be positive and finite, got inf"),
     ],
 )
 def test_invalid_settings(constructor: Any, value: float, text: str) -> None:
     assert message(ValueError, constructor, value) == text
+
+
+@pytest.mark.parametrize("constructor", [normal, uniform])
+def test_no_spread_is_refused(constructor: Any) -> None:
+    assert "must be positive and finite, got 0" in message(ValueError, constructor, 0)

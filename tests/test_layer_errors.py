@@ -31,6 +31,7 @@ from funcnn.layers import (
     reshape,
     scale,
     softmax,
+    tanh,
 )
 
 
@@ -308,7 +309,11 @@ def test_params_of_another_layer_are_placed() -> None:
 
 
 @pytest.mark.parametrize("combinator", [serial, parallel])
-@pytest.mark.parametrize("change", [lambda values: values[:1], lambda values: (*values, None), lambda values: None])
+@pytest.mark.parametrize(
+    "change",
+    [lambda values: values[:1], lambda values: (*values, None), lambda values: None],
+    ids=["too few", "too many", "none at all"],
+)
 @pytest.mark.parametrize("name", ["params", "state"])
 def test_params_and_state_of_another_net_are_not_cut_to_fit(combinator: Any, change: Any, name: str) -> None:
     net = serial(relu(), combinator(dense(2), dense(2)))
@@ -325,6 +330,16 @@ def test_params_and_state_of_another_net_are_not_cut_to_fit(combinator: Any, cha
     applied = net.apply(own["params"], own["state"], x, train=True)
     if name == "params":
         assert message(LayerError, net.backward, other["params"], applied.residuals, applied.y) == text
+
+
+def test_residuals_of_another_net_are_not_cut_to_fit() -> None:
+    net = serial(tanh(), tanh())
+    x = np.ones((1, 2))
+    assert message(LayerError, net.backward, (None, None), (x, x, x), x) == (
+        "serial: expected residuals to be a tuple of 2, one for each layer, got a tuple of 3. "
+        "Pass the residuals that this net's own apply gave"
+    )
+    net.backward((None, None), net.apply((None, None), (None, None), x, train=True).residuals, x)
 
 
 # --- Arguments that are no layers -----------------------------------------------------------------------------
@@ -385,19 +400,33 @@ PADDING = 'padding must be "valid", "same", an int, or ((top, bottom), (left, ri
         (reshape, {"shape": (2, 0)}, "reshape: shape must be positive ints, the batch axis left out, got (2, 0)"),
         (reshape, {"shape": (-1,)}, "reshape: shape must be positive ints, the batch axis left out, got (-1,)"),
         (scale, {"factor": math.inf}, "scale: factor must be finite, got inf"),
-        (leaky_relu, {"slope": 2}, "leaky_relu: slope must be from 0 to 1, got 2"),
+        (leaky_relu, {"slope": 2.5}, "leaky_relu: slope must be from 0 to 1, got 2.5"),
         (leaky_relu, {"slope": -0.1}, "leaky_relu: slope must be from 0 to 1, got -0.1"),
         (leaky_relu, {"slope": math.nan}, "leaky_relu: slope must be from 0 to 1, got nan"),
-        (elu, {"alpha": 0.0}, "elu: alpha must be positive and finite, got 0.0"),
+        (elu, {"alpha": -0.5}, "elu: alpha must be positive and finite, got -0.5"),
         (elu, {"alpha": math.inf}, "elu: alpha must be positive and finite, got inf"),
         (batch_norm, {"momentum": 1.1}, "batch_norm: momentum must be from 0 to 1, got 1.1"),
         (batch_norm, {"momentum": math.nan}, "batch_norm: momentum must be from 0 to 1, got nan"),
-        (batch_norm, {"epsilon": 0.0}, "batch_norm: epsilon must be positive and finite, got 0.0"),
+        (batch_norm, {"epsilon": -0.1}, "batch_norm: epsilon must be positive and finite, got -0.1"),
         (parallel, {"combine": "add"}, "parallel: at least one layer is needed; for the identity use serial()"),
     ],
 )  # fmt: skip
 def test_invalid_settings(constructor: Any, arguments: dict[str, Any], text: str) -> None:
     assert message(ValueError, constructor, **arguments) == text
+
+
+@pytest.mark.parametrize(
+    ("constructor", "arguments"),
+    [(leaky_relu, {"slope": 2}), (elu, {"alpha": 0}), (batch_norm, {"epsilon": 0}), (batch_norm, {"momentum": -1})],
+)
+def test_settings_just_outside_their_range(constructor: Any, arguments: dict[str, float]) -> None:
+    assert "must be " in message(ValueError, constructor, **arguments)
+
+
+def test_a_setting_is_not_rounded_into_its_range_by_the_message() -> None:
+    assert message(ValueError, leaky_relu, 1.00000001) == "leaky_relu: slope must be from 0 to 1, got 1.00000001"
+    expected = "batch_norm: momentum must be from 0 to 1, got 1.00000001"
+    assert message(ValueError, batch_norm, momentum=1.00000001) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from cases import CASES, CONSTRUCTORS, DTYPES, Case, Ready, all_configs, assert_
 
 from funcnn import compose, layers, tree
 from funcnn.compose import parallel, rebuild, residual, serial
-from funcnn.init import constant, he_normal
+from funcnn.init import constant, he_normal, normal
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Layer, LayerError, Shape, describe
 from funcnn.layers import (
@@ -22,6 +22,7 @@ from funcnn.layers import (
     elu,
     flatten,
     gaussian_noise,
+    global_avg_pool2d,
     leaky_relu,
     max_pool2d,
     position_bias,
@@ -301,7 +302,7 @@ def test_an_empty_batch_has_zero_gradients(case: Case) -> None:
     assert dx.shape == made.x.shape
 
 
-# --- dense, position_bias, reshape, flatten -------------------------------------------------------------------
+# --- dense, biases, global average pooling, reshaping ---------------------------------------------------------
 
 
 def test_dense_by_hand() -> None:
@@ -317,12 +318,21 @@ def test_dense_by_hand() -> None:
     np.testing.assert_array_equal(dx, [[1.0, 3.0, 5.0], [-2.0, -4.0, -6.0]])
 
 
-@pytest.mark.parametrize(("layer", "in_shape"), [(dense(50), (60,)), (conv2d(30, 3, groups=2), (8, 8, 20))], ids=str)
+@pytest.mark.parametrize(
+    ("layer", "in_shape"),
+    [(dense(6, bias_init=normal(0.1)), (60,)), (conv2d(6, 3, groups=2, bias_init=normal(0.1)), (8, 8, 20))],
+    ids=["dense", "conv2d"],
+)
 def test_weight_and_bias_are_drawn_from_their_own_keys(layer: Layer, in_shape: Shape) -> None:
     params, _, _ = layer.init(Key(5), in_shape)
     fan_in = params.weight[..., 0].size  # what one output sums
     assert tree.equal(params.weight, he_normal()(fold_in(Key(5), "weight"), params.weight.shape, fan_in, 1))
-    assert not params.bias.any()
+    assert tree.equal(params.bias, normal(0.1)(fold_in(Key(5), "bias"), (6,), fan_in, 1))
+
+
+def test_a_bias_starts_at_zero() -> None:
+    assert not dense(2).init(Key(0), (3,)).params.bias.any()
+    assert not conv2d(2, 3).init(Key(0), (3, 3, 1)).params.bias.any()
 
 
 def test_without_a_bias_there_is_none() -> None:
@@ -341,6 +351,14 @@ def test_position_bias_starts_at_zero_and_differs_by_position() -> None:
     gradients, dx = layer.backward(params, residuals, dy)
     np.testing.assert_array_equal(gradients.bias, dy.sum(axis=0))
     np.testing.assert_array_equal(dx, dy)
+
+
+def test_global_average_pooling_shares_its_gradient_equally() -> None:
+    x, dy = gaussian((2, 3, 5, 4)), gaussian((2, 4), np.float64, "dy")
+    y, _, residuals = global_avg_pool2d().apply(None, None, x, train=True)
+    np.testing.assert_allclose(y, x.reshape(2, 15, 4).sum(axis=1) / 15, rtol=1e-13)
+    dx = global_avg_pool2d().backward(None, residuals, dy).dx
+    np.testing.assert_allclose(dx, np.broadcast_to(dy[:, None, None] / 15, x.shape), rtol=1e-15)
 
 
 @pytest.mark.parametrize("layer", [flatten(), reshape((24,)), reshape((4, 3, 2)), reshape((2, 12))], ids=str)

@@ -54,10 +54,15 @@ def test_values_are_dropped_at_the_rate_and_the_others_scaled(rate: float, dtype
     kept = y[y != 0]
     assert abs(kept.size / N - (1 - rate)) < 5 * math.sqrt(rate * (1 - rate) / N)
     assert len(set(kept.tolist())) == 1
-    # The rate is rounded to the nearest 1/65536, the scale to the dtype.
-    assert abs(1 / float(kept[0]) - (1 - rate)) <= 0.5 / 65536 + 1e-7
+    assert kept[0] == dtype(1 / (1 - round(rate * 65536) / 65536))  # the rate is rounded to the nearest 1/65536
     # y is x on average: a value is 1 / (1 - rate) with probability 1 - rate, and its variance rate / (1 - rate).
     assert abs(y.mean(dtype=np.float64) - 1) < 5 * math.sqrt(rate / (1 - rate) / N)
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(1 / 65536, 2**20 - 16), (1 - 1 / 65536, 16)])
+def test_the_rates_at_the_ends_are_kept_to(rate: float, kept: int) -> None:
+    y = trained(dropout(rate), np.ones((1, 2**20), np.float32))
+    assert abs(np.count_nonzero(y) - kept) < 16  # four deviations of the number that is rare
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.5, 0.75])
@@ -100,10 +105,17 @@ def test_rate_zero_is_the_identity_and_needs_no_key() -> None:
     assert not dropout(0.0).config.stochastic
 
 
-@pytest.mark.parametrize("rate", [1.0, 1, 1.5, -0.1, math.nan, math.inf, 1 - 2**-20])
-def test_rates_that_keep_nothing_or_make_no_sense_are_refused(rate: float) -> None:
-    expected = f"dropout: rate, the probability of dropping, must be at least 0 and less than 1, got {rate}"
+@pytest.mark.parametrize("rate", [1.5, -0.1, math.nan, math.inf])
+def test_rates_that_make_no_sense_are_refused(rate: float) -> None:
+    expected = f"dropout: rate, the probability of dropping, must be in [0, 1), got {rate}"
     assert message(ValueError, dropout, rate) == expected
+
+
+@pytest.mark.parametrize("rate", [1.0, 1, 1 - 2**-20])
+def test_rates_that_keep_nothing_are_refused(rate: float) -> None:
+    assert message(ValueError, dropout, rate).startswith(
+        "dropout: rate, the probability of dropping, must be in [0, 1)"
+    )
 
 
 # --- gaussian_noise -------------------------------------------------------------------------------------------

@@ -72,8 +72,8 @@ def test_map_takes_every_leaf_once_in_order(value: Any) -> None:
     tree.check_like(value, negated)
 
 
-@pytest.mark.parametrize("leaves", [[], [1, 2], [1, 2, 3, 4]])
-def test_unflatten_wants_exactly_one_leaf_each(leaves: list[int]) -> None:
+@pytest.mark.parametrize("leaves", [[], [1, 2], [1, 2, 3, 4], [1, 2, 3, None]])
+def test_unflatten_wants_exactly_one_leaf_each(leaves: list[int | None]) -> None:
     assert message(TreeError, tree.unflatten, TREE, leaves) == f"3 leaves expected, got {len(leaves)}"
 
 
@@ -148,6 +148,15 @@ def test_a_mismatch_names_both_sides_and_the_first_path_that_differs(first: Any,
     assert not tree.equal(first, second)
 
 
+def test_shapes_are_compared_on_request() -> None:
+    first, second = (Pair(np.zeros(3), np.zeros((2, 3))), (Pair(np.zeros(3), np.zeros((3, 2)))))
+    tree.check_like(first, second)
+    assert message(TreeError, tree.check_like, first, second, shapes=True) == (
+        "trees differ at 'right': the first tree has an array of shape (2, 3), the second has an array of shape (3, 2)"
+    )
+    tree.check_like(first, tree.map(np.ones_like, first), shapes=True)
+
+
 @given(trees)
 def test_a_tree_is_like_itself_whatever_its_leaves(value: Any) -> None:
     tree.check_like(value, tree.map(str, value))
@@ -161,6 +170,7 @@ def test_a_tree_is_like_itself_whatever_its_leaves(value: Any) -> None:
         (np.array([np.nan]), np.array([np.nan]), True),  # bits, so that a run can be compared that went wrong
         (np.array([0.0]), np.array([-0.0]), False),
         (np.zeros(2), np.zeros(2, np.float32), False),
+        (np.zeros(2), np.zeros(2, np.int64), False),  # the same bits
         (np.zeros((1, 2)), np.zeros((2, 1)), False),
         (np.arange(6).reshape(2, 3), np.arange(6).reshape(3, 2).T, False),
         (np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3)), True),

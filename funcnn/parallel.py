@@ -1,0 +1,197 @@
+"""Work spread over threads: independent tasks, and matrix products cut into blocks.
+
+NumPy lets other threads run during copies, element-wise functions and BLAS calls, so plain threads use all cores. What
+is cut into tasks depends on shapes alone, never on the number of threads, and every product runs on one BLAS thread:
+so the number of threads changes no bit of a result. (BLAS's own threads do: they cut sums differently. They also wait
+for each other by spinning, which on a busy machine can take a hundred times longer than the product.)
+
+The number of threads is one explicit setting: `set_threads`, or the environment variable FUNCNN_THREADS, or else
+the cores that this process may use.
+"""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache, partial
+from itertools import count
+from typing import Any, TypeVar
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from funcnn.layer import Array
+
+__all__ = ["chunks", "for_each", "matmul", "run", "set_threads", "single_blas_thread", "threads"]
+
+T = TypeVar("T")
+
+
+class _Setting:
+    """The one piece of process-wide state: how many threads there are, and the pool of them."""
+
+    def __init__(self) -> None:
+        self.count: int | None = None
+        self.pool: ThreadPoolExecutor | None = None
+        self.worker = threading.local()
+
+    def forget_pool(self) -> None:
+        self.pool = None
+
+
+_setting = _Setting()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_setting.forget_pool)  # a forked process has none of its parent's threads
+
+
+def threads() -> int:
+    """The number of threads in use.
+
+    >>> threads() >= 1
+    True
+
+    Raises ValueError if FUNCNN_THREADS is set to something else than a positive number.
+    """
+    if _setting.count is None:
+        given = os.environ.get("FUNCNN_THREADS")
+        if given is not None and not (given.isdigit() and int(given) > 0):
+            raise ValueError(f"FUNCNN_THREADS: expected a positive number of threads, got {given!r}")
+        _setting.count = int(given) if given is not None else _cores()
+    return _setting.count
+
+
+def set_threads(number: int) -> None:
+    """Use a number of threads from now on; the results are the same with any.
+
+    Raises ValueError unless it is a positive int.
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"set_threads: expected a positive int, got {number!r}")
+    _setting.count = number
+    if _setting.pool is not None:
+        _setting.pool.shutdown()
+        _setting.pool = None
+
+
+def _cores() -> int:
+    """The cores that this process may use: its CPU affinity, and a container's share where there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or "max" for no limit
+        pass
+    return cores
+
+
+def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of independent tasks, in order, computed on all threads; in a task of another `run`, one by one.
+
+    >>> run([lambda: 1, lambda: 2])
+    [1, 2]
+
+    If tasks raise, the first one's exception (in their order) is raised once all have ended.
+    """
+    helpers = min(threads(), len(tasks)) - 1
+    with single_blas_thread():
+        if helpers < 1 or getattr(_setting.worker, "busy", False):
+            return [task() for task in tasks]
+        if _setting.pool is None:
+            _setting.pool = ThreadPoolExecutor(threads() - 1, thread_name_prefix="funcnn")
+        results: list[Any] = [None] * len(tasks)
+        errors: dict[int, BaseException] = {}
+        work = partial(_work, tasks, count(), results, errors)
+        # The context carries NumPy's error state to the other threads. This thread works too.
+        futures = [_setting.pool.submit(copy_context().run, work) for _ in range(helpers)]
+        work()
+        for future in futures:
+            future.result()
+    if errors:
+        raise errors[min(errors)]
+    return results
+
+
+def for_each(function: Callable[[slice], T], parts: Sequence[slice]) -> list[T]:
+    """``function(part)`` of every part, as tasks of `run`.
+
+    >>> for_each(lambda part: part.stop - part.start, chunks(10, 4))
+    [4, 4, 2]
+    """
+    return run([partial(function, part) for part in parts])
+
+
+def chunks(n: int, size: int) -> list[slice]:
+    """Consecutive slices of n positions, each of a size but the last; none of nothing.
+
+    >>> chunks(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _work(
+    tasks: Sequence[Callable[[], Any]], numbers: Iterator[int], results: list[Any], errors: dict[int, BaseException]
+) -> None:
+    """Do tasks until none is left; `numbers` deals each of them out once."""
+    _setting.worker.busy = True
+    try:
+        for i in numbers:
+            if i >= len(tasks):
+                break
+            try:
+                results[i] = tasks[i]()
+            except BaseException as error:
+                errors[i] = error
+    finally:
+        _setting.worker.busy = False
+
+
+@cache
+def _blas() -> list[Any]:
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+class single_blas_thread:
+    """BLAS on one thread inside ``with single_blas_thread():``, and as it was afterwards."""
+
+    __slots__ = ("changed",)
+
+    def __enter__(self) -> None:
+        before = [(library, library.get_num_threads()) for library in _blas()]
+        self.changed = [(library, number) for library, number in before if number != 1]
+        for library, _ in self.changed:
+            library.set_num_threads(1)
+
+    def __exit__(self, *error: object) -> None:
+        for library, number in self.changed:
+            library.set_num_threads(number)
+
+
+_BLOCK_OPERATIONS = 2**23  # multiply-adds a block, some tenths of a millisecond: enough to be worth a task
+_BLOCK_WIDTH = 128  # rows or columns: every block packs the whole other factor anew
+_BLOCKS = 8
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """a · b for matrices (m, k) and (k, n), cut into blocks of rows or columns that are computed on all threads.
+
+    >>> matmul(np.ones((2, 3)), np.ones((3, 1)))
+    array([[3.],
+           [3.]])
+    """
+    m, k, n = *a.shape, b.shape[1]
+    blocks = min(m * k * n // _BLOCK_OPERATIONS, max(m, n) // _BLOCK_WIDTH, _BLOCKS)
+    if blocks < 2:
+        with single_blas_thread():
+            return a @ b
+    y = np.empty((m, n), np.result_type(a, b))
+    size = -(-max(m, n) // blocks)
+    cuts = chunks(max(m, n), size)
+    if m >= n:
+        run([partial(np.matmul, a[cut], b, out=y[cut]) for cut in cuts])
+    else:
+        run([partial(np.matmul, a, b[:, cut], out=y[:, cut]) for cut in cuts])
+    return y
