@@ -29,7 +29,7 @@ from funcnn.keys import Key
 __all__ = [
     "Applied", "Array", "Config", "Described", "Gradients", "Initialised", "Layer", "LayerError", "Shape", "ShapeError",
     "add_place", "bare_init", "check_array", "check_count", "check_float", "check_input", "check_key",
-    "check_residuals", "config", "describe", "function_of", "make_layer",
+    "check_residuals", "config", "describe", "function_of", "make_layer", "show",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -98,10 +98,21 @@ class Described:
         return {field.name: value for field, value in values if value != field.default}
 
     def __repr__(self) -> str:
-        return f"{self.name}({', '.join(f'{key}={_show(value)}' for key, value in self.arguments().items())})"
+        return _call(self.name, self.arguments())
 
 
-def _show(value: Any) -> str:
+def _call(name: str, arguments: dict[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={show(value)}' for key, value in arguments.items())})"
+
+
+def show(value: Any) -> str:
+    """A value as code: a function by its name, a partial as a call, anything else as it prints.
+
+    >>> show(partial(max, default=0))
+    'max(default=0)'
+    """
+    if isinstance(value, partial):
+        return _call(show(value.func), value.keywords)
     named = callable(value) and not isinstance(value, Described) and hasattr(value, "__name__")
     return value.__name__ if named else repr(value)
 

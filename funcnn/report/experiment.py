@@ -20,7 +20,7 @@ from funcnn import checkpoint, train
 from funcnn.data import Dataset
 from funcnn.files import make_folder, write_text
 from funcnn.keys import Key
-from funcnn.layer import describe
+from funcnn.layer import describe, show
 from funcnn.layers import softmax
 from funcnn.metrics import confusion_matrix
 from funcnn.report.history import Row, read_history, row_of, write_history
@@ -170,7 +170,7 @@ def _banner(problem: Problem, dataset: Dataset, settings: dict[str, Any], say: C
     held_out = f"{len(dataset.validation):,} to validate, " if dataset.validation is not None else ""
     say(f"data       {len(dataset.train):,} examples to train, {held_out}{len(dataset.test):,} to test")
     say(f"optimizer  {problem.optimizer}")
-    say(f"loss       {settings['loss']}")
+    say(f"loss       {show(problem.loss)}")
     say(f"run        {settings['epochs']} epochs of batches of {settings['batch_size']}, seed {settings['seed']}\n")
     say(layer_table(problem.net, dataset.in_shape) + "\n")
 
