@@ -1,18 +1,29 @@
 """Layer table, histories, progress and pictures."""
 
 import io
+import json
+import sys
+from functools import partial
+from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
 from funcnn import Key, serial, tree
-from funcnn.compose import parallel, residual
+from funcnn.checkpoint import CheckpointError
+from funcnn.compose import parallel, rebuild, residual
+from funcnn.data import load
 from funcnn.layers import conv2d, dense, flatten, max_pool2d, relu
+from funcnn.losses import softmax_cross_entropy
+from funcnn.models import fully_connected
+from funcnn.optimizers import adam
+from funcnn.report.experiment import parse_options, run
 from funcnn.report.history import Row, read_history, write_history
 from funcnn.report.pictures import draw_confusion, draw_curves, draw_samples
 from funcnn.report.progress import progress
 from funcnn.report.table import count_parameters, layer_rows, layer_table
-from funcnn.train import Epoch, Metrics, Step
+from funcnn.train import Epoch, Metrics, Problem, Step
 
 NET = serial(serial(conv2d(4, 3), relu()), max_pool2d(2), flatten(), residual(dense(36)), parallel(dense(2), dense(3)))
 
@@ -98,7 +109,7 @@ def test_progress_on_a_terminal_has_loss_accuracy_and_time_left():
 
 
 def test_progress_on_a_terminal_without_tqdm_says_what_installs_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
     stream = Terminal()
     list(progress(events(), epochs=2, stream=stream))
     assert stream.getvalue().startswith('For a progress bar: pip install "funcnn[progress]"')
@@ -132,3 +143,89 @@ def test_pictures_of_ordinary_and_of_odd_input(tmp_path):
     draw_samples(images, labels, probabilities, ("a", "b"), tmp_path / "samples.png", title="three in colour")
     names = ("curves.png", "empty.png", "confusion.png", "samples.png")
     assert all(is_picture(tmp_path / name) for name in names)
+
+
+# --- Whole experiments, in this process -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def options(tmp_path):
+    arguments = ["--quick", "--no-plots", "--out", str(tmp_path / "run")]
+    return parse_options("Train.", name="demo", epochs=9, batch_size=256, lr=0.01, quick_epochs=2, arguments=arguments)
+
+
+def problem():
+    return Problem(fully_connected([16], 10), partial(softmax_cross_entropy, label_smoothing=0.1), adam(0.01))
+
+
+def test_options_have_the_scripts_defaults_and_the_users_values():
+    options = parse_options("Train.", name="demo", epochs=9, batch_size=32, lr=0.1, arguments=["--lr", "0.2"])
+    assert (options.epochs, options.batch_size, options.lr, options.seed) == (9, 32, 0.2, 0)
+    assert (options.out, options.resume, options.plots) == (Path("runs/demo"), False, True)
+
+
+def test_a_run_returns_what_it_writes_and_prints_how_it_went(options, capsys):
+    metrics = run(problem(), load("digits"), options)
+    assert json.loads((options.out / "metrics.json").read_text()) == metrics
+    config = json.loads((options.out / "config.json").read_text())
+    assert config["loss"] == {"name": "softmax_cross_entropy", "label_smoothing": 0.1}
+    assert rebuild(config["net"]) == problem().net
+    printed = capsys.readouterr().out
+    assert "loss       softmax_cross_entropy(label_smoothing=0.1)" in printed
+    assert f"test accuracy {metrics['test_accuracy']:.4f}" in printed
+
+
+def test_more_epochs_go_on_from_the_checkpoint(options, capsys):
+    data = load("digits")
+    run(problem(), data, options)
+    run(problem(), data, attrs.evolve(options, epochs=3, resume=True))
+    assert "going on after epoch 2" in capsys.readouterr().out
+    assert [row.epoch for row in read_history(options.out / "history.csv")] == [1, 2, 3]
+    alone = attrs.evolve(options, epochs=3, quiet=True, out=options.out.parent / "alone")
+    run(problem(), data, alone)
+    saved = (folder / "model.safetensors" for folder in (options.out, alone.out))
+    assert next(saved).read_bytes() == next(saved).read_bytes()
+
+
+def test_resuming_before_there_is_a_checkpoint_starts_anew(options, capsys):
+    run(problem(), load("digits"), attrs.evolve(options, resume=True))
+    assert f"no checkpoint in {options.out} yet: starting anew" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_other_settings_is_refused(options):
+    run(problem(), load("digits"), options)
+    other = Problem(problem().net, softmax_cross_entropy, adam(0.02))
+    with pytest.raises(CheckpointError, match=r"saved with another loss, optimizer\. Resume with the settings"):
+        run(other, load("digits"), attrs.evolve(options, resume=True))
+
+
+def test_an_interrupt_keeps_the_finished_epochs_and_says_how_to_go_on(options, capsys, monkeypatch):
+    def interrupted(events, **_):
+        for event in events:
+            yield event
+            if isinstance(event, Epoch):
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("funcnn.report.experiment.progress", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        run(problem(), load("digits"), options)
+    assert stopped.value.code == 130
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("Stopped after epoch 1. To go on: ")
+    assert last.endswith("--resume")
+    assert (options.out / "checkpoint.safetensors").exists()
+
+
+def test_a_run_draws_its_pictures(options):
+    run(problem(), load("digits"), attrs.evolve(options, plots=True, quiet=True))
+    assert all(is_picture(options.out / name) for name in ("curves.png", "confusion.png", "samples.png"))
+
+
+def test_a_run_without_validation_or_matplotlib(options, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    data = attrs.evolve(load("digits"), validation=None)
+    run(problem(), data, attrs.evolve(options, plots=True))
+    printed = capsys.readouterr().out
+    assert 'matplotlib is not installed. For pictures: pip install "funcnn[plots]"' in printed
+    assert "validate" not in printed
+    assert read_history(options.out / "history.csv")[0].validation_loss is None

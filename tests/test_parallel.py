@@ -1,0 +1,168 @@
+"""Work over threads: results in order and the same with any number of them, errors, settings, BLAS as it was."""
+
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from funcnn import Key, parallel, serial, tree
+from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
+from funcnn.losses import softmax_cross_entropy
+from funcnn.optimizers import adam
+from funcnn.train import Problem, init_state, make_step
+
+
+@pytest.fixture(autouse=True)
+def restore_threads():
+    before = parallel.threads()
+    yield
+    parallel.set_threads(before)
+
+
+@given(st.integers(1, 4), st.integers(0, 40))
+def test_results_come_in_the_order_of_the_tasks(threads, count):
+    parallel.set_threads(threads)
+    assert parallel.run([partial(pow, i, 2) for i in range(count)]) == [i * i for i in range(count)]
+
+
+def test_tasks_run_on_several_threads_at_once():
+    parallel.set_threads(2)
+    meeting = threading.Barrier(2, timeout=30)  # nobody passes it alone
+    names = parallel.run([lambda: (meeting.wait(), threading.current_thread().name)[1]] * 2)
+    assert len(set(names)) == 2
+
+
+def test_tasks_within_tasks_run_one_by_one():
+    parallel.set_threads(2)
+
+    def outer():
+        return set(parallel.run([lambda: threading.current_thread().name] * 8))
+
+    assert [len(names) for names in parallel.run([outer] * 4)] == [1] * 4
+
+
+def test_the_first_error_in_order_is_raised_after_all_tasks():
+    parallel.set_threads(2)
+    done = []
+
+    def fail(i):
+        raise ValueError(f"task {i}")
+
+    with pytest.raises(ValueError, match="task 1"):
+        parallel.run([partial(done.append, 0), partial(fail, 1), partial(fail, 2), partial(done.append, 3)])
+    assert sorted(done) == [0, 3]
+    assert parallel.run([int]) == [0]
+
+
+def test_numpys_error_state_holds_in_every_thread():
+    parallel.set_threads(2)
+    meeting = threading.Barrier(2, timeout=30)
+
+    def overflow():
+        meeting.wait()
+        return np.float32(1e38) * np.float32(1e38)
+
+    with warnings.catch_warnings(), np.errstate(over="ignore"):
+        warnings.simplefilter("error")
+        assert parallel.run([overflow] * 2) == [np.inf] * 2
+
+
+@given(st.integers(0, 300), st.integers(1, 50))
+def test_chunks_cover_everything_once(n, size):
+    parts = parallel.chunks(n, size)
+    assert [i for part in parts for i in range(n)[part]] == list(range(n))
+    assert all(part.stop - part.start == size for part in parts[:-1])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (300, 900, 500), (1100, 300, 60), (60, 300, 1100), (0, 3, 2), (3, 0, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_matmul_equals_numpys_and_is_the_same_with_any_number_of_threads(shape, dtype):
+    m, k, n = shape
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((k, m)).astype(dtype).T, rng.standard_normal((k, n)).astype(dtype)
+    products = []
+    for threads in (1, 2, 3):
+        parallel.set_threads(threads)
+        products.append(parallel.matmul(a, b))
+    # Each of k terms may round, with values near 1.
+    np.testing.assert_allclose(products[0], a @ b, rtol=0, atol=4 * max(k, 1) * np.finfo(dtype).eps)
+    assert products[0].dtype == dtype
+    assert tree.equal(products[0], products[1])
+    assert tree.equal(products[0], products[2])
+
+
+def test_blas_has_its_threads_back_afterwards():
+    libraries = parallel._blas()
+    assert libraries
+    for number in (1, 2):
+        for library in libraries:
+            library.set_num_threads(number)
+        with parallel.single_blas_thread():
+            assert {library.get_num_threads() for library in libraries} == {1}
+        with pytest.raises(ValueError, match="inside"), parallel.single_blas_thread():
+            raise ValueError("inside")
+        assert {library.get_num_threads() for library in libraries} == {number}
+
+
+def test_a_step_is_the_same_with_any_number_of_threads():
+    net = serial(
+        conv2d(16, 3, padding="same"), batch_norm(), relu(), max_pool2d(2), conv2d(32, 3), relu(), max_pool2d(2),
+        dropout(0.3), flatten(), dense(256), relu(), dense(10),
+    )  # fmt: skip
+    problem = Problem(net, softmax_cross_entropy, adam(1e-3))
+    rng = np.random.default_rng(0)
+    batch = rng.standard_normal((48, 28, 28, 3)).astype(np.float32), rng.integers(0, 10, 48)
+    ends = []
+    for threads in (1, 2, 3):
+        parallel.set_threads(threads)
+        state = init_state(problem, Key(0), (28, 28, 3))
+        for _ in range(2):
+            state, _ = make_step(problem)(state, batch)
+        ends.append(state)
+    assert tree.equal(ends[0], ends[1])
+    assert tree.equal(ends[0], ends[2])
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "2"])
+def test_set_threads_takes_positive_ints(wrong):
+    with pytest.raises(ValueError, match="set_threads: expected a positive int, got"):
+        parallel.set_threads(wrong)
+
+
+def threads_of_a_process(setting=None):
+    environment = {key: value for key, value in os.environ.items() if key != "FUNCNN_THREADS"}
+    if setting is not None:
+        environment["FUNCNN_THREADS"] = setting
+    code = "from funcnn.parallel import threads; print(threads())"
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_threads_are_the_environments_or_the_cores():
+    assert threads_of_a_process("7").stdout == "7\n"
+    assert 1 <= int(threads_of_a_process().stdout) <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("wrong", ["0", "-2", "many", ""])
+def test_a_wrong_environment_is_an_error(wrong):
+    result = threads_of_a_process(wrong)
+    assert result.returncode != 0
+    assert f"FUNCNN_THREADS: expected a positive number of threads, got {wrong!r}" in result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_makes_its_own_threads():
+    parallel.set_threads(2)
+    parallel.run([int, int])  # the parent's pool exists
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forking with threads
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if parallel.run([int, int]) == [0, 0] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
