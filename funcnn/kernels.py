@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from functools import cache
 from types import CodeType
 
-import numexpr
 import numpy as np
 
 from funcnn.layer import Array
@@ -36,6 +35,8 @@ def fused(formula: str, **values: Array | float) -> Array:
     number = like.dtype.type if large else float  # NumPy adapts a Python float to the arrays, numexpr does not
     cast = {name: value if isinstance(value, np.ndarray) else number(value) for name, value in values.items()}
     if large:
+        import numexpr  # here, since small nets never need it
+
         return numexpr.evaluate(formula, local_dict=cast, global_dict={})  # type: ignore[no-any-return]
     return eval(_compiled(formula), {"__builtins__": {}}, cast)  # type: ignore[no-any-return]
 

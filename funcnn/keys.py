@@ -8,7 +8,6 @@ The generator is SFC64 seeded by ``numpy.random.SeedSequence(seed, spawn_key=pat
 not used: it counts its calls, which is hidden state.
 """
 
-import hashlib
 from typing import Any
 
 import attrs
@@ -50,6 +49,8 @@ def fold_in(key: Key, word: int | str) -> Key:
     Raises ValueError for an int out of range and TypeError for any other word.
     """
     if isinstance(word, str):
+        import hashlib  # here, since it takes longer to import than everything else in this file
+
         digest = hashlib.sha256(word.encode()).digest()
         words = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little"))
         return Key(key.seed, key.path + words)
@@ -69,7 +70,7 @@ def split(key: Key, n: int) -> tuple[Key, ...]:
     return tuple(fold_in(key, i) for i in range(n))
 
 
-def generator(key: Key) -> np.random.Generator:
+def generator(key: Key) -> "np.random.Generator":  # quoted: NumPy imports its random part when first asked for
     """A fresh NumPy generator for a key: the same key, the same draws.
 
     >>> generator(Key(0)).random() == generator(Key(0)).random()

@@ -13,18 +13,19 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache, partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from funcnn.layer import Array
 
 __all__ = ["chunks", "for_each", "matmul", "run", "set_threads", "single_blas_thread", "threads"]
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 
@@ -100,6 +101,8 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
         if helpers < 1 or getattr(_setting.worker, "busy", False):
             return [task() for task in tasks]
         if _setting.pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             _setting.pool = ThreadPoolExecutor(threads() - 1, thread_name_prefix="funcnn")
         results: list[Any] = [None] * len(tasks)
         errors: dict[int, BaseException] = {}
@@ -151,6 +154,8 @@ def _work(
 
 @cache
 def _blas() -> list[Any]:
+    from threadpoolctl import ThreadpoolController
+
     return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 

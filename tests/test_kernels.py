@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
+import numexpr
 import numpy as np
 import pytest
 from cases import DTYPES, gaussian
@@ -28,7 +29,7 @@ def test_fused_takes_either_route_to_the_same_value(
 ) -> None:
     monkeypatch.setattr(kernels, "_NUMEXPR_FROM", numexpr_from)
     x, y = gaussian((4, 5), dtype, "x"), gaussian((4, 5), dtype, "y")
-    with mock.patch.object(kernels.numexpr, "evaluate", wraps=kernels.numexpr.evaluate) as evaluate:
+    with mock.patch.object(numexpr, "evaluate", wraps=numexpr.evaluate) as evaluate:
         result = fused("a * x + y / (1 + x * x) - 3 * b", x=x, y=y, a=0.1, b=0.7)
     assert evaluate.called == (numexpr_from == EVERYWHERE)
     expected = dtype(0.1) * x + y / (1 + x * x) - 3 * dtype(0.7)
