@@ -8,18 +8,20 @@ Every constant is a Python float or is cast to the arrays' dtype: a float64 scal
 under NumPy 2, and so would a float literal under numexpr.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import cache
 from types import CodeType
 
 import numpy as np
 
+from funcnn import parallel
 from funcnn.layer import Array
+from funcnn.parallel import chunks
 
 __all__ = ["adam", "fused", "momentum", "normalise", "rmsprop", "sgd"]
 
-_NUMEXPR_FROM = 2**21  # elements: where one pass over memory begins to outweigh NumPy's faster arithmetic
-_BLOCK = 2**15  # elements: six arrays of that many floats stay in a core's cache
+_NUMEXPR_FROM = 2**22  # elements: where one pass over memory begins to outweigh NumPy's faster arithmetic
+_BLOCK = 2**17  # elements: fewer make threads wait for the interpreter between operations, more leave the cache
 
 
 def fused(formula: str, **values: Array | float) -> Array:
@@ -59,70 +61,70 @@ def normalise(x: Array, scale: Array, shift: Array) -> Array:
 # --- Optimizers: one pass over memory per leaf ----------------------------------------------------------------
 #
 # Each takes the gradient, the leaf's moments and the leaf, and returns the new leaf and moments, read-only. The
-# arithmetic is per element, so the size of a block does not change the result.
+# arithmetic is per element, so neither the size of a block nor the number of threads changes the result.
 
 
-def _blocks(n: int, row: int = 1) -> Iterator[slice]:
-    size = max(1, _BLOCK // row)
-    return (slice(start, start + size) for start in range(0, n, size))
+def _blocks(n: int, row: int = 1) -> list[slice]:
+    return chunks(n, max(1, _BLOCK // row))
 
 
-def _new(like: Array, count: int) -> tuple[list[Array], list[Array]]:
-    """`count` arrays like a leaf, and the same memory as flat vectors."""
-    made = [np.empty(like.shape, like.dtype) for _ in range(count)]
-    return made, [array.reshape(-1) for array in made]
-
-
-def _sealed(arrays: list[Array]) -> tuple[Array, ...]:
-    for array in arrays:
+def _by_block(update: Callable[..., None], given: tuple[Array, ...], outputs: int) -> tuple[Array, ...]:
+    """New arrays like the last given one, filled by ``update(*given, *outputs)`` block by block, as flat vectors."""
+    leaf = given[-1]
+    made = tuple(np.empty(leaf.shape, leaf.dtype) for _ in range(outputs))
+    flat = [array.reshape(-1) for array in (*given, *made)]
+    if leaf.size <= _BLOCK:
+        update(*flat)
+    else:
+        parallel.for_each(lambda block: update(*[array[block] for array in flat]), _blocks(leaf.size))
+    for array in made:
         array.flags.writeable = False
-    return tuple(arrays)
+    return made
 
 
 def sgd(gradient: Array, leaf: Array, rate: float) -> Array:
     """leaf - rate · gradient."""
-    new = np.empty(leaf.shape, leaf.dtype)
-    np.multiply(gradient, -rate, out=new)
-    new += leaf
-    return _sealed([new])[0]
+
+    def update(g: Array, old: Array, new: Array) -> None:
+        np.multiply(g, -rate, out=new)
+        new += old
+
+    return _by_block(update, (gradient, leaf), 1)[0]
 
 
 def momentum(
     gradient: Array, velocity: Array, leaf: Array, rate: float, decay: float, nesterov: bool
 ) -> tuple[Array, ...]:
     """v' = decay · v - rate · g, and leaf + v', or with Nesterov's look ahead leaf + decay · v' - rate · g."""
-    made, (new, v) = _new(leaf, 2)
-    g, old_v, old = gradient.reshape(-1), velocity.reshape(-1), leaf.reshape(-1)
-    step = np.empty(min(_BLOCK, leaf.size), leaf.dtype)
-    for block in _blocks(leaf.size):
-        descent = np.multiply(g[block], -rate, out=step[: len(g[block])])
-        np.multiply(old_v[block], decay, out=v[block])
-        v[block] += descent
+
+    def update(g: Array, old_v: Array, old: Array, new: Array, v: Array) -> None:
+        descent = np.multiply(g, -rate)
+        np.multiply(old_v, decay, out=v)
+        v += descent
         if nesterov:
-            np.multiply(v[block], decay, out=new[block])
-            new[block] += descent
-            new[block] += old[block]
+            np.multiply(v, decay, out=new)
+            new += descent
+            new += old
         else:
-            np.add(old[block], v[block], out=new[block])
-    return _sealed(made)
+            np.add(old, v, out=new)
+
+    return _by_block(update, (gradient, velocity, leaf), 2)
 
 
 def rmsprop(
     gradient: Array, square: Array, leaf: Array, rate: float, decay: float, epsilon: float
 ) -> tuple[Array, ...]:
     """c' = decay · c + (1 - decay) · g², and leaf - rate · g / (sqrt(c') + epsilon)."""
-    made, (new, c) = _new(leaf, 2)
-    g, old_c, old = gradient.reshape(-1), square.reshape(-1), leaf.reshape(-1)
-    scratch = np.empty(min(_BLOCK, leaf.size), leaf.dtype)
-    for block in _blocks(leaf.size):
-        root = scratch[: len(g[block])]
-        _mean_square(g[block], old_c[block], decay, c[block], root)
-        np.sqrt(c[block], out=root)
+
+    def update(g: Array, old_c: Array, old: Array, new: Array, c: Array) -> None:
+        root = _mean_square(g, old_c, decay, out=c)
+        np.sqrt(c, out=root)
         root += epsilon
-        np.divide(g[block], root, out=root)
+        np.divide(g, root, out=root)
         root *= -rate
-        np.add(old[block], root, out=new[block])
-    return _sealed(made)
+        np.add(old, root, out=new)
+
+    return _by_block(update, (gradient, square, leaf), 2)
 
 
 def adam(
@@ -133,33 +135,32 @@ def adam(
 
     where m̂ = m' / (1 - b1^t) and v̂ = v' / (1 - b2^t) at the t-th step (`step` = t - 1).
     """
-    made, (new, m, v) = _new(leaf, 3)
-    g, old_m, old_v, old = gradient.reshape(-1), mean.reshape(-1), square.reshape(-1), leaf.reshape(-1)
     # m̂ / (sqrt(v̂) + ε) = (r / (1 - b1^t)) · m' / (sqrt(v') + r·ε) with r = sqrt(1 - b2^t): one pass fewer
     root_correction = (1 - b2 ** (step + 1)) ** 0.5
     factor = -rate * root_correction / (1 - b1 ** (step + 1))
-    scratch = np.empty(min(_BLOCK, leaf.size), leaf.dtype)
-    for block in _blocks(leaf.size):
-        root = scratch[: len(g[block])]
-        np.multiply(g[block], 1 - b1, out=root)
-        np.multiply(old_m[block], b1, out=m[block])
-        m[block] += root
-        _mean_square(g[block], old_v[block], b2, v[block], root)
-        np.sqrt(v[block], out=root)
+
+    def update(g: Array, old_m: Array, old_v: Array, old: Array, new: Array, m: Array, v: Array) -> None:
+        root = _mean_square(g, old_v, b2, out=v)
+        np.multiply(g, 1 - b1, out=root)
+        np.multiply(old_m, b1, out=m)
+        m += root
+        np.sqrt(v, out=root)
         root += root_correction * epsilon
-        np.divide(m[block], root, out=root)
+        np.divide(m, root, out=root)
         root *= factor
         if decay:
-            np.multiply(old[block], 1 - rate * decay, out=new[block])
-            new[block] += root
+            np.multiply(old, 1 - rate * decay, out=new)
+            new += root
         else:
-            np.add(old[block], root, out=new[block])
-    return _sealed(made)
+            np.add(old, root, out=new)
+
+    return _by_block(update, (gradient, mean, square, leaf), 3)
 
 
-def _mean_square(g: Array, old: Array, decay: float, out: Array, scratch: Array) -> None:
-    """out = decay · old + (1 - decay) · g², with `scratch` overwritten."""
-    np.multiply(g, g, out=scratch)
+def _mean_square(g: Array, old: Array, decay: float, *, out: Array) -> Array:
+    """out = decay · old + (1 - decay) · g²; returns an array of their size to compute in."""
+    scratch = np.multiply(g, g)
     scratch *= 1 - decay
     np.multiply(old, decay, out=out)
     out += scratch
+    return scratch

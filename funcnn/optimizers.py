@@ -98,10 +98,11 @@ def _zeros(params: Any) -> Any:
 
 
 def _map_leaves(kernel: Callable[..., tuple[Array, ...]], outputs: int, params: Any, grads: Any, *others: Any) -> Any:
-    """The tuple of trees of ``kernel(leaf, gradient, *others)``'s outputs, leaf by leaf."""
+    """The tuple of trees of ``kernel(leaf, gradient, *others)``'s outputs, leaf by leaf; a float is for all leaves."""
     _check_gradients(params, grads)
-    columns = [tree.flatten(each) for each in (params, grads, *others)]
-    rows = [kernel(*leaves) for leaves in zip(*columns, strict=True)]
+    leaves = tree.flatten(params)
+    columns = [[each] * len(leaves) if isinstance(each, float) else tree.flatten(each) for each in (grads, *others)]
+    rows = [kernel(*values) for values in zip(leaves, *columns, strict=True)]
     return tuple(tree.unflatten(params, [row[i] for row in rows]) for i in range(outputs))
 
 
@@ -222,7 +223,8 @@ class _Adam(_Stepping):
     epsilon: float = attrs.field(default=1e-8, validator=_positive, converter=float)
 
     def decays(self, params: Any) -> Any:
-        return _decays(params, 0.0, None)
+        """The decay of every leaf: a tree of floats, or a float for all."""
+        return 0.0
 
 
 @config
@@ -232,7 +234,7 @@ class _AdamW(_Adam):
     mask: Mask | None = None
 
     def decays(self, params: Any) -> Any:
-        return _decays(params, self.weight_decay, self.mask)
+        return _decays(params, self.weight_decay, self.mask) if self.mask else self.weight_decay
 
 
 def _moments(config: Described, params: Any) -> Moments:
@@ -245,8 +247,8 @@ def _adam_update(config: _Adam, grads: Any, opt_state: Moments, params: Any, ste
     def kernel(leaf: Array, g: Array, mean: Array, square: Array, decay: float) -> tuple[Array, ...]:
         return kernels.adam(g, mean, square, leaf, rate, config.b1, config.b2, config.epsilon, step, decay)
 
-    decays = config.decays(params)
-    params, mean, square = _map_leaves(kernel, 3, params, grads, opt_state.mean, opt_state.square, decays)
+    others = opt_state.mean, opt_state.square, config.decays(params)
+    params, mean, square = _map_leaves(kernel, 3, params, grads, *others)
     return params, Moments(mean, square)
 
 

@@ -20,6 +20,7 @@ array([2., 2., 2.])
 
 import difflib
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any, TypeVar, cast, dataclass_transform
 
 import attrs
@@ -52,8 +53,17 @@ def node(cls: type[T]) -> type[T]:
     ['mean', 'var']
     """
     made = attrs.frozen(slots=True, eq=False)(cls)
-    made.__tree_fields__ = tuple(field.name for field in attrs.fields(cast(Any, made)))  # type: ignore[attr-defined]
+    names = tuple(field.name for field in attrs.fields(cast(Any, made)))
+    made.__tree_fields__ = names  # type: ignore[attr-defined]
+    made.__tree_children__ = _getter(names)  # type: ignore[attr-defined]
     return made
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """The function from a node to its fields; attrgetter gives a tuple for several names alone."""
+    if len(names) > 1:
+        return staticmethod(attrgetter(*names))
+    return staticmethod(lambda node: tuple([getattr(node, name) for name in names]))
 
 
 def _children(tree: Any) -> tuple[Any, ...] | None:
@@ -65,9 +75,9 @@ def _children(tree: Any) -> tuple[Any, ...] | None:
         return None
     if tree is None:
         return ()
-    fields = getattr(kind, "__tree_fields__", None)
-    if fields is not None:
-        return tuple([getattr(tree, name) for name in fields])
+    children = getattr(kind, "__tree_children__", None)
+    if children is not None:
+        return children(tree)  # type: ignore[no-any-return]
     if isinstance(tree, _REFUSED):
         raise TreeError(f"a tree cannot hold a {kind.__name__}: use a tuple, or a class made by @node")
     return None
@@ -174,6 +184,8 @@ def check_like(
 
 
 def _check_like(tree: Any, other: Any, path: tuple[str, ...], names: tuple[str, str], shapes: bool) -> None:
+    if type(tree) is np.ndarray and type(other) is np.ndarray and (not shapes or tree.shape == other.shape):
+        return  # the usual case first, since every step of an optimizer checks
     children, others = _children(tree), _children(other)
     if children is None and others is None:
         alike = not shapes or np.shape(tree) == np.shape(other)
