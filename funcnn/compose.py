@@ -25,6 +25,7 @@ from funcnn.layer import (
     config,
     make_layer,
 )
+from funcnn.parallel import single_blas_thread
 
 __all__ = ["parallel", "rebuild", "residual", "serial"]
 
@@ -123,11 +124,12 @@ def _serial_apply(
 ) -> Applied:
     _check_values(config, {"params": params, "state": state})
     states, residuals = [], []
-    for i, (layer, its_params, its_state) in enumerate(zip(config.layers, params, state, strict=True)):
-        with _place(config.name, i):
-            x, its_state, kept = layer.apply(its_params, its_state, x, key=_child_key(key, layer, i), train=train)
-        states.append(its_state)
-        residuals.append(kept)
+    with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
+        for i, (layer, its_params, its_state) in enumerate(zip(config.layers, params, state, strict=True)):
+            with _place(config.name, i):
+                x, its_state, kept = layer.apply(its_params, its_state, x, key=_child_key(key, layer, i), train=train)
+            states.append(its_state)
+            residuals.append(kept)
     return Applied(x, tuple(states), tuple(residuals) if train else None)
 
 
@@ -136,14 +138,13 @@ def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Array, *,
     _check_values(config, {"params": params, "residuals": kept})
     gradients: list[Any] = []
     first = 0 if need_dx else _first_trained(config.layers, params)
-    for i in range(len(config.layers) - 1, -1, -1):
-        if i < first:
-            gradients.append(None)
-            continue
-        with _place(config.name, i):
-            its_gradients, dx = config.layers[i].backward(params[i], kept[i], dy, need_dx=need_dx or i > first)
-        gradients.append(its_gradients)
-        dy = dx  # type: ignore[assignment]  # None after the first trained layer alone, where the loop ends
+    with single_blas_thread():
+        for i in range(len(config.layers) - 1, first - 1, -1):
+            with _place(config.name, i):
+                its_gradients, dx = config.layers[i].backward(params[i], kept[i], dy, need_dx=need_dx or i > first)
+            gradients.append(its_gradients)
+            dy = dx  # type: ignore[assignment]  # None after the first trained layer alone, where the loop ends
+    gradients += [None] * first
     return Gradients(tuple(reversed(gradients)), dy if need_dx else None)
 
 

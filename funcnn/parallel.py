@@ -31,20 +31,24 @@ T = TypeVar("T")
 
 
 class _Setting:
-    """The one piece of process-wide state: how many threads there are, and the pool of them."""
+    """What is process-wide, since threads are: their number, the pool of them, and what BLAS is to be set back to."""
 
     def __init__(self) -> None:
         self.count: int | None = None
-        self.pool: ThreadPoolExecutor | None = None
         self.worker = threading.local()
+        self.forget_threads()
 
-    def forget_pool(self) -> None:
-        self.pool = None
+    def forget_threads(self) -> None:
+        """Start anew in a forked process, which has none of its parent's threads."""
+        self.pool: ThreadPoolExecutor | None = None
+        self.lock = threading.Lock()
+        self.inside = 0  # how many single_blas_thread there are
+        self.blas_threads: list[tuple[Any, int]] = []
 
 
 _setting = _Setting()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_setting.forget_pool)  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=_setting.forget_threads)
 
 
 def threads() -> int:
@@ -160,19 +164,24 @@ def _blas() -> list[Any]:
 
 
 class single_blas_thread:
-    """BLAS on one thread inside ``with single_blas_thread():``, and as it was afterwards."""
+    """BLAS on one thread inside ``with single_blas_thread():``, and as it was after the last of them has ended."""
 
-    __slots__ = ("changed",)
+    __slots__ = ()
 
     def __enter__(self) -> None:
-        before = [(library, library.get_num_threads()) for library in _blas()]
-        self.changed = [(library, number) for library, number in before if number != 1]
-        for library, _ in self.changed:
-            library.set_num_threads(1)
+        with _setting.lock:
+            _setting.inside += 1
+            if _setting.inside == 1:
+                _setting.blas_threads = [(library, library.get_num_threads()) for library in _blas()]
+                for library, _ in _setting.blas_threads:
+                    library.set_num_threads(1)
 
     def __exit__(self, *error: object) -> None:
-        for library, number in self.changed:
-            library.set_num_threads(number)
+        with _setting.lock:
+            _setting.inside -= 1
+            if _setting.inside == 0:
+                for library, number in _setting.blas_threads:
+                    library.set_num_threads(number)
 
 
 _BLOCK_OPERATIONS = 2**23  # multiply-adds a block, some tenths of a millisecond: enough to be worth a task
