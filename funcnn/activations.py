@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from funcnn.kernels import fused
+from funcnn.kernels import elementwise, fused
 from funcnn.keys import Key
 from funcnn.layer import (
     Applied,
@@ -37,6 +37,7 @@ class _Activation(Config):
     """An element-wise layer: `forward` and `gradient`, and whether backward needs y or x."""
 
     keeps_input: ClassVar[bool] = False
+    is_elementwise: ClassVar[bool] = True  # false for softmax, which couples an example's values
 
     def forward(self, x: Array) -> Array:
         raise TypeError(f"{type(self).__name__} does not define forward")
@@ -49,13 +50,16 @@ def _apply(
     config: _Activation, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_float(config, x)
-    y = config.forward(x)
+    y = elementwise(config.forward, x) if config.is_elementwise else config.forward(x)
     return Applied(y, state, (x if config.keeps_input else y) if train else None)
 
 
 def _backward(config: _Activation, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(config, residuals)
-    return Gradients(None, config.gradient(kept, dy) if need_dx else None)
+    if not need_dx:
+        return Gradients(None, None)
+    dx = elementwise(config.gradient, kept, dy) if config.is_elementwise else config.gradient(kept, dy)
+    return Gradients(None, dx)
 
 
 def _layer(config: _Activation) -> Layer:
@@ -65,6 +69,7 @@ def _layer(config: _Activation) -> Layer:
 @config
 class _Identity(_Activation):
     name: ClassVar[str] = "identity"
+    is_elementwise: ClassVar[bool] = False  # nothing to compute: x and dy pass as they are
 
     def forward(self, x: Array) -> Array:
         return x
@@ -250,6 +255,7 @@ class _Scale(_Activation):
 @config
 class _Softmax(_Activation):
     name: ClassVar[str] = "softmax"
+    is_elementwise: ClassVar[bool] = False
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return _check_classes(self, in_shape)
@@ -270,6 +276,7 @@ class _Softmax(_Activation):
 @config
 class _LogSoftmax(_Activation):
     name: ClassVar[str] = "log_softmax"
+    is_elementwise: ClassVar[bool] = False
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return _check_classes(self, in_shape)

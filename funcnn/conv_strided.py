@@ -215,11 +215,18 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
 
 
 def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1) -> Array:
-    """The loss's gradient in the input: dy · weightᵀ gives each window's share, added where windows overlap.
+    """The loss's gradient in the input.
 
     dy (n, oh, ow, o), weight (kh, kw, c/groups, o) -> (n, h, w, c)
+
+    In general dy · weightᵀ gives each window's share, and the shares are added where windows overlap. With stride 1
+    it is also a convolution, of dy with the kernel turned by half a turn: that copies windows of dy, of o numbers a
+    pixel, instead of adding ones of c, and is faster unless o is much larger.
     """
     channels = weight.shape[2] * groups
+    turned = _turned(geo)
+    if turned is not None and weight.shape[3] <= 2 * channels:
+        return conv_forward(dy, _turned_kernel(weight, groups), turned, groups)
     dx = np.empty((len(dy), *geo.in_size, channels), dy.dtype)
     kernel = _kernel_matrix(weight, groups).transpose(0, 2, 1)
 
@@ -233,6 +240,23 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
 
     parallel.for_each(add_shares, _window_chunks(len(dy), geo, channels, dy.itemsize))
     return dx
+
+
+def _turned(geo: Geometry) -> Geometry | None:
+    """The geometry of the convolution from dy back to dx; None if there is none such."""
+    (top, bottom), (left, right) = geo.padding
+    reach, side = ((window - 1) * dilation for window, dilation in zip(geo.window, geo.dilation, strict=True))
+    padding = (reach - top, reach - bottom), (side - left, side - right)
+    if geo.stride != (1, 1) or min(*padding[0], *padding[1]) < 0:
+        return None
+    return Geometry(geo.out_size, geo.window, (1, 1), geo.dilation, padding)
+
+
+def _turned_kernel(weight: Array, groups: int) -> Array:
+    """(kh, kw, c/groups, o) -> (kh, kw, o/groups, c), turned by half a turn."""
+    kh, kw, inner, filters = weight.shape
+    split = weight[::-1, ::-1].reshape(kh, kw, inner, groups, filters // groups)
+    return split.transpose(0, 1, 4, 3, 2).reshape(kh, kw, filters // groups, groups * inner)
 
 
 # --- Pooling --------------------------------------------------------------------------------------------------
@@ -260,7 +284,9 @@ def max_pool_forward(x: Array, geo: Geometry, *, keep_index: bool) -> tuple[Arra
                 best[...] = values
                 continue
             if index is not None:
-                np.copyto(index[part], k * kw + l, where=values > best)
+                # A later winner's number is larger: a maximum of bytes does what a masked copy does, ten times faster.
+                winner = (values > best) * index.dtype.type(k * kw + l)
+                np.maximum(index[part], winner, out=index[part])
             np.maximum(best, values, out=best)
 
     parallel.for_each(forward, _pool_chunks(x))
@@ -273,11 +299,16 @@ def max_pool_backward(dy: Array, index: Array, geo: Geometry) -> Array:
     dy (n, oh, ow, c), index as from the forward pass -> (n, h, w, c)
     """
     dx = np.empty((len(dy), *geo.in_size, dy.shape[3]), dy.dtype)
+    overlap = geo.stride[0] < geo.window[0] or geo.stride[1] < geo.window[1]
 
     def backward(part: slice) -> None:
         padded = np.zeros((len(dy[part]), *geo.padded_size, dy.shape[3]), dy.dtype)
         for k, l, cells in geo.taps():  # noqa: E741
-            padded[cells] += dy[part] * (index[part] == k * geo.window[1] + l)
+            won = index[part] == k * geo.window[1] + l
+            if overlap:
+                padded[cells] += dy[part] * won
+            else:
+                np.multiply(dy[part], won, out=padded[cells])
         dx[part] = padded[geo.inside]
 
     parallel.for_each(backward, _pool_chunks(dx))

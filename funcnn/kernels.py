@@ -11,6 +11,7 @@ under NumPy 2, and so would a float literal under numexpr.
 from collections.abc import Callable
 from functools import cache
 from types import CodeType
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,7 +19,11 @@ from funcnn import parallel
 from funcnn.layer import Array
 from funcnn.parallel import chunks
 
-__all__ = ["adam", "fused", "momentum", "normalise", "rmsprop", "sgd"]
+__all__ = [
+    "adam", "elementwise", "for_rows", "fused", "momentum", "normalise", "rmsprop", "sgd", "sum_rows",
+]  # fmt: skip
+
+T = TypeVar("T")
 
 _NUMEXPR_FROM = 2**22  # elements: where one pass over memory begins to outweigh NumPy's faster arithmetic
 _BLOCK = 2**17  # elements: fewer make threads wait for the interpreter between operations, more leave the cache
@@ -48,14 +53,42 @@ def _compiled(formula: str) -> CodeType:
     return compile(formula, "<formula>", "eval")
 
 
+def for_rows(function: Callable[[slice], T], shape: tuple[int, ...]) -> list[T]:
+    """``function(rows)`` for blocks of rows of a matrix of a shape, as tasks."""
+    return parallel.for_each(function, _blocks(shape[0], shape[1]))
+
+
+def sum_rows(function: Callable[[slice], Array], shape: tuple[int, ...]) -> Array:
+    """The sum of ``function(rows)``, (c,) each, over blocks of rows of a matrix of a shape, added up in float64."""
+    total: Array = np.sum(for_rows(function, shape), axis=0, dtype=np.float64)
+    return total
+
+
 def normalise(x: Array, scale: Array, shift: Array) -> Array:
-    """x · scale + shift along the last axis, in blocks of rows: x (n, c), scale (c,), shift (c,) -> (n, c)."""
+    """x · scale + shift along the last axis: x (n, c), scale (c,), shift (c,) -> (n, c)."""
     y = np.empty_like(x)
-    for rows in _blocks(len(x), x.shape[1]):
-        block = y[rows]
-        np.multiply(x[rows], scale, out=block)
-        block += shift
+
+    def scale_and_shift(rows: slice) -> None:
+        np.multiply(x[rows], scale, out=y[rows])
+        y[rows] += shift
+
+    for_rows(scale_and_shift, x.shape)
     return y
+
+
+def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
+    """An element-wise function of arrays of one shape, block by block where they are large."""
+    first = arrays[0]
+    if first.size <= _BLOCK:
+        return function(*arrays)
+    out = np.empty(first.shape, first.dtype)
+    flat, flat_out = [array.reshape(-1) for array in arrays], out.reshape(-1)
+
+    def fill(block: slice) -> None:
+        flat_out[block] = function(*[array[block] for array in flat])
+
+    parallel.for_each(fill, _blocks(first.size))
+    return out
 
 
 # --- Optimizers: one pass over memory per leaf ----------------------------------------------------------------

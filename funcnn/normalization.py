@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.kernels import normalise
+from funcnn import kernels
 from funcnn.keys import Key
 from funcnn.layer import (
     Applied,
@@ -95,16 +95,27 @@ def _apply(
     rows = x.reshape(-1, x.shape[-1])
     if not train:
         scale = params.scale / np.sqrt(state.var + config.epsilon)
-        y = normalise(rows, scale, params.shift - state.mean * scale)
+        y = kernels.normalise(rows, scale, params.shift - state.mean * scale)
         return Applied(y.reshape(x.shape), state, None)
     if len(rows) == 0:
         raise LayerError(repr(config), "an empty batch has no mean", "Train on batches of at least one example")
-    mean = rows.mean(axis=0)
-    normalised = rows - mean
-    var = np.einsum("nc,nc->c", normalised, normalised) / len(rows)
+    normalised, y = np.empty_like(rows), np.empty_like(rows)
+    mean = (kernels.sum_rows(lambda part: rows[part].sum(axis=0), rows.shape) / len(rows)).astype(x.dtype)
+
+    def centre(part: slice) -> Array:
+        np.subtract(rows[part], mean, out=normalised[part])
+        squares: Array = np.einsum("nc,nc->c", normalised[part], normalised[part])
+        return squares
+
+    var = (kernels.sum_rows(centre, rows.shape) / len(rows)).astype(x.dtype)
     inverse_deviation = 1 / np.sqrt(var + config.epsilon)
-    normalised *= inverse_deviation
-    y = normalise(normalised, params.scale, params.shift)
+
+    def scale_and_shift(part: slice) -> None:
+        normalised[part] *= inverse_deviation
+        np.multiply(normalised[part], params.scale, out=y[part])
+        y[part] += params.shift
+
+    kernels.for_rows(scale_and_shift, rows.shape)
     keep, take = config.momentum, 1 - config.momentum
     running = BatchNormState(mean=keep * state.mean + take * mean, var=keep * state.var + take * var)
     return Applied(y.reshape(x.shape), read_only(running), _BatchNormResiduals(normalised, inverse_deviation))
@@ -115,17 +126,27 @@ def _backward(
 ) -> Gradients:
     kept = check_residuals(config, residuals)
     rows = dy.reshape(kept.normalised.shape)
-    shift = rows.sum(axis=0)
-    scale = np.einsum("nc,nc->c", rows, kept.normalised)
+    x = kept.normalised
+
+    def sums(part: slice) -> Array:
+        return np.stack([np.einsum("nc,nc->c", rows[part], x[part]), rows[part].sum(axis=0)])
+
+    scale, shift = kernels.sum_rows(sums, rows.shape).astype(dy.dtype)
     gradients = BatchNormParams(scale=scale, shift=shift)
     if not need_dx:
         return Gradients(gradients, None)
     # dx = scale/σ · (dy - mean(dy) - x̂ · mean(dy · x̂)): what is left of dy once its parts along the two
     # directions that the statistics remove, constants and x̂, are taken out.
-    dx = kept.normalised * (-scale / len(rows))
-    dx += rows
-    dx -= shift / len(rows)
-    dx *= params.scale * kept.inverse_deviation
+    dx = np.empty_like(rows)
+    along_x, along_1, factor = -scale / len(rows), shift / len(rows), params.scale * kept.inverse_deviation
+
+    def project(part: slice) -> None:
+        np.multiply(x[part], along_x, out=dx[part])
+        dx[part] += rows[part]
+        dx[part] -= along_1
+        dx[part] *= factor
+
+    kernels.for_rows(project, rows.shape)
     return Gradients(gradients, dx.reshape(dy.shape))
 
 
