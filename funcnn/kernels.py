@@ -1,8 +1,8 @@
 """Element-wise kernels in the form that `benchmarks/kernels.py` shows fastest; the only user of numexpr.
 
-Two forms are here. `fused` evaluates one formula in one pass over memory by numexpr where arrays are large, by
-NumPy where they are not. The optimizers' kernels run NumPy in place over blocks that stay in cache, which beats
-numexpr's single pass at every size, since square roots and divisions then run vectorised.
+The fastest form of almost everything is NumPy over blocks that stay in cache, the blocks spread over threads:
+`elementwise`, `for_rows` and the optimizers' kernels do that. `fused` evaluates one formula, by numexpr where it
+is given large arrays whole, by NumPy where it is given small ones, as it is by `elementwise`.
 
 Every constant is a Python float or is cast to the arrays' dtype: a float64 scalar would upcast float32 arrays
 under NumPy 2, and so would a float literal under numexpr.
@@ -60,8 +60,8 @@ def for_rows(function: Callable[[slice], T], shape: tuple[int, ...]) -> list[T]:
 
 def sum_rows(function: Callable[[slice], Array], shape: tuple[int, ...]) -> Array:
     """The sum of ``function(rows)``, (c,) each, over blocks of rows of a matrix of a shape, added up in float64."""
-    total: Array = np.sum(for_rows(function, shape), axis=0, dtype=np.float64)
-    return total
+    total = np.sum(for_rows(function, shape), axis=0, dtype=np.float64)
+    return np.asarray(total)
 
 
 def normalise(x: Array, scale: Array, shift: Array) -> Array:
