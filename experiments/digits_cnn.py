@@ -13,7 +13,7 @@ from funcnn.data import load
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import adam
-from funcnn.report.experiment import parse_options, run
+from funcnn.report.experiment import parse_options, run, run_script
 from funcnn.schedules import warmup_cosine
 from funcnn.train import Problem
 
@@ -37,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

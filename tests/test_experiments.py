@@ -123,6 +123,7 @@ def test_resume_of_other_settings_is_refused(finished):
     assert "saved with another" in result.stderr
     assert "batch_size" in result.stderr
     assert "leave out --resume" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_unwritable_folder_fails_before_training(tmp_path):
@@ -131,6 +132,7 @@ def test_unwritable_folder_fails_before_training(tmp_path):
     assert result.returncode != 0
     assert f"cannot write in the folder {tmp_path / 'file' / 'out'}" in result.stderr
     assert "epoch" not in result.stdout
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(

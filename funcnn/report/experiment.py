@@ -1,6 +1,7 @@
 """A whole experiment around a problem and a data set: options, banner, progress, checkpoints, results, pictures.
 
-What the scripts in ``experiments/`` have in common. A script builds its net and calls `parse_options` and `run`.
+What the scripts in ``experiments/`` have in common. A script's main function calls `parse_options`, builds its net and
+calls `run`; `run_script` runs it.
 """
 
 import argparse
@@ -17,18 +18,19 @@ import attrs
 import numpy as np
 
 from funcnn import checkpoint, train
-from funcnn.data import Dataset
+from funcnn.checkpoint import CheckpointError
+from funcnn.data import DataError, Dataset
 from funcnn.files import make_folder, write_text
 from funcnn.keys import Key
-from funcnn.layer import describe, show
+from funcnn.layer import LayerError, describe, show
 from funcnn.layers import softmax
 from funcnn.metrics import confusion_matrix
 from funcnn.report.history import Row, read_history, row_of, write_history
 from funcnn.report.progress import progress
 from funcnn.report.table import count_parameters, layer_table
-from funcnn.train import Epoch, Model, Problem, TrainState
+from funcnn.train import Epoch, Model, NonFiniteError, Problem, TrainState
 
-__all__ = ["Options", "parse_options", "run"]
+__all__ = ["Options", "parse_options", "run", "run_script"]
 
 
 @attrs.frozen
@@ -91,6 +93,14 @@ def _positive(kind: type) -> Callable[[str], Any]:
 
     convert.__name__ = kind.__name__  # argparse names the converter in its messages
     return convert
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's main function; what a user can mend ends it with one line, where a traceback would say less."""
+    try:
+        main()
+    except (CheckpointError, DataError, LayerError, NonFiniteError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
 def run(problem: Problem, dataset: Dataset, options: Options) -> dict[str, Any]:
@@ -189,10 +199,10 @@ def _restore(
         say(f"no checkpoint in {folder} yet: starting anew")
         return like, []
     saved = checkpoint.read_description(path)
-    # More epochs may be added to a run, unless its schedule, a part of the optimizer, counts on their number.
+    # More epochs may be added to a run, unless its schedule (a part of the optimizer) counts on their number.
     differing = [key for key in settings if key != "epochs" and saved.get(key) != json.loads(json.dumps(settings[key]))]
     if differing:
-        raise checkpoint.CheckpointError(
+        raise CheckpointError(
             f"{path}: saved with another {', '.join(differing)}. Resume with the settings it was started with "
             f"({folder / 'config.json'}), or leave out --resume to start anew"
         )
