@@ -11,7 +11,7 @@ under NumPy 2, and so would a float literal under numexpr.
 from collections.abc import Callable
 from functools import cache
 from types import CodeType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from funcnn.layer import Array
 from funcnn.parallel import chunks
 
 __all__ = [
-    "adam", "elementwise", "for_rows", "fused", "momentum", "normalise", "rmsprop", "sgd", "sum_rows",
+    "adam", "elementwise", "for_rows", "fused", "momentum", "normalise", "over_leaves", "rmsprop",
+    "sgd", "sum_rows",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
 _NUMEXPR_FROM = 2**22  # elements: where one pass over memory begins to outweigh NumPy's faster arithmetic
+_SMALL = 2**14  # elements: larger leaves are worth a call of their own
 _BLOCK = 2**17  # elements: fewer make threads wait for the interpreter between operations, more leave the cache
 
 
@@ -113,6 +115,36 @@ def _by_block(update: Callable[..., None], given: tuple[Array, ...], outputs: in
     for array in made:
         array.flags.writeable = False
     return made
+
+
+def over_leaves(kernel: Callable[..., tuple[Array, ...]], columns: list[list[Any]]) -> list[tuple[Array, ...]]:
+    """``kernel(*row)`` for every row of the columns: a leaf, and its gradient, moments and settings (floats).
+
+    Small leaves with the same settings are joined for one call, since a dozen calls of NumPy on a bias take longer
+    than the bias's share of one call; each then gets its part of the results, as views.
+    """
+    rows = list(zip(*columns, strict=True))
+    results: list[tuple[Array, ...]] = [()] * len(rows)
+    groups: dict[Any, list[int]] = {}
+    for i, (leaf, *others) in enumerate(rows):
+        settings = tuple([each for each in others if isinstance(each, float)])
+        groups.setdefault((leaf.dtype, settings) if leaf.size <= _SMALL else i, []).append(i)
+    for group in groups.values():
+        if len(group) == 1:
+            results[group[0]] = kernel(*rows[group[0]])
+            continue
+        joined = kernel(*[_join([column[i] for i in group]) for column in columns])
+        end = 0
+        for i in group:
+            leaf = rows[i][0]
+            part, end = slice(end, end + leaf.size), end + leaf.size
+            results[i] = tuple([array[part].reshape(leaf.shape) for array in joined])
+    return results
+
+
+def _join(values: list[Any]) -> Any:
+    """Arrays as one vector; of equal floats, one."""
+    return values[0] if isinstance(values[0], float) else np.concatenate([array.reshape(-1) for array in values])
 
 
 def sgd(gradient: Array, leaf: Array, rate: float) -> Array:

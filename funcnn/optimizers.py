@@ -102,7 +102,7 @@ def _map_leaves(kernel: Callable[..., tuple[Array, ...]], outputs: int, params: 
     _check_gradients(params, grads)
     leaves = tree.flatten(params)
     columns = [[each] * len(leaves) if isinstance(each, float) else tree.flatten(each) for each in (grads, *others)]
-    rows = [kernel(*values) for values in zip(leaves, *columns, strict=True)]
+    rows = kernels.over_leaves(kernel, [leaves, *columns])
     return tuple(tree.unflatten(params, [row[i] for row in rows]) for i in range(outputs))
 
 
@@ -116,8 +116,8 @@ class _Sgd(_Stepping):
 
 def _sgd_update(config: _Sgd, grads: Any, opt_state: None, params: Any, step: int) -> tuple[Any, None]:
     rate = config.learning_rate(step)
-    _check_gradients(params, grads)
-    return tree.map(lambda leaf, g: kernels.sgd(g, leaf, rate), params, grads), None
+    (params,) = _map_leaves(lambda leaf, g: (kernels.sgd(g, leaf, rate),), 1, params, grads)
+    return params, None
 
 
 def sgd(lr: Rate) -> Optimizer:

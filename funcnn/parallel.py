@@ -12,11 +12,12 @@ the cores that this process may use.
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import cache, partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,23 +25,21 @@ from funcnn.layer import Array
 
 __all__ = ["chunks", "for_each", "matmul", "run", "set_threads", "single_blas_thread", "threads"]
 
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
 T = TypeVar("T")
 
 
 class _Setting:
-    """What is process-wide, since threads are: their number, the pool of them, and what BLAS is to be set back to."""
+    """What is process-wide, since threads are: their number, themselves, and what BLAS is to be set back to."""
 
     def __init__(self) -> None:
         self.count: int | None = None
-        self.worker = threading.local()
+        self.thread = threading.local()
         self.forget_threads()
 
     def forget_threads(self) -> None:
         """Start anew in a forked process, which has none of its parent's threads."""
-        self.pool: ThreadPoolExecutor | None = None
+        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends a thread
+        self.started = 0
         self.lock = threading.Lock()
         self.inside = 0  # how many single_blas_thread there are
         self.blas_threads: list[tuple[Any, int]] = []
@@ -74,10 +73,11 @@ def set_threads(number: int) -> None:
     """
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ValueError(f"set_threads: expected a positive int, got {number!r}")
-    _setting.count = number
-    if _setting.pool is not None:
-        _setting.pool.shutdown()
-        _setting.pool = None
+    with _setting.lock:
+        _setting.count = number
+        for _ in range(_setting.started):
+            _setting.jobs.put(None)
+        _setting.started = 0
 
 
 def _cores() -> int:
@@ -102,23 +102,61 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     """
     helpers = min(threads(), len(tasks)) - 1
     with single_blas_thread():
-        if helpers < 1 or getattr(_setting.worker, "busy", False):
+        if helpers < 1 or getattr(_setting.thread, "busy", False):
             return [task() for task in tasks]
-        if _setting.pool is None:
-            from concurrent.futures import ThreadPoolExecutor
+        _start_threads()
+        job = _Job(tasks)
+        for _ in range(helpers):
+            # The context carries NumPy's error state to the other threads.
+            _setting.jobs.put(partial(copy_context().run, job.work))
+        job.work()  # this thread works too, and waits for tasks alone, not for threads that have yet to wake up
+        job.finished.acquire()
+    if job.errors:
+        raise job.errors[min(job.errors)]
+    return job.results
 
-            _setting.pool = ThreadPoolExecutor(threads() - 1, thread_name_prefix="funcnn")
-        results: list[Any] = [None] * len(tasks)
-        errors: dict[int, BaseException] = {}
-        work = partial(_work, tasks, count(), results, errors)
-        # The context carries NumPy's error state to the other threads. This thread works too.
-        futures = [_setting.pool.submit(copy_context().run, work) for _ in range(helpers)]
-        work()
-        for future in futures:
-            future.result()
-    if errors:
-        raise errors[min(errors)]
-    return results
+
+class _Job:
+    """Tasks that several threads share: each is dealt out once, and the last to end releases `finished`."""
+
+    __slots__ = ("done", "errors", "finished", "numbers", "results", "tasks")
+
+    def __init__(self, tasks: Sequence[Callable[[], Any]]) -> None:
+        self.tasks = tasks
+        self.results: list[Any] = [None] * len(tasks)
+        self.errors: dict[int, BaseException] = {}
+        self.numbers, self.done = count(), count(1)  # their next() is atomic
+        self.finished = threading.Lock()
+        self.finished.acquire()
+
+    def work(self) -> None:
+        """Do tasks until none is left."""
+        _setting.thread.busy = True
+        try:
+            for i in self.numbers:
+                if i >= len(self.tasks):
+                    break
+                try:
+                    self.results[i] = self.tasks[i]()
+                except BaseException as error:
+                    self.errors[i] = error
+                if next(self.done) == len(self.tasks):
+                    self.finished.release()
+        finally:
+            _setting.thread.busy = False
+
+
+def _start_threads() -> None:
+    with _setting.lock:
+        for _ in range(_setting.started, threads() - 1):
+            threading.Thread(target=_serve, args=(_setting.jobs,), name="funcnn", daemon=True).start()
+            _setting.started += 1
+
+
+def _serve(jobs: "SimpleQueue[Callable[[], None] | None]") -> None:
+    """A thread's life. Plain queue and locks: an executor's futures take a quarter of a millisecond for each job."""
+    for job in iter(jobs.get, None):
+        job()
 
 
 def for_each(function: Callable[[slice], T], parts: Sequence[slice]) -> list[T]:
@@ -137,23 +175,6 @@ def chunks(n: int, size: int) -> list[slice]:
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
-
-
-def _work(
-    tasks: Sequence[Callable[[], Any]], numbers: Iterator[int], results: list[Any], errors: dict[int, BaseException]
-) -> None:
-    """Do tasks until none is left; `numbers` deals each of them out once."""
-    _setting.worker.busy = True
-    try:
-        for i in numbers:
-            if i >= len(tasks):
-                break
-            try:
-                results[i] = tasks[i]()
-            except BaseException as error:
-                errors[i] = error
-    finally:
-        _setting.worker.busy = False
 
 
 @cache
@@ -184,7 +205,7 @@ class single_blas_thread:
                     library.set_num_threads(number)
 
 
-_BLOCK_OPERATIONS = 2**23  # multiply-adds a block, some tenths of a millisecond: enough to be worth a task
+_BLOCK_OPERATIONS = 2**25  # multiply-adds a block, half a millisecond or more: waking a thread takes a tenth
 _BLOCK_WIDTH = 128  # rows or columns: every block packs the whole other factor anew
 _BLOCKS = 8
 
