@@ -4,7 +4,7 @@
 
 1. `fused` by NumPy and by numexpr over sizes: numexpr passes over memory once, and pays for it at every call and in
    slower arithmetic. The threshold in kernels.py is where it begins to win.
-2. Adam on one leaf: plain NumPy, numexpr, and the kernel that runs NumPy in place over blocks that stay in cache.
+2. Adam on one leaf: plain NumPy, numexpr, and the kernel: NumPy in place over blocks that stay in cache.
 3. The kernel at other sizes of block.
 """
 
@@ -21,6 +21,7 @@ import numexpr
 import numpy as np
 
 from funcnn import kernels
+from funcnn.parallel import set_threads
 
 FORMULAS = ("dy * y * (1 - y)", "dy * s * (1 + x * (1 - s))")  # sigmoid's gradient, and silu's
 SIZES = tuple(2**power for power in (12, 14, 16, 18, 20, 21, 22, 23))
@@ -130,10 +131,11 @@ def measure_adam(rounds: int) -> tuple[dict[str, list[float]], dict[str, list[fl
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time the forms that the kernels could have, interleaved in one run.")
     parser.add_argument("--rounds", type=int, default=15, help="samples of each (%(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for numexpr (%(default)s)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for numexpr and for blocks (%(default)s)")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
     numexpr.set_num_threads(options.threads)
+    set_threads(options.threads)
 
     fused = list(fused_rows(options.rounds))
     rows = [
