@@ -59,7 +59,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: floa
         likelihood += off * float(shifted.sum(dtype=np.float64))
         d_logits -= off
     d_logits *= 1 / n
-    return -likelihood / n, d_logits
+    return 0.0 - likelihood / n, d_logits  # not -likelihood, which would print a certain answer's loss as -0.0
 
 
 def multiclass_hinge(scores: Array, labels: Array, *, margin: float = 1.0) -> tuple[float, Array]:

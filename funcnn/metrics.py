@@ -32,7 +32,8 @@ def top_k_accuracy(outputs: Array, labels: Array, k: int) -> float:
     if not 1 <= k <= outputs.shape[1]:
         raise ValueError(f"top_k_accuracy: k must be from 1 to the {outputs.shape[1]} classes, got {k}")
     own = outputs[np.arange(len(labels)), labels][:, None]
-    return float(np.count_nonzero((outputs > own).sum(axis=1) < k)) / len(labels)
+    # "Not at most", so that a comparison with NaN counts against the label.
+    return float(np.count_nonzero((~(outputs <= own)).sum(axis=1) < k)) / len(labels)
 
 
 def confusion_matrix(outputs: Array, labels: Array) -> Array:

@@ -100,6 +100,9 @@ def _zeros(params: Any) -> Any:
 def _map_leaves(kernel: Callable[..., tuple[Array, ...]], outputs: int, params: Any, grads: Any, *others: Any) -> Any:
     """The tuple of trees of ``kernel(leaf, gradient, *others)``'s outputs, leaf by leaf; a float is for all leaves."""
     _check_gradients(params, grads)
+    for other in others:
+        if not isinstance(other, float):
+            tree.check_like(params, other, ("params", "the optimizer state"))
     leaves = tree.flatten(params)
     columns = [[each] * len(leaves) if isinstance(each, float) else tree.flatten(each) for each in (grads, *others)]
     rows = kernels.over_leaves(kernel, [leaves, *columns])
@@ -242,6 +245,8 @@ def _moments(config: Described, params: Any) -> Moments:
 
 
 def _adam_update(config: _Adam, grads: Any, opt_state: Moments, params: Any, step: int) -> tuple[Any, Moments]:
+    if not isinstance(opt_state, Moments):
+        raise TypeError(f"{config.name}: expected the state that its own init gave, got {type(opt_state).__name__}")
     rate = config.learning_rate(step)
 
     def kernel(leaf: Array, g: Array, mean: Array, square: Array, decay: float) -> tuple[Array, ...]:

@@ -153,3 +153,7 @@ def test_k_out_of_range(k: int) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011  (the whole text is compared)
         top_k_accuracy(np.ones((2, 3)), np.array([0, 1]), k)
     assert str(raised.value) == f"top_k_accuracy: k must be from 1 to the 3 classes, got {k}"
+
+
+def test_a_row_of_nan_has_no_label_among_its_largest() -> None:
+    assert top_k_accuracy(np.array([[np.nan, np.nan], [0.0, 1.0]]), np.array([0, 1]), k=1) == 0.5

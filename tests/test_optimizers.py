@@ -612,3 +612,19 @@ def test_chain_wants_transforms_and_then_one_optimizer(rules: tuple, got: str) -
     problem, _, advice = str(raised.value).partition(". For example ")
     assert problem == f"chain: expected transforms and then one optimizer, got {got}"
     assert isinstance(eval(advice, vars(optimizers)), Optimizer)
+
+
+# --- States of other optimizers -------------------------------------------------------------------------------
+
+
+def test_a_state_of_another_structure_is_named() -> None:
+    params = (np.ones(2), np.ones(3))
+    with pytest.raises(tree.TreeError, match=r"trees differ at '1': params has .*, the optimizer state has None"):
+        momentum(0.1).update(params, (np.ones(2), None), params, 0)
+
+
+def test_a_state_of_another_optimizer_is_named() -> None:
+    params = (np.ones(2),)
+    other = momentum(0.1).init(params)
+    with pytest.raises(TypeError, match="adam: expected the state that its own init gave, got tuple"):
+        adam(0.1).update(params, other, params, 0)
