@@ -128,7 +128,7 @@ def over_leaves(kernel: Callable[..., tuple[Array, ...]], columns: list[list[Any
     groups: dict[Any, list[int]] = {}
     for i, (leaf, *others) in enumerate(rows):
         settings = tuple([each for each in others if isinstance(each, float)])
-        groups.setdefault((leaf.dtype, settings) if leaf.size <= _SMALL else i, []).append(i)
+        groups.setdefault((leaf.dtype.char, settings) if leaf.size <= _SMALL else i, []).append(i)
     for group in groups.values():
         if len(group) == 1:
             results[group[0]] = kernel(*rows[group[0]])

@@ -96,7 +96,10 @@ def _append_leaves(tree: Any, leaves: list[Any]) -> None:
         leaves.append(tree)
     else:
         for child in children:
-            _append_leaves(child, leaves)
+            if type(child) is np.ndarray:  # most are: a call less for each, in code that runs at every step
+                leaves.append(child)
+            else:
+                _append_leaves(child, leaves)
 
 
 def flatten(tree: Any) -> list[Any]:
@@ -135,7 +138,7 @@ def _rebuild(like: Any, leaves: Iterator[Any]) -> Any:
     if like is None:
         return None
     # A list, since a generator expression would turn a missing leaf's StopIteration into a RuntimeError.
-    rebuilt = [_rebuild(child, leaves) for child in children]
+    rebuilt = [next(leaves) if type(child) is np.ndarray else _rebuild(child, leaves) for child in children]
     return tuple(rebuilt) if type(like) is tuple else type(like)(*rebuilt)
 
 
@@ -180,12 +183,28 @@ def check_like(
     Traceback (most recent call last):
     funcnn.tree.TreeError: trees differ at '1': params has a leaf (int), gradients has None
     """
-    _check_like(tree, other, (), names, shapes)
+    if not _alike(tree, other, shapes):
+        _name_difference(tree, other, (), names, shapes)
 
 
-def _check_like(tree: Any, other: Any, path: tuple[str, ...], names: tuple[str, str], shapes: bool) -> None:
-    if type(tree) is np.ndarray and type(other) is np.ndarray and (not shapes or tree.shape == other.shape):
-        return  # the usual case first, since every step of an optimizer checks
+def _alike(tree: Any, other: Any, shapes: bool) -> bool:
+    """Whether two trees have one structure, and their arrays the same shapes."""
+    children, others = _children(tree), _children(other)
+    if children is None or others is None:
+        return children is others and (not shapes or np.shape(tree) == np.shape(other))
+    if type(tree) is not type(other) or len(children) != len(others):
+        return False
+    for child, its_other in zip(children, others, strict=True):
+        if type(child) is np.ndarray and type(its_other) is np.ndarray:
+            if shapes and child.shape != its_other.shape:
+                return False
+        elif child is not its_other and not _alike(child, its_other, shapes):
+            return False
+    return True
+
+
+def _name_difference(tree: Any, other: Any, path: tuple[str, ...], names: tuple[str, str], shapes: bool) -> None:
+    """Raise TreeError for the first path where two trees differ."""
     children, others = _children(tree), _children(other)
     if children is None and others is None:
         alike = not shapes or np.shape(tree) == np.shape(other)
@@ -196,8 +215,7 @@ def _check_like(tree: Any, other: Any, path: tuple[str, ...], names: tuple[str, 
         where = repr(".".join(path)) if path else "their root"
         raise TreeError(f"trees differ at {where}: {names[0]} has {_kind(tree)}, {names[1]} has {_kind(other)}")
     for i, (child, its_other) in enumerate(zip(children or (), others or (), strict=True)):
-        if child is not its_other:
-            _check_like(child, its_other, (*path, _labels(tree)[i]), names, shapes)
+        _name_difference(child, its_other, (*path, _labels(tree)[i]), names, shapes)
 
 
 def _kind(tree: Any) -> str:
