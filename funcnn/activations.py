@@ -21,8 +21,11 @@ from funcnn.layer import (
     Layer,
     Shape,
     ShapeError,
+    check_finite,
     check_float,
+    check_positive,
     check_residuals,
+    check_share,
     config,
     make_layer,
 )
@@ -89,15 +92,10 @@ class _Relu(_Activation):
         return dy * (kept > 0)
 
 
-def _check_slope(instance: Any, attribute: Any, slope: float) -> None:
-    if not 0 <= slope <= 1:
-        raise ValueError(f"leaky_relu: slope must be from 0 to 1, got {slope}")
-
-
 @config
 class _LeakyRelu(_Activation):
     name: ClassVar[str] = "leaky_relu"
-    slope: float = attrs.field(default=0.01, validator=_check_slope, converter=float)
+    slope: float = attrs.field(default=0.01, validator=check_share, converter=float)
 
     def forward(self, x: Array) -> Array:
         y = x * self.slope
@@ -111,15 +109,10 @@ class _LeakyRelu(_Activation):
         return factor
 
 
-def _check_alpha(instance: Any, attribute: Any, alpha: float) -> None:
-    if not (math.isfinite(alpha) and alpha > 0):
-        raise ValueError(f"elu: alpha must be positive and finite, got {alpha}")
-
-
 @config
 class _Elu(_Activation):
     name: ClassVar[str] = "elu"
-    alpha: float = attrs.field(default=1.0, validator=_check_alpha, converter=float)
+    alpha: float = attrs.field(default=1.0, validator=check_positive, converter=float)
 
     def forward(self, x: Array) -> Array:
         y = np.expm1(np.minimum(x, 0))
@@ -235,15 +228,10 @@ class _Gelu(_Activation):
         )  # fmt: skip
 
 
-def _check_factor(instance: Any, attribute: Any, factor: float) -> None:
-    if not math.isfinite(factor):
-        raise ValueError(f"scale: factor must be finite, got {factor}")
-
-
 @config
 class _Scale(_Activation):
     name: ClassVar[str] = "scale"
-    factor: float = attrs.field(validator=_check_factor, converter=float)
+    factor: float = attrs.field(validator=check_finite, converter=float)
 
     def forward(self, x: Array) -> Array:
         return x * self.factor

@@ -16,6 +16,7 @@ around it: it orders the copy otherwise and copies the result once more. It is t
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 import attrs
@@ -37,13 +38,14 @@ Sides = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)
 Padding = Literal["valid", "same"] | int | Sides
 
 _WINDOW_BYTES = 2 * 2**20  # the largest window matrix: small enough for the cache, large enough to be worth a task
+_SUMS = 8  # of the weight gradient's shares, each a task
 _POOL_ELEMENTS = 2**17  # a task's share of a pooling layer's input
 
 
 # --- How windows lie on an image ------------------------------------------------------------------------------
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # so that what follows from the fields can be kept beside them
 class Geometry:
     """Where the windows of a kernel lie on an image: sizes as (height, width), padding as `Sides`."""
 
@@ -53,7 +55,7 @@ class Geometry:
     dilation: Size
     padding: Sides
 
-    @property
+    @cached_property
     def out_size(self) -> Size:
         """The number of windows along each axis; zero or less if the kernel does not fit."""
         (top, bottom), (left, right) = self.padding
@@ -62,13 +64,13 @@ class Geometry:
             conv_out_size(self.in_size[1] + left + right, self.window[1], self.stride[1], self.dilation[1]),
         )
 
-    @property
+    @cached_property
     def padded_size(self) -> Size:
         """The image's size with its padding."""
         (top, bottom), (left, right) = self.padding
         return self.in_size[0] + top + bottom, self.in_size[1] + left + right
 
-    @property
+    @cached_property
     def inside(self) -> tuple[slice, slice, slice]:
         """The slices of a padded batch that hold the image."""
         (top, _), (left, _) = self.padding
@@ -157,7 +159,7 @@ def windows(padded: Array, geo: Geometry) -> Array:
 def _window_chunks(n: int, geo: Geometry, channels: int, itemsize: int) -> list[slice]:
     """Slices of the batch whose window matrices keep under `_WINDOW_BYTES`."""
     (oh, ow), (kh, kw) = geo.out_size, geo.window
-    return chunks(n, max(1, _WINDOW_BYTES // (oh * ow * kh * kw * channels * itemsize)))
+    return chunks(n, max(1, _WINDOW_BYTES // max(1, oh * ow * kh * kw * channels * itemsize)))
 
 
 def _window_matrix(x: Array, geo: Geometry, groups: int) -> Array:
@@ -202,14 +204,19 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
     x (n, h, w, c), dy (n, oh, ow, o) -> (kh, kw, c/groups, o)
     """
     inner, filters = x.shape[3] // groups, dy.shape[3]
+    shape = groups, geo.window[0] * geo.window[1] * inner, filters // groups
+    parts = _window_chunks(len(x), geo, x.shape[3], x.itemsize)
 
-    def gradient(part: slice) -> Array:
-        matrix = _window_matrix(x[part], geo, groups)
-        product: Array = np.matmul(matrix.transpose(0, 2, 1), _pixel_matrix(dy[part], groups))
-        return product
+    def gradient(some: slice) -> Array:
+        total = np.zeros(shape, x.dtype)
+        for part in parts[some]:
+            matrix = _window_matrix(x[part], geo, groups)
+            total += np.matmul(matrix.transpose(0, 2, 1), _pixel_matrix(dy[part], groups))
+        return total
 
-    total = np.zeros((groups, geo.window[0] * geo.window[1] * inner, filters // groups), x.dtype)
-    for share in parallel.for_each(gradient, _window_chunks(len(x), geo, x.shape[3], x.itemsize)):
+    # A few sums over many chunks each: one for every chunk would make memory grow with weight × batch.
+    total = np.zeros(shape, x.dtype)
+    for share in parallel.for_each(gradient, chunks(len(parts), -(-len(parts) // _SUMS) or 1)):
         total += share
     return total.transpose(1, 0, 2).reshape(*geo.window, inner, filters)
 
@@ -284,7 +291,7 @@ def max_pool_forward(x: Array, geo: Geometry, *, keep_index: bool) -> tuple[Arra
                 best[...] = values
                 continue
             if index is not None:
-                # A later winner's number is larger: a maximum of bytes does what a masked copy does, ten times faster.
+                # A later winner's number is larger: a maximum of bytes is a masked copy, vectorised.
                 winner = (values > best) * index.dtype.type(k * kw + l)
                 np.maximum(index[part], winner, out=index[part])
             np.maximum(best, values, out=best)

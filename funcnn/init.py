@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn.keys import Key, generator
-from funcnn.layer import Array, Described, Shape, config
+from funcnn.layer import Array, Described, Shape, check_finite, check_positive, config
 
 __all__ = [
     "Initializer", "constant", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "normal",
@@ -43,20 +43,10 @@ class Initializer(Described):
         raise TypeError(f"{type(self).__name__} does not define fill")
 
 
-def _finite(instance: Any, attribute: Any, value: float) -> None:
-    if not math.isfinite(value):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite, got {value}")
-
-
-def _positive(instance: Any, attribute: Any, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value}")
-
-
 @config
 class _Constant(Initializer):
     name: ClassVar[str] = "constant"
-    value: float = attrs.field(validator=_finite, converter=float)
+    value: float = attrs.field(validator=check_finite, converter=float)
 
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         return np.full(shape, self.value)
@@ -81,7 +71,7 @@ class _Ones(Initializer):
 @config
 class _Normal(Initializer):
     name: ClassVar[str] = "normal"
-    stddev: float = attrs.field(validator=_positive, converter=float)
+    stddev: float = attrs.field(validator=check_positive, converter=float)
 
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         return self.stddev * generator(key).standard_normal(shape)
@@ -90,7 +80,7 @@ class _Normal(Initializer):
 @config
 class _Uniform(Initializer):
     name: ClassVar[str] = "uniform"
-    limit: float = attrs.field(validator=_positive, converter=float)
+    limit: float = attrs.field(validator=check_positive, converter=float)
 
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         return generator(key).uniform(-self.limit, self.limit, shape)

@@ -16,6 +16,7 @@ A new layer is a `Config` (an attrs class made by `config`) and three module-lev
 `make_layer`. Nothing is a closure, so a layer prints, compares, hashes, pickles and describes itself as JSON.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, dataclass_transform
@@ -28,8 +29,9 @@ from funcnn.keys import Key
 
 __all__ = [
     "Applied", "Array", "Config", "Described", "Gradients", "Initialised", "Layer", "LayerError", "Shape", "ShapeError",
-    "add_place", "bare_init", "check_array", "check_count", "check_float", "check_input", "check_key",
-    "check_residuals", "config", "describe", "function_of", "make_layer", "show",
+    "add_place", "bare_init", "check_array", "check_count", "check_decay", "check_finite", "check_float", "check_input",
+    "check_key", "check_not_negative", "check_positive", "check_residuals", "check_share", "config", "describe",
+    "function_of", "make_layer", "show",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -321,7 +323,40 @@ def check_residuals(config: Config, residuals: Any) -> Any:
     return residuals
 
 
+# --- Settings: validators of attrs fields, which name the constructor and the field ----------------------------
+
+
+def check_finite(instance: Any, attribute: Any, value: float) -> None:
+    """Raise ValueError for an infinity or NaN."""
+    if not math.isfinite(value):
+        raise ValueError(f"{instance.name}: {attribute.name} must be finite, got {value}")
+
+
+def check_positive(instance: Any, attribute: Any, value: float) -> None:
+    """Raise ValueError unless a number is positive and finite."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value}")
+
+
+def check_not_negative(instance: Any, attribute: Any, value: float) -> None:
+    """Raise ValueError unless a number is at least 0 and finite."""
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value}")
+
+
+def check_share(instance: Any, attribute: Any, value: float) -> None:
+    """Raise ValueError unless a number is from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{instance.name}: {attribute.name} must be from 0 to 1, got {value}")
+
+
+def check_decay(instance: Any, attribute: Any, value: float) -> None:
+    """Raise ValueError unless a number is at least 0 and less than 1, as what is to fade away must be."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{instance.name}: {attribute.name} must be at least 0 and less than 1, got {value}")
+
+
 def check_count(instance: Any, attribute: Any, value: int) -> None:
-    """The attrs validator of a setting that counts something."""
+    """Raise ValueError unless a setting is an int of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{instance.name}: {attribute.name} must be a positive int, got {value!r}")

@@ -22,7 +22,9 @@ from funcnn.layer import (
     check_array,
     check_float,
     check_input,
+    check_positive,
     check_residuals,
+    check_share,
     config,
     make_layer,
 )
@@ -53,22 +55,12 @@ class _BatchNormResiduals:
     inverse_deviation: Array
 
 
-def _check_momentum(instance: Any, attribute: Any, momentum: float) -> None:
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"batch_norm: momentum must be from 0 to 1, got {momentum}")
-
-
-def _check_epsilon(instance: Any, attribute: Any, epsilon: float) -> None:
-    if not (math.isfinite(epsilon) and epsilon > 0):
-        raise ValueError(f"{instance.name}: epsilon must be positive and finite, got {epsilon}")
-
-
 @config
 class _BatchNorm(Config):
     name: ClassVar[str] = "batch_norm"
     couples_examples: ClassVar[bool] = True
-    momentum: float = attrs.field(default=0.9, validator=_check_momentum, converter=float)
-    epsilon: float = attrs.field(default=1e-5, validator=_check_epsilon, converter=float)
+    momentum: float = attrs.field(default=0.9, validator=check_share, converter=float)
+    epsilon: float = attrs.field(default=1e-5, validator=check_positive, converter=float)
 
     def out_shape(self, in_shape: Shape) -> Shape:
         if not in_shape:

@@ -15,13 +15,21 @@ are not chains of smaller transforms themselves. New params and states are read-
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 import numpy as np
 
 from funcnn import kernels, tree
-from funcnn.layer import Array, Described, config, function_of
+from funcnn.layer import (
+    Array,
+    Described,
+    check_decay,
+    check_not_negative,
+    check_positive,
+    config,
+    function_of,
+)
 from funcnn.schedules import Rate, value_at
 from funcnn.tree import node
 
@@ -56,28 +64,21 @@ class Transform(_Rule):
     """Pure ``init(params) -> state``, ``update(grads, state, params, step) -> (grads, state)``."""
 
 
+R = TypeVar("R", bound=_Rule)
+
+
+def _rule(kind: type[R], settings: Described, init: Callable[..., Any], update: Callable[..., tuple[Any, Any]]) -> R:
+    """Join settings and two module-level functions, each taking them first."""
+    return kind(settings.name, settings, partial(init, settings), partial(update, settings))
+
+
 def _no_state(config: Described, params: Any) -> None:
     return None
 
 
-def _not_negative(instance: Any, attribute: Any, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value}")
-
-
-def _positive(instance: Any, attribute: Any, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value}")
-
-
-def _fraction(instance: Any, attribute: Any, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{instance.name}: {attribute.name} must be at least 0 and less than 1, got {value}")
-
-
 def _valid_rate(instance: Any, attribute: Any, value: Rate) -> None:
     if not callable(value):
-        _not_negative(instance, attribute, value)
+        check_not_negative(instance, attribute, value)
 
 
 @config
@@ -134,17 +135,18 @@ def sgd(lr: Rate) -> Optimizer:
     Raises ValueError for a negative rate.
     """
     settings = _Sgd(lr)
-    return Optimizer("sgd", settings, partial(_no_state, settings), partial(_sgd_update, settings))
+    return _rule(Optimizer, settings, _no_state, _sgd_update)
 
 
 @config
 class _Momentum(_Stepping):
     name: ClassVar[str] = "momentum"
-    decay: float = attrs.field(default=0.9, validator=_fraction, converter=float)
+    decay: float = attrs.field(default=0.9, validator=check_decay, converter=float)
     nesterov: bool = False
 
 
 def _one_slot(config: Described, params: Any) -> Any:
+    """A state of one array for each leaf."""
     return _zeros(params)
 
 
@@ -173,14 +175,14 @@ def momentum(lr: Rate, decay: float = 0.9, *, nesterov: bool = False) -> Optimiz
     Raises ValueError for a negative rate or a decay outside [0, 1).
     """
     settings = _Momentum(lr, decay, nesterov)
-    return Optimizer("momentum", settings, partial(_one_slot, settings), partial(_momentum_update, settings))
+    return _rule(Optimizer, settings, _one_slot, _momentum_update)
 
 
 @config
 class _RmsProp(_Stepping):
     name: ClassVar[str] = "rmsprop"
-    decay: float = attrs.field(default=0.99, validator=_fraction, converter=float)
-    epsilon: float = attrs.field(default=1e-8, validator=_positive, converter=float)
+    decay: float = attrs.field(default=0.99, validator=check_decay, converter=float)
+    epsilon: float = attrs.field(default=1e-8, validator=check_positive, converter=float)
 
 
 def _rmsprop_update(config: _RmsProp, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
@@ -207,7 +209,7 @@ def rmsprop(lr: Rate, decay: float = 0.99, epsilon: float = 1e-8) -> Optimizer:
     Raises ValueError for a negative rate, a decay outside [0, 1) or an epsilon that is not positive.
     """
     settings = _RmsProp(lr, decay, epsilon)
-    return Optimizer("rmsprop", settings, partial(_one_slot, settings), partial(_rmsprop_update, settings))
+    return _rule(Optimizer, settings, _one_slot, _rmsprop_update)
 
 
 @node
@@ -221,9 +223,9 @@ class Moments:
 @config
 class _Adam(_Stepping):
     name: ClassVar[str] = "adam"
-    b1: float = attrs.field(default=0.9, validator=_fraction, converter=float)
-    b2: float = attrs.field(default=0.999, validator=_fraction, converter=float)
-    epsilon: float = attrs.field(default=1e-8, validator=_positive, converter=float)
+    b1: float = attrs.field(default=0.9, validator=check_decay, converter=float)
+    b2: float = attrs.field(default=0.999, validator=check_decay, converter=float)
+    epsilon: float = attrs.field(default=1e-8, validator=check_positive, converter=float)
 
     def decays(self, params: Any) -> Any:
         """The decay of every leaf: a tree of floats, or a float for all."""
@@ -233,7 +235,7 @@ class _Adam(_Stepping):
 @config
 class _AdamW(_Adam):
     name: ClassVar[str] = "adamw"
-    weight_decay: float = attrs.field(default=0.01, validator=_not_negative, converter=float)
+    weight_decay: float = attrs.field(default=0.01, validator=check_not_negative, converter=float)
     mask: Mask | None = None
 
     def decays(self, params: Any) -> Any:
@@ -271,7 +273,7 @@ def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) ->
     Raises ValueError for a negative rate, b1 or b2 outside [0, 1), or an epsilon that is not positive.
     """
     settings = _Adam(lr, b1, b2, epsilon)
-    return Optimizer("adam", settings, partial(_moments, settings), partial(_adam_update, settings))
+    return _rule(Optimizer, settings, _moments, _adam_update)
 
 
 def adamw(
@@ -297,7 +299,7 @@ def adamw(
     Raises ValueError as `adam`, and for a negative decay.
     """
     settings = _AdamW(lr, b1, b2, epsilon, weight_decay, mask)
-    return Optimizer("adamw", settings, partial(_moments, settings), partial(_adam_update, settings))
+    return _rule(Optimizer, settings, _moments, _adam_update)
 
 
 # --- Transforms -----------------------------------------------------------------------------------------------
@@ -323,7 +325,7 @@ def _decays(params: Any, rate: float, mask: Mask | None) -> Any:
 @config
 class _DecayedWeights(Described):
     name: ClassVar[str] = "add_decayed_weights"
-    rate: float = attrs.field(validator=_not_negative, converter=float)
+    rate: float = attrs.field(validator=check_not_negative, converter=float)
     mask: Mask | None = None
 
 
@@ -347,7 +349,7 @@ def add_decayed_weights(rate: float, *, mask: Mask | None = None) -> Transform:
     Raises ValueError for a negative rate.
     """
     settings = _DecayedWeights(rate, mask)
-    return Transform(settings.name, settings, partial(_no_state, settings), partial(_decay_update, settings))
+    return _rule(Transform, settings, _no_state, _decay_update)
 
 
 def global_norm(grads: Any) -> float:
@@ -362,7 +364,7 @@ def global_norm(grads: Any) -> float:
 @config
 class _Clip(Described):
     name: ClassVar[str] = "clip_by_global_norm"
-    limit: float = attrs.field(validator=_positive, converter=float)
+    limit: float = attrs.field(validator=check_positive, converter=float)
 
 
 def _clip_update(config: _Clip, grads: Any, state: None, params: Any, step: int) -> tuple[Any, None]:
@@ -382,7 +384,7 @@ def clip_by_global_norm(limit: float) -> Transform:
     Raises ValueError for a limit that is not positive.
     """
     settings = _Clip(limit)
-    return Transform(settings.name, settings, partial(_no_state, settings), partial(_clip_update, settings))
+    return _rule(Transform, settings, _no_state, _clip_update)
 
 
 # --- Chains ---------------------------------------------------------------------------------------------------
@@ -431,4 +433,4 @@ def chain(*rules: Transform | Optimizer) -> Optimizer:
             "For example chain(clip_by_global_norm(1.0), adam(1e-3))"
         )
     settings = _Chain(tuple(transforms), optimizer)  # type: ignore[arg-type]
-    return Optimizer("chain", settings, partial(_chain_init, settings), partial(_chain_update, settings))
+    return _rule(Optimizer, settings, _chain_init, _chain_update)

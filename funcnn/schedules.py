@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from funcnn.layer import Described, check_count, config
+from funcnn.layer import Described, check_count, check_not_negative, config
 
 __all__ = [
     "Rate", "constant", "exponential_decay", "inverse_time_decay", "piecewise_constant", "value_at", "warmup_cosine",
@@ -28,14 +28,9 @@ def value_at(rate: Rate, step: int) -> float:
     return float(rate(step)) if callable(rate) else float(rate)
 
 
-def _rate(instance: Any, attribute: Any, value: float) -> None:
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value}")
-
-
 def _rates(instance: Any, attribute: Any, values: tuple[float, ...]) -> None:
     for value in values:
-        _rate(instance, attribute, value)
+        check_not_negative(instance, attribute, value)
 
 
 class _Schedule(Described):
@@ -46,7 +41,7 @@ class _Schedule(Described):
 @config
 class _Constant(_Schedule):
     name: ClassVar[str] = "constant"
-    value: float = attrs.field(validator=_rate, converter=float)
+    value: float = attrs.field(validator=check_not_negative, converter=float)
 
     def __call__(self, step: int) -> float:
         return self.value
@@ -55,8 +50,8 @@ class _Constant(_Schedule):
 @config
 class _ExponentialDecay(_Schedule):
     name: ClassVar[str] = "exponential_decay"
-    start: float = attrs.field(validator=_rate, converter=float)
-    factor: float = attrs.field(validator=_rate, converter=float)
+    start: float = attrs.field(validator=check_not_negative, converter=float)
+    factor: float = attrs.field(validator=check_not_negative, converter=float)
     every: int = attrs.field(default=1, validator=check_count)
     staircase: bool = False
 
@@ -67,8 +62,8 @@ class _ExponentialDecay(_Schedule):
 @config
 class _InverseTimeDecay(_Schedule):
     name: ClassVar[str] = "inverse_time_decay"
-    start: float = attrs.field(validator=_rate, converter=float)
-    factor: float = attrs.field(validator=_rate, converter=float)
+    start: float = attrs.field(validator=check_not_negative, converter=float)
+    factor: float = attrs.field(validator=check_not_negative, converter=float)
     every: int = attrs.field(default=1, validator=check_count)
     staircase: bool = False
 
@@ -83,11 +78,11 @@ def _periods(step: int, every: int, staircase: bool) -> float:
 @config
 class _WarmupCosine(_Schedule):
     name: ClassVar[str] = "warmup_cosine"
-    peak: float = attrs.field(validator=_rate, converter=float)
+    peak: float = attrs.field(validator=check_not_negative, converter=float)
     warmup_steps: int
     total_steps: int = attrs.field(validator=check_count)
-    start: float = attrs.field(default=0.0, validator=_rate, converter=float)
-    end: float = attrs.field(default=0.0, validator=_rate, converter=float)
+    start: float = attrs.field(default=0.0, validator=check_not_negative, converter=float)
+    end: float = attrs.field(default=0.0, validator=check_not_negative, converter=float)
     quarter: bool = False
 
     def __attrs_post_init__(self) -> None:

@@ -15,6 +15,7 @@ from funcnn.layer import (
     Layer,
     check_float,
     check_key,
+    check_not_negative,
     check_residuals,
     config,
     make_layer,
@@ -90,16 +91,11 @@ def dropout(rate: float) -> Layer:
     return make_layer(_Dropout(rate), _dropout_apply, _dropout_backward)
 
 
-def _check_stddev(instance: Any, attribute: Any, stddev: float) -> None:
-    if not (math.isfinite(stddev) and stddev >= 0):
-        raise ValueError(f"gaussian_noise: stddev must be finite and not negative, got {stddev}")
-
-
 @config
 class _GaussianNoise(Config):
     name: ClassVar[str] = "gaussian_noise"
     stochastic: ClassVar[bool] = True
-    stddev: float = attrs.field(validator=_check_stddev, converter=float)
+    stddev: float = attrs.field(validator=check_not_negative, converter=float)
 
 
 def _noise_apply(

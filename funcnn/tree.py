@@ -21,7 +21,7 @@ array([2., 2., 2.])
 import difflib
 from collections.abc import Callable, Iterator
 from operator import attrgetter
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, NoReturn, TypeVar, cast, dataclass_transform
 
 import attrs
 import numpy as np
@@ -203,19 +203,15 @@ def _alike(tree: Any, other: Any, shapes: bool) -> bool:
     return True
 
 
-def _name_difference(tree: Any, other: Any, path: tuple[str, ...], names: tuple[str, str], shapes: bool) -> None:
-    """Raise TreeError for the first path where two trees differ."""
-    children, others = _children(tree), _children(other)
-    if children is None and others is None:
-        alike = not shapes or np.shape(tree) == np.shape(other)
-    else:
-        same_kind = children is not None and others is not None and type(tree) is type(other)
-        alike = same_kind and len(children) == len(others)  # type: ignore[arg-type]
-    if not alike:
-        where = repr(".".join(path)) if path else "their root"
-        raise TreeError(f"trees differ at {where}: {names[0]} has {_kind(tree)}, {names[1]} has {_kind(other)}")
-    for i, (child, its_other) in enumerate(zip(children or (), others or (), strict=True)):
-        _name_difference(child, its_other, (*path, _labels(tree)[i]), names, shapes)
+def _name_difference(tree: Any, other: Any, path: tuple[str, ...], names: tuple[str, str], shapes: bool) -> NoReturn:
+    """Raise TreeError for the first path where two trees that are not alike differ."""
+    children, others = _children(tree) or (), _children(other) or ()
+    if type(tree) is type(other) and len(children) == len(others):
+        for label, child, its_other in zip(_labels(tree), children, others, strict=True):
+            if not _alike(child, its_other, shapes):
+                _name_difference(child, its_other, (*path, label), names, shapes)
+    where = repr(".".join(path)) if path else "their root"
+    raise TreeError(f"trees differ at {where}: {names[0]} has {_kind(tree)}, {names[1]} has {_kind(other)}")
 
 
 def _kind(tree: Any) -> str:

@@ -195,8 +195,10 @@ def test_resuming_before_there_is_a_checkpoint_starts_anew(options, capsys):
 def test_a_checkpoint_of_other_settings_is_refused(options):
     run(problem(), load("digits"), options)
     other = Problem(problem().net, softmax_cross_entropy, adam(0.02))
+    config = (options.out / "config.json").read_bytes()
     with pytest.raises(CheckpointError, match=r"saved with another loss, optimizer\. Resume with the settings"):
         run(other, load("digits"), attrs.evolve(options, resume=True))
+    assert (options.out / "config.json").read_bytes() == config  # what the message says to resume with
 
 
 def test_an_interrupt_keeps_the_finished_epochs_and_says_how_to_go_on(options, capsys, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn.keys import Key, fold_in, generator
-from funcnn.layer import Array, Described, Shape, config
+from funcnn.layer import Array, Described, Shape, check_positive, config
 
 __all__ = ["Dataset", "Part", "rescale", "standardise", "stratified_split"]
 
@@ -61,15 +61,10 @@ class Dataset:
     in_shape: Shape
 
 
-def _positive(instance: Any, attribute: Any, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value}")
-
-
 @config
 class _Rescale(Described):
     name: ClassVar[str] = "rescale"
-    divisor: float = attrs.field(validator=_positive)
+    divisor: float = attrs.field(validator=check_positive)
     dtype: DTypeLike = np.float32
 
     def __call__(self, stored: Array) -> Array:

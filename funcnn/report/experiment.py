@@ -117,13 +117,14 @@ def run(problem: Problem, dataset: Dataset, options: Options) -> dict[str, Any]:
     say = _silent if options.quiet else print
     folder = make_folder(options.out)
     settings = _settings(problem, dataset, options)
-    write_text(folder / "config.json", json.dumps(settings | _versions(), indent=2) + "\n")
     _banner(problem, dataset, settings, say)
 
     state = train.init_state(problem, Key(options.seed), dataset.in_shape)
     rows: list[Row] = []
     if options.resume:
-        state, rows = _restore(folder, state, settings, problem, dataset, options, say)
+        state, rows = _restore(folder, state, settings, dataset, options, say)
+    # Only now, since a refused resumption must leave the settings that it asks for.
+    write_text(folder / "config.json", json.dumps(settings | _versions(), indent=2) + "\n")
     per_epoch = -(-len(dataset.train) // options.batch_size)
     try:
         events = train.train(problem, state, dataset, epochs=options.epochs, batch_size=options.batch_size)
@@ -189,7 +190,6 @@ def _restore(
     folder: Path,
     like: TrainState,
     settings: dict[str, Any],
-    problem: Problem,
     dataset: Dataset,
     options: Options,
     say: Callable[[str], None],
