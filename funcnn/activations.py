@@ -39,6 +39,7 @@ __all__ = [
 class _Activation(Config):
     """An element-wise layer: `forward` and `gradient`, and whether backward needs y or x."""
 
+    by_chunks: ClassVar[bool] = True
     keeps_input: ClassVar[bool] = False
     is_elementwise: ClassVar[bool] = True  # false for softmax, which couples an example's values
 

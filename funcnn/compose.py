@@ -1,6 +1,7 @@
 """Combinators: layers made of layers, with the same signature; and layers rebuilt from their description."""
 
 from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 import attrs
@@ -9,6 +10,7 @@ from numpy.typing import DTypeLike
 
 from funcnn import init as initializers
 from funcnn import layers as plain
+from funcnn.chunking import Stage, backward_chunks, chunk_sizes, join, largest_array, split, stages
 from funcnn.keys import Key, fold_in
 from funcnn.layer import (
     Applied,
@@ -25,7 +27,8 @@ from funcnn.layer import (
     config,
     make_layer,
 )
-from funcnn.parallel import single_blas_thread
+from funcnn.parallel import run, single_blas_thread
+from funcnn.tree import node
 
 __all__ = ["parallel", "rebuild", "residual", "serial"]
 
@@ -60,16 +63,20 @@ class _place:
             add_place(error, self.name if self.i is None else f"{self.name}[{self.i}]")
 
 
-def _check_values(config: "_Composed", values: dict[str, Any]) -> None:
-    """Raise unless params and the like are tuples with one entry per layer, as init makes them."""
+def _check_values(config: "_Composed", **values: Any) -> None:
+    """Raise unless params and state are tuples with one entry per layer, as init makes them."""
     for name, value in values.items():
-        if type(value) is not tuple or len(value) != len(config.layers):
-            got = f"a tuple of {len(value)}" if type(value) is tuple else type(value).__name__
-            raise LayerError(
-                config.name,
-                f"expected {name} to be a tuple of {len(config.layers)}, one for each layer, got {got}",
-                f"Pass the {name} that this net's own {'apply' if name == 'residuals' else 'init'} gave",
-            )
+        _check_tuple(config, name, value, len(config.layers), "layer", "init")
+
+
+def _check_tuple(config: "_Composed", name: str, value: Any, count: int, each: str, maker: str) -> None:
+    if type(value) is not tuple or len(value) != count:
+        got = f"a tuple of {len(value)}" if type(value) is tuple else type(value).__name__
+        raise LayerError(
+            config.name,
+            f"expected {name} to be a tuple of {count}, one for each {each}, got {got}",
+            f"Pass the {name} that this net's own {maker} gave",
+        )
 
 
 # --- serial ---------------------------------------------------------------------------------------------------
@@ -99,6 +106,22 @@ class _Serial(_Composed):
                 in_shape = layer.config.out_shape(in_shape)
         return in_shape
 
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The runs of layers that take a batch in the same way."""
+        return stages(self.layers)
+
+    @cached_property
+    def _largest_arrays(self) -> dict[tuple[int, Shape], int]:
+        return {}  # of a stage and its input shape: worked out at the first batch, not at every step
+
+    def chunk_sizes(self, stage: Stage, x: Array) -> tuple[int, ...]:
+        """The sizes of the chunks in which a stage takes a batch."""
+        at = stage.start, x.shape[1:]
+        if at not in self._largest_arrays:
+            self._largest_arrays[at] = largest_array(self.layers[stage.start : stage.stop], at[1])
+        return chunk_sizes(len(x), self._largest_arrays[at])
+
     def macs(self, in_shape: Shape) -> int:
         total = 0
         for layer in self.layers:
@@ -122,30 +145,99 @@ def _serial_init(config: _Serial, key: Key, in_shape: Shape, dtype: DTypeLike = 
 def _serial_apply(
     config: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    _check_values(config, {"params": params, "state": state})
-    states, residuals = [], []
+    _check_values(config, params=params, state=state)
+    xs, states, kept = [x], list(state), []
     with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
-        for i, (layer, its_params, its_state) in enumerate(zip(config.layers, params, state, strict=True)):
-            with _place(config.name, i):
-                x, its_state, kept = layer.apply(its_params, its_state, x, key=_child_key(key, layer, i), train=train)
-            states.append(its_state)
-            residuals.append(kept)
-    return Applied(x, tuple(states), tuple(residuals) if train else None)
+        for stage in config.stages:
+            i = stage.start
+            layer, residuals = config.layers[i], None
+            if stage.takes == "chunks":
+                if len(xs) == 1:
+                    xs = split(xs[0], config.chunk_sizes(stage, xs[0]))
+                tasks = [
+                    partial(_apply_run, config, stage, params, state, chunk, key, None if len(xs) == 1 else j, train)
+                    for j, chunk in enumerate(xs)
+                ]
+                xs, residuals = map(list, zip(*run(tasks), strict=True))
+            elif layer.config.apply_chunks is not None:
+                with _place(config.name, i):
+                    xs, states[i], residuals = layer.config.apply_chunks(params[i], state[i], xs, train=train)
+            else:
+                with _place(config.name, i):
+                    y, states[i], residuals = layer.apply(
+                        params[i], state[i], join(xs), key=_child_key(key, layer, i), train=train
+                    )
+                xs = [y]
+            kept.append(_StageResiduals(tuple(map(len, xs)), residuals))
+    return Applied(join(xs), tuple(states), tuple(kept) if train else None)
+
+
+@node
+class _StageResiduals:
+    sizes: tuple[int, ...]  # of the chunks
+    residuals: Any
+
+
+def _apply_run(
+    config: _Serial, stage: Stage, params: Any, state: Any, x: Array, key: Key | None, chunk: int | None, train: bool
+) -> tuple[Array, tuple[Any, ...]]:
+    """A chunk (None: the whole batch) through the layers of a stage: y and the residuals."""
+    kept = []
+    for i in range(stage.start, stage.stop):
+        layer = config.layers[i]
+        its_key = _child_key(key, layer, i)
+        if its_key is not None and chunk is not None:
+            its_key = fold_in(its_key, chunk)
+        with _place(config.name, i):
+            x, _, residuals = layer.apply(params[i], state[i], x, key=its_key, train=train)
+        kept.append(residuals)
+    return x, tuple(kept)
 
 
 def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(config, residuals)
-    _check_values(config, {"params": params, "residuals": kept})
-    gradients: list[Any] = []
+    _check_values(config, params=params)
+    _check_tuple(config, "residuals", kept, len(config.stages), "run of layers", "apply")
+    gradients: list[Any] = [None] * len(config.layers)
     first = 0 if need_dx else _first_trained(config.layers, params)
+    dys: Any = [dy]
     with single_blas_thread():
-        for i in range(len(config.layers) - 1, first - 1, -1):
+        for stage, its in zip(reversed(config.stages), reversed(kept), strict=True):
+            i = stage.start
+            if stage.stop <= first:
+                break
+            if stage.takes != "the batch" and len(its.sizes) != len(dys):
+                dys = split(join(dys), its.sizes)
+            if stage.takes == "chunks":
+                backward = partial(_backward_run, config, stage, params, its.residuals, first, need_dx)
+                gradients[i : stage.stop], dys = backward_chunks(backward, dys)
+                continue
+            layer = config.layers[i]
             with _place(config.name, i):
-                its_gradients, dx = config.layers[i].backward(params[i], kept[i], dy, need_dx=need_dx or i > first)
-            gradients.append(its_gradients)
-            dy = dx  # type: ignore[assignment]  # None after the first trained layer alone, where the loop ends
-    gradients += [None] * first
-    return Gradients(tuple(reversed(gradients)), dy if need_dx else None)
+                if layer.config.backward_chunks is not None:
+                    gradients[i], dys = layer.config.backward_chunks(
+                        params[i], its.residuals, dys, need_dx=need_dx or i > first
+                    )
+                else:
+                    gradients[i], dx = layer.backward(
+                        params[i], its.residuals, join(dys), need_dx=need_dx or i > first
+                    )
+                    dys = [dx]
+    return Gradients(tuple(gradients), join(dys) if need_dx else None)
+
+
+def _backward_run(
+    config: _Serial, stage: Stage, params: Any, residuals: Any, first: int, need_dx: bool, chunk: int, dy: Any
+) -> tuple[tuple[Any, ...], Any]:
+    """A chunk's gradient back through the layers of a stage: their gradients and dx."""
+    gradients: list[Any] = [None] * (stage.stop - stage.start)
+    for i in range(stage.stop - 1, max(stage.start, first) - 1, -1):
+        kept = residuals[chunk][i - stage.start]
+        with _place(config.name, i):
+            gradients[i - stage.start], dy = config.layers[i].backward(
+                params[i], kept, dy, need_dx=need_dx or i > first
+            )
+    return tuple(gradients), dy
 
 
 def _first_trained(layers: tuple[Layer, ...], params: Any) -> int:
@@ -293,7 +385,7 @@ def _parallel_init(config: _Parallel, key: Key, in_shape: Shape, dtype: DTypeLik
 def _parallel_apply(
     config: _Parallel, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    _check_values(config, {"params": params, "state": state})
+    _check_values(config, params=params, state=state)
     outputs, states, kept = [], [], []
     for i, (layer, its_params, its_state) in enumerate(zip(config.layers, params, state, strict=True)):
         with _place(config.name, i):
@@ -308,7 +400,8 @@ def _parallel_apply(
 
 def _parallel_backward(config: _Parallel, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept, sizes = check_residuals(config, residuals)
-    _check_values(config, {"params": params, "residuals": kept})
+    _check_values(config, params=params)
+    _check_tuple(config, "residuals", kept, len(config.layers), "layer", "apply")
     shares = [dy] * len(sizes)
     if config.combine == "concat":
         shares = [np.ascontiguousarray(each) for each in np.split(dy, np.cumsum(sizes)[:-1], axis=-1)]

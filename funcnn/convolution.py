@@ -1,6 +1,6 @@
 """Layers over images: convolution and pooling. (n, height, width, channels) in and out.
 
-The arithmetic is in `conv_strided`; here are the settings, the shapes and the contract.
+The arithmetic is in `conv_strided` and `pooling`; here are the settings, the shapes and the contract.
 """
 
 import math
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn import conv_strided as conv
-from funcnn.conv_strided import Geometry, Padding, Size
+from funcnn import pooling
+from funcnn.conv_windows import Geometry, Padding, Size, geometry
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
 from funcnn.layer import (
@@ -93,7 +94,7 @@ def _image_geometry(
             f"expected examples of shape (height, width, channels), got {in_shape}",
             "Put reshape((height, width, channels)) before it",
         )
-    geo = conv.geometry(in_shape[:2], window, stride, dilation, padding)
+    geo = geometry(in_shape[:2], window, stride, dilation, padding)
     if min(geo.out_size) < 1:
         span = tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
         raise ShapeError(
@@ -107,6 +108,7 @@ def _image_geometry(
 @config
 class _Conv2d(Config):
     name: ClassVar[str] = "conv2d"
+    by_chunks: ClassVar[bool] = True
     filters: int = attrs.field(validator=check_count)
     kernel_size: Size = attrs.field(validator=_check_size, converter=_pair)
     stride: Size = attrs.field(default=(1, 1), validator=_check_size, converter=_pair)
@@ -157,9 +159,7 @@ def _conv_apply(
     config: _Conv2d, params: ConvParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_input(config, x, (None, None, params.weight.shape[2] * config.groups), params.weight.dtype)
-    y = conv.conv_forward(x, params.weight, config.geometry(x.shape[1:]), config.groups)
-    if params.bias is not None:
-        y += params.bias
+    y = conv.conv_forward(x, params.weight, config.geometry(x.shape[1:]), config.groups, params.bias)
     return Applied(y, state, x if train else None)
 
 
@@ -239,16 +239,18 @@ class _Pool2d(Config):
 @config
 class _MaxPool2d(_Pool2d):
     name: ClassVar[str] = "max_pool2d"
+    by_chunks: ClassVar[bool] = True
 
 
 @config
 class _AvgPool2d(_Pool2d):
     name: ClassVar[str] = "avg_pool2d"
+    by_chunks: ClassVar[bool] = True
 
 
 @node
 class _PoolResiduals:
-    index: Array | None
+    winners: pooling.Winners | None
     in_shape: tuple[int, ...]
 
 
@@ -256,8 +258,8 @@ def _max_pool_apply(
     config: _MaxPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_float(config, x)
-    y, index = conv.max_pool_forward(x, config.geometry(x.shape[1:]), keep_index=train)
-    return Applied(y, state, _PoolResiduals(index, x.shape[1:]) if train else None)
+    y, winners = pooling.max_pool_forward(x, config.geometry(x.shape[1:]), keep_winners=train)
+    return Applied(y, state, _PoolResiduals(winners, x.shape[1:]) if train else None)
 
 
 def _max_pool_backward(
@@ -265,14 +267,14 @@ def _max_pool_backward(
 ) -> Gradients:
     kept = check_residuals(config, residuals)
     geo = config.geometry(kept.in_shape)
-    return Gradients(None, conv.max_pool_backward(dy, kept.index, geo) if need_dx else None)
+    return Gradients(None, pooling.max_pool_backward(dy, kept.winners, geo) if need_dx else None)
 
 
 def _avg_pool_apply(
     config: _AvgPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_float(config, x)
-    y = conv.avg_pool_forward(x, config.geometry(x.shape[1:]))
+    y = pooling.avg_pool_forward(x, config.geometry(x.shape[1:]))
     return Applied(y, state, _PoolResiduals(None, x.shape[1:]) if train else None)
 
 
@@ -280,15 +282,15 @@ def _avg_pool_backward(
     config: _AvgPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
     geo = config.geometry(check_residuals(config, residuals).in_shape)
-    return Gradients(None, conv.avg_pool_backward(dy, geo) if need_dx else None)
+    return Gradients(None, pooling.avg_pool_backward(dy, geo) if need_dx else None)
 
 
 def max_pool2d(window: int | Size, *, stride: int | Size | None = None, padding: Padding = "valid") -> Layer:
     """The largest value of each window: (n, h, w, c) -> (n, oh, ow, c), sizes as for `conv2d`.
 
     The stride is the window unless given; windows may overlap. Padded cells never win. The gradient goes to the
-    winner, of equal values to the first in reading order, and adds up where windows share one. The residual is
-    the winners' places, a byte each.
+    winner, of equal values to the first in reading order, and adds up where windows share one. The residuals are
+    the winners' places along each axis, a byte each.
 
     >>> max_pool2d(2).apply(None, None, np.arange(16.0).reshape(1, 4, 4, 1)).y[0, :, :, 0]
     array([[ 5.,  7.],
@@ -320,6 +322,7 @@ def _pool_settings(window: int | Size, stride: int | Size | None, padding: Paddi
 @config
 class _GlobalAvgPool2d(Config):
     name: ClassVar[str] = "global_avg_pool2d"
+    by_chunks: ClassVar[bool] = True
 
     def out_shape(self, in_shape: Shape) -> Shape:
         _image_geometry(self, in_shape, (1, 1), (1, 1), (1, 1), "valid")

@@ -1,7 +1,7 @@
 """Element-wise kernels in the form that `benchmarks/kernels.py` shows fastest; the only user of numexpr.
 
 The fastest form of almost everything is NumPy over blocks that stay in cache, the blocks spread over threads:
-`elementwise`, `for_rows` and the optimizers' kernels do that. `fused` evaluates one formula, by numexpr where it
+`elementwise` and the optimizers' kernels do that. `fused` evaluates one formula, by numexpr where it
 is given large arrays whole, by NumPy where it is given small ones, as it is by `elementwise`.
 
 Every constant is a Python float or is cast to the arrays' dtype: a float64 scalar would upcast float32 arrays
@@ -11,7 +11,7 @@ under NumPy 2, and so would a float literal under numexpr.
 from collections.abc import Callable
 from functools import cache
 from types import CodeType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +20,8 @@ from funcnn.layer import Array
 from funcnn.parallel import chunks
 
 __all__ = [
-    "adam", "elementwise", "for_rows", "fused", "momentum", "normalise", "over_leaves", "rmsprop",
-    "sgd", "sum_rows",
+    "adam", "elementwise", "fused", "momentum", "over_leaves", "rmsprop", "sgd", "sum_examples",
 ]  # fmt: skip
-
-T = TypeVar("T")
 
 _NUMEXPR_FROM = 2**22  # elements: where one pass over memory begins to outweigh NumPy's faster arithmetic
 _SMALL = 2**14  # elements: larger leaves are worth a call of their own
@@ -55,36 +52,15 @@ def _compiled(formula: str) -> CodeType:
     return compile(formula, "<formula>", "eval")
 
 
-def for_rows(function: Callable[[slice], T], shape: tuple[int, ...]) -> list[T]:
-    """``function(rows)`` for blocks of rows of a matrix of a shape, as tasks."""
-    return parallel.for_each(function, _blocks(shape[0], shape[1]))
-
-
-def sum_rows(function: Callable[[slice], Array], shape: tuple[int, ...]) -> Array:
-    """The sum of ``function(rows)``, (c,) each, over blocks of rows of a matrix of a shape, added up in float64."""
-    total = np.sum(for_rows(function, shape), axis=0, dtype=np.float64)
-    return np.asarray(total)
-
-
-def normalise(x: Array, scale: Array, shift: Array) -> Array:
-    """x · scale + shift along the last axis: x (n, c), scale (c,), shift (c,) -> (n, c)."""
-    y = np.empty_like(x)
-
-    def scale_and_shift(rows: slice) -> None:
-        np.multiply(x[rows], scale, out=y[rows])
-        y[rows] += shift
-
-    for_rows(scale_and_shift, x.shape)
-    return y
-
-
 def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
-    """An element-wise function of arrays of one shape, block by block where they are large."""
+    """An element-wise function of arrays of one shape, block by block where they are large, in their memory order."""
     first = arrays[0]
-    if first.size <= _BLOCK:
+    if first.size <= _BLOCK or any(array.strides != first.strides for array in arrays):
         return function(*arrays)
-    out = np.empty(first.shape, first.dtype)
-    flat, flat_out = [array.reshape(-1) for array in arrays], out.reshape(-1)
+    out = np.empty_like(first)
+    if not np.shares_memory(out, out.ravel(order="K")):  # there are gaps between the elements
+        return function(*arrays)
+    flat, flat_out = [array.ravel(order="K") for array in arrays], out.ravel(order="K")
 
     def fill(block: slice) -> None:
         flat_out[block] = function(*[array[block] for array in flat])
@@ -93,14 +69,22 @@ def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
     return out
 
 
+def sum_examples(x: Array) -> Array:
+    """The sum over a batch: (n, ...) -> (...). A product with a vector of ones where n varies fastest in memory."""
+    if x.ndim == 4 and len(x) > 1 and x.transpose(1, 3, 2, 0).flags.c_contiguous:
+        h, c, w, n = x.transpose(1, 3, 2, 0).shape
+        return (x.transpose(1, 3, 2, 0).reshape(-1, n) @ np.ones(n, x.dtype)).reshape(h, c, w).transpose(0, 2, 1)
+    return np.asarray(x.sum(axis=0))
+
+
 # --- Optimizers: one pass over memory per leaf ----------------------------------------------------------------
 #
 # Each takes the gradient, the leaf's moments and the leaf, and returns the new leaf and moments, read-only. The
 # arithmetic is per element, so neither the size of a block nor the number of threads changes the result.
 
 
-def _blocks(n: int, row: int = 1) -> list[slice]:
-    return chunks(n, max(1, _BLOCK // row))
+def _blocks(n: int) -> list[slice]:
+    return chunks(n, _BLOCK)
 
 
 def _by_block(update: Callable[..., None], given: tuple[Array, ...], outputs: int) -> tuple[Array, ...]:

@@ -175,6 +175,20 @@ class Config(Described):
         """Whether ``apply(..., train=True)`` draws random numbers and so needs a key."""
         return any(child.config.stochastic for child in self.children)
 
+    @property
+    def by_chunks(self) -> bool:
+        """Whether `serial` may apply it to a few examples at a time, with the same params.
+
+        Its examples must not be coupled and its state must never change; the gradients of the chunks are added up.
+        """
+        return bool(self.children) and all(child.config.by_chunks for child in self.children)
+
+    # A layer that couples the examples may define these, the same pure functions over a batch in chunks:
+    #     apply_chunks(params, state, xs, *, train)            -> (ys, state, residuals)
+    #     backward_chunks(params, residuals, dys, *, need_dx)  -> (gradients, dxs or None)
+    apply_chunks: ClassVar[Callable[..., tuple[list[Array], Any, Any]] | None] = None
+    backward_chunks: ClassVar[Callable[..., tuple[Any, list[Array] | None]] | None] = None
+
     def out_shape(self, in_shape: Shape) -> Shape:
         """The shape of an output example; raises ShapeError for an input shape that does not fit."""
         return in_shape

@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn import parallel
+from funcnn import kernels, parallel
 from funcnn.activations import (
     elu,
     gelu,
@@ -25,6 +25,7 @@ from funcnn.activations import (
     softplus,
     tanh,
 )  # fmt: skip
+from funcnn.conv_windows import images, rows
 from funcnn.convolution import avg_pool2d, conv2d, global_avg_pool2d, max_pool2d
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
@@ -147,6 +148,7 @@ class PositionBiasParams:
 @config
 class _PositionBias(Config):
     name: ClassVar[str] = "position_bias"
+    by_chunks: ClassVar[bool] = True
 
 
 def _position_init(config: _PositionBias, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
@@ -165,7 +167,7 @@ def _position_backward(
     config: _PositionBias, params: PositionBiasParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
     check_residuals(config, residuals)
-    return Gradients(PositionBiasParams(np.asarray(dy.sum(axis=0))), dy if need_dx else None)
+    return Gradients(PositionBiasParams(kernels.sum_examples(dy)), dy if need_dx else None)
 
 
 def position_bias() -> Layer:
@@ -196,6 +198,7 @@ def _check_shape(instance: Any, attribute: Any, shape: Shape) -> None:
 @config
 class _Reshape(Config):
     name: ClassVar[str] = "reshape"
+    by_chunks: ClassVar[bool] = True
     shape: Shape = attrs.field(converter=_tuple, validator=_check_shape)
 
     def out_shape(self, in_shape: Shape) -> Shape:
@@ -211,6 +214,7 @@ class _Reshape(Config):
 @config
 class _Flatten(Config):
     name: ClassVar[str] = "flatten"
+    by_chunks: ClassVar[bool] = True
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return (math.prod(in_shape),)
@@ -226,7 +230,12 @@ def _reshape_apply(
 
 def _reshape_backward(config: Config, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     in_shape = check_residuals(config, residuals)
-    return Gradients(None, dy.reshape(len(dy), *in_shape) if need_dx else None)
+    if not need_dx:
+        return Gradients(None, None)
+    dx = dy.reshape(len(dy), *in_shape)
+    if len(in_shape) == 3:  # in the order in which the layers before hold their images in memory
+        dx = images(np.ascontiguousarray(rows(dx)))
+    return Gradients(None, dx)
 
 
 def flatten() -> Layer:

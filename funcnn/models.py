@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from funcnn import layers
 from funcnn.compose import serial
-from funcnn.conv_strided import Padding, Size
+from funcnn.conv_windows import Padding, Size
 from funcnn.init import Initializer, he_normal
 from funcnn.layer import Layer
 

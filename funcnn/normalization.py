@@ -1,13 +1,14 @@
 """Normalising layers: batch norm over the batch, L2 normalisation over each example."""
 
 import math
+from functools import partial
 from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn import kernels
+from funcnn import parallel
 from funcnn.keys import Key
 from funcnn.layer import (
     Applied,
@@ -49,12 +50,6 @@ class BatchNormState:
     var: Array
 
 
-@node
-class _BatchNormResiduals:
-    normalised: Array
-    inverse_deviation: Array
-
-
 @config
 class _BatchNorm(Config):
     name: ClassVar[str] = "batch_norm"
@@ -70,6 +65,17 @@ class _BatchNorm(Config):
         return in_shape
 
 
+    def apply_chunks(
+        self, params: BatchNormParams, state: BatchNormState, xs: list[Array], *, train: bool
+    ) -> tuple[list[Array], BatchNormState, Any]:
+        return _apply_chunks(self, params, state, xs, train=train)
+
+    def backward_chunks(
+        self, params: BatchNormParams, residuals: Any, dys: list[Array], *, need_dx: bool
+    ) -> tuple[BatchNormParams, list[Array] | None]:
+        return _backward_chunks(self, params, residuals, dys, need_dx=need_dx)
+
+
 def _init(config: _BatchNorm, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
     out_shape = config.out_shape(in_shape)
     channels = in_shape[-1]
@@ -82,64 +88,116 @@ def _apply(
     config: _BatchNorm, params: BatchNormParams, state: BatchNormState, x: Array,
     *, key: Key | None = None, train: bool = False,
 ) -> Applied:  # fmt: skip
-    check_array(config, x, params.scale.dtype)
-    check_input(config, x, (*[None] * (x.ndim - 2), len(params.scale)), params.scale.dtype)
-    rows = x.reshape(-1, x.shape[-1])
-    if not train:
-        scale = params.scale / np.sqrt(state.var + config.epsilon)
-        y = kernels.normalise(rows, scale, params.shift - state.mean * scale)
-        return Applied(y.reshape(x.shape), state, None)
-    if len(rows) == 0:
-        raise LayerError(repr(config), "an empty batch has no mean", "Train on batches of at least one example")
-    normalised, y = np.empty_like(rows), np.empty_like(rows)
-    mean = (kernels.sum_rows(lambda part: rows[part].sum(axis=0), rows.shape) / len(rows)).astype(x.dtype)
-
-    def centre(part: slice) -> Array:
-        np.subtract(rows[part], mean, out=normalised[part])
-        squares: Array = np.einsum("nc,nc->c", normalised[part], normalised[part])
-        return squares
-
-    var = (kernels.sum_rows(centre, rows.shape) / len(rows)).astype(x.dtype)
-    inverse_deviation = 1 / np.sqrt(var + config.epsilon)
-
-    def scale_and_shift(part: slice) -> None:
-        normalised[part] *= inverse_deviation
-        np.multiply(normalised[part], params.scale, out=y[part])
-        y[part] += params.shift
-
-    kernels.for_rows(scale_and_shift, rows.shape)
-    keep, take = config.momentum, 1 - config.momentum
-    running = BatchNormState(mean=keep * state.mean + take * mean, var=keep * state.var + take * var)
-    return Applied(y.reshape(x.shape), read_only(running), _BatchNormResiduals(normalised, inverse_deviation))
+    (y,), state, residuals = config.apply_chunks(params, state, [x], train=train)
+    return Applied(y, state, residuals)
 
 
 def _backward(
     config: _BatchNorm, params: BatchNormParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
+    gradients, dxs = config.backward_chunks(params, residuals, [dy], need_dx=need_dx)
+    return Gradients(gradients, dxs[0] if dxs else None)
+
+
+# The layer itself is written for a batch in chunks, as `serial` holds it. Each chunk is centred by its own mean first,
+# so that numbers far from zero lose no digits, and statistics are added up over chunks, first to last, in float64.
+
+
+@node
+class _BatchNormResiduals:
+    """For each chunk: x less the chunk's mean, and the chunk's mean less the batch's; and 1/σ."""
+
+    centred: tuple[Array, ...]
+    offsets: tuple[Array, ...]
+    inverse_deviation: Array
+
+
+def _apply_chunks(
+    config: _BatchNorm, params: BatchNormParams, state: BatchNormState, xs: list[Array], *, train: bool
+) -> tuple[list[Array], BatchNormState, _BatchNormResiduals | None]:
+    for x in xs:
+        check_array(config, x, params.scale.dtype)
+        check_input(config, x, (*[None] * (x.ndim - 2), len(params.scale)), params.scale.dtype)
+    if not train:
+        factor = params.scale / np.sqrt(state.var + config.epsilon)
+        shift = params.shift - state.mean * factor
+        return parallel.run([partial(_scale_and_shift, x, factor, shift) for x in xs]), state, None
+    if sum(x.size for x in xs) == 0:
+        raise LayerError(repr(config), "an empty batch has no mean", "Train on batches of at least one example")
+    centred, means, squares = zip(*parallel.run([partial(_centre, x) for x in xs]), strict=True)
+    # From the chunks' means and squares to the batch's (Chan et al. 1983).
+    counts = np.array([x.size // x.shape[-1] for x in xs], np.float64)[:, None]
+    mean = ((counts * means).sum(axis=0) / counts.sum()).astype(xs[0].dtype)
+    total = np.sum(squares, axis=0, dtype=np.float64) + (counts * (means - mean.astype(np.float64)) ** 2).sum(axis=0)
+    var = (total / counts.sum()).astype(xs[0].dtype)
+    inverse_deviation = 1 / np.sqrt(var + config.epsilon)
+    offsets = tuple([each - mean for each in means])
+    factor = params.scale * inverse_deviation
+    tasks = [
+        partial(_scale_and_shift, x, factor, params.shift + offset * factor)
+        for x, offset in zip(centred, offsets, strict=True)
+    ]
+    keep, take = config.momentum, 1 - config.momentum
+    running = BatchNormState(mean=keep * state.mean + take * mean, var=keep * state.var + take * var)
+    return parallel.run(tasks), read_only(running), _BatchNormResiduals(centred, offsets, inverse_deviation)
+
+
+def _centre(x: Array) -> tuple[Array, Array, Array]:
+    """x less its mean, the mean, and the sum of squares of what is left, for each channel."""
+    mean = _sum(x) / x.dtype.type(max(1, x.size // x.shape[-1]))
+    centred = x - mean
+    return centred, mean, _dot(centred, centred)
+
+
+def _sum(x: Array) -> Array:
+    total: Array = x.sum(axis=tuple(range(x.ndim - 1)))
+    return total
+
+
+def _dot(a: Array, b: Array) -> Array:
+    axes = list(range(a.ndim))
+    total: Array = np.einsum(a, axes, b, axes, axes[-1:])
+    return total
+
+
+def _scale_and_shift(x: Array, factor: Array, shift: Array) -> Array:
+    y = x * factor
+    y += shift
+    return y
+
+
+def _backward_chunks(
+    config: _BatchNorm, params: BatchNormParams, residuals: Any, dys: list[Array], *, need_dx: bool
+) -> tuple[BatchNormParams, list[Array] | None]:
     kept = check_residuals(config, residuals)
-    rows = dy.reshape(kept.normalised.shape)
-    x = kept.normalised
-
-    def sums(part: slice) -> Array:
-        return np.stack([np.einsum("nc,nc->c", rows[part], x[part]), rows[part].sum(axis=0)])
-
-    scale, shift = kernels.sum_rows(sums, rows.shape).astype(dy.dtype)
+    chunks = list(zip(kept.centred, kept.offsets, dys, strict=True))
+    sums = parallel.run([partial(_sums, *each) for each in chunks])
+    along, total = (np.sum(each, axis=0, dtype=np.float64) for each in zip(*sums, strict=True))
+    dtype = kept.inverse_deviation.dtype
+    scale, shift = (along * kept.inverse_deviation).astype(dtype), total.astype(dtype)
     gradients = BatchNormParams(scale=scale, shift=shift)
     if not need_dx:
-        return Gradients(gradients, None)
+        return gradients, None
     # dx = scale/σ · (dy - mean(dy) - x̂ · mean(dy · x̂)): what is left of dy once its parts along the two
-    # directions that the statistics remove, constants and x̂, are taken out.
-    dx = np.empty_like(rows)
-    along_x, along_1, factor = -scale / len(rows), shift / len(rows), params.scale * kept.inverse_deviation
+    # directions that the statistics remove, constants and x̂ = (x - mean)/σ, are taken out.
+    count = sum(x.size for x in kept.centred) // len(scale)
+    factor = params.scale * kept.inverse_deviation
+    along_x, along_1 = -factor * kept.inverse_deviation * scale / count, -factor * shift / count
+    tasks = [partial(_project, x, dy, factor, along_x, along_1 + offset * along_x) for x, offset, dy in chunks]
+    return gradients, parallel.run(tasks)
 
-    def project(part: slice) -> None:
-        np.multiply(x[part], along_x, out=dx[part])
-        dx[part] += rows[part]
-        dx[part] -= along_1
-        dx[part] *= factor
 
-    kernels.for_rows(project, rows.shape)
-    return Gradients(gradients, dx.reshape(dy.shape))
+def _sums(centred: Array, offset: Array, dy: Array) -> tuple[Array, Array]:
+    """Σ dy · (x - mean) and Σ dy for each channel."""
+    total = _sum(dy)
+    return _dot(dy, centred) + offset * total, total
+
+
+def _project(centred: Array, dy: Array, factor: Array, along_x: Array, along_1: Array) -> Array:
+    dx = centred * along_x
+    dx += along_1
+    dx += dy * factor
+    return dx
 
 
 def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:
@@ -170,6 +228,7 @@ class _L2Residuals:
 @config
 class _L2Normalize(Config):
     name: ClassVar[str] = "l2_normalize"
+    by_chunks: ClassVar[bool] = True
 
 
 def _l2_apply(

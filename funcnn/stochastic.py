@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
+from funcnn.conv_windows import images
 from funcnn.keys import Key, generator
 from funcnn.layer import (
     Applied,
@@ -34,6 +35,7 @@ def _check_rate(instance: Any, attribute: Any, rate: float) -> None:
 @config
 class _Dropout(Config):
     name: ClassVar[str] = "dropout"
+    by_chunks: ClassVar[bool] = True
     rate: float = attrs.field(validator=_check_rate, converter=float)
 
     @property
@@ -42,6 +44,9 @@ class _Dropout(Config):
 
 
 def _keep_mask(key: Key, shape: tuple[int, ...], threshold: int) -> Array:
+    if len(shape) == 4:  # drawn in the order in which images lie in memory
+        n, h, w, c = shape
+        return images(_keep_mask(key, (h, c * w, n), threshold).reshape(h, c, w, n))
     size = math.prod(shape)
     bits = generator(key).bit_generator.random_raw(-(-size // 4))  # each 64-bit word gives four levels
     levels = bits.astype("<u8", copy=False).view("<u2")[:size]
@@ -94,6 +99,7 @@ def dropout(rate: float) -> Layer:
 @config
 class _GaussianNoise(Config):
     name: ClassVar[str] = "gaussian_noise"
+    by_chunks: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
     stddev: float = attrs.field(validator=check_not_negative, converter=float)
 

@@ -4,7 +4,6 @@ A linear map A and its gradient Aᵀ satisfy ⟨A x, y⟩ = ⟨x, Aᵀ y⟩ for 
 is right, that determines the gradient.
 """
 
-import math
 from typing import NamedTuple
 from unittest import mock
 
@@ -17,6 +16,8 @@ from hypothesis import strategies as st
 from references import Spec
 
 from funcnn import conv_strided as conv
+from funcnn import pooling
+from funcnn.conv_windows import geometry, rows, windows
 from funcnn.layer import Array, Shape
 
 RTOL = 1e-12
@@ -65,7 +66,7 @@ def convolutions(draw: st.DrawFn) -> Conv:
         padding=draw(st.sampled_from(["valid", "same"]) | st.integers(0, 2) | pairs(pairs(st.integers(0, 2)))),
     )
     groups, inner, filters = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
-    n = draw(st.integers(1, 3))
+    n = draw(st.integers(1, 3) | st.just(100))  # many images, so that each output row has its own product
     return Conv(spec, (n, *draw(in_sizes(spec)), groups * inner), (*spec.window, inner, groups * filters), groups)
 
 
@@ -110,7 +111,7 @@ def inner_product(a: Array, b: Array) -> float:
     ],
 )
 def test_same_padding(size: int, window: int, stride: int, dilation: int, sides: tuple[int, int]) -> None:
-    geo = conv.geometry((size, size), (window, window), (stride, stride), (dilation, dilation), "same")
+    geo = geometry((size, size), (window, window), (stride, stride), (dilation, dilation), "same")
     assert geo.padding == (sides, sides)
     assert geo.out_size == (-(-size // stride),) * 2
 
@@ -120,15 +121,35 @@ def test_geometry_counts_the_windows(problem: Conv) -> None:
     x, _ = problem.arrays()
     geo = problem.spec.on(x)
     assert geo.out_size == tuple(len(references.window_starts(x, problem.spec, axis)) for axis in (0, 1))
-    assert np.zeros((len(x), *geo.padded_size))[geo.inside].shape == x.shape[:3]
 
 
-def test_windows_are_a_read_only_view() -> None:
-    x = gaussian((2, 4, 5, 3))
-    view = conv.windows(x, Spec((2, 3)).on(x))
-    assert view.shape == (2, 3, 3, 2, 3, 3)
-    assert np.shares_memory(view, x)
-    assert not view.flags.writeable
+@given(convolutions())
+def test_taps_are_where_the_windows_meet_the_image(problem: Conv) -> None:
+    x, _ = problem.arrays()
+    spec, geo = problem.spec, problem.spec.on(x)
+    for axis in (0, 1):
+        starts = references.window_starts(x, spec, axis)
+        for k, (outputs, pixels) in enumerate(geo.taps[axis]):
+            meets = {i: start + k * spec.dilation[axis] for i, start in enumerate(starts)}
+            expected = {i: pixel for i, pixel in meets.items() if 0 <= pixel < x.shape[1 + axis]}
+            found = zip(range(len(starts))[outputs], range(x.shape[1 + axis])[pixels], strict=True)
+            assert dict(found) == expected
+
+
+def test_windows_are_overlapping_views_of_a_few_copies() -> None:
+    x = gaussian((32, 5, 7, 3))
+    view = windows(np.ascontiguousarray(rows(x)), Spec((2, 3)).on(x), 1, slice(0, 4))
+    assert view.shape == (1, 4, 2 * 3 * 3, 5 * 32)
+    assert np.shares_memory(view[:, 0], view[:, 1])
+    np.testing.assert_array_equal(view[0, 1].reshape(2, 3, 3, 5, 32)[1, 2, 0, 4], x[:, 2, 6, 0])
+
+
+def test_a_kernel_of_one_column_copies_nothing() -> None:
+    x = np.ascontiguousarray(rows(gaussian((32, 5, 7, 3))))
+    for window in ((1, 1), (2, 1)):
+        view = windows(x, Spec(window).on(x.transpose(3, 0, 2, 1)), 1, slice(0, 4))
+        assert np.shares_memory(view, x)
+        assert not view.flags.writeable
 
 
 # --- Convolution ----------------------------------------------------------------------------------------------
@@ -159,7 +180,7 @@ def test_convolution_gradients_are_its_adjoints(problem: Conv) -> None:
 
 
 @given(convolutions(), st.integers(1, 2))
-def test_chunks_of_the_batch_do_not_change_the_result(problem: Conv, images_per_chunk: int) -> None:
+def test_blocks_of_rows_do_not_change_the_result(problem: Conv, rows_per_block: int) -> None:
     x, weight = problem.arrays()
     geo = problem.spec.on(x)
     dy = gaussian((len(x), *geo.out_size, weight.shape[3]), np.float64, "dy")
@@ -172,10 +193,10 @@ def test_chunks_of_the_batch_do_not_change_the_result(problem: Conv, images_per_
         ]
 
     whole = run()
-    bytes_per_image = math.prod(geo.out_size) * math.prod(geo.window) * x.shape[3] * x.itemsize
-    with mock.patch.object(conv, "_WINDOW_BYTES", images_per_chunk * bytes_per_image):
-        chunked = run()
-    for have, want in zip(chunked, whole, strict=True):
+    bytes_per_row = geo.window[1] * geo.out_size[1] * x.size // x.shape[2] * x.itemsize
+    with mock.patch.object(conv, "_BLOCK_BYTES", rows_per_block * bytes_per_row):
+        blocked = run()
+    for have, want in zip(blocked, whole, strict=True):
         np.testing.assert_allclose(have, want, rtol=RTOL, atol=RTOL, strict=True)
 
 
@@ -210,18 +231,18 @@ def test_groups_keep_apart() -> None:
 def test_max_pooling_is_the_loop_over_pixels(problem: Pool) -> None:
     geo = problem.spec.on(problem.x)
     expected = references.max_pool(problem.x, problem.spec)
-    for keep_index in (True, False):
-        y, index = conv.max_pool_forward(problem.x, geo, keep_index=keep_index)
+    for keep_winners in (True, False):
+        y, winners = pooling.max_pool_forward(problem.x, geo, keep_winners=keep_winners)
         np.testing.assert_array_equal(y, expected, strict=True)
-        assert (index is not None) == keep_index
+        assert (winners is not None) == keep_winners
 
 
 @settings(max_examples=100)
 @given(pools())
 def test_max_pooling_gives_the_gradient_to_the_first_maximum(problem: Pool) -> None:
     geo, dy = problem.spec.on(problem.x), problem.output_gradient()
-    _, index = conv.max_pool_forward(problem.x, geo, keep_index=True)
-    dx = conv.max_pool_backward(dy, index, geo)
+    _, winners = pooling.max_pool_forward(problem.x, geo, keep_winners=True)
+    dx = pooling.max_pool_backward(dy, winners, geo)
     expected = references.max_pool_gradient(problem.x, dy, problem.spec)
     np.testing.assert_allclose(dx, expected, rtol=RTOL, atol=RTOL, strict=True)
 
@@ -229,16 +250,16 @@ def test_max_pooling_gives_the_gradient_to_the_first_maximum(problem: Pool) -> N
 def test_of_equal_values_the_first_in_reading_order_wins() -> None:
     x = np.array([[1.0, 2.0, 2.0], [2.0, 2.0, 2.0], [0.0, 2.0, 2.0]]).reshape(1, 3, 3, 1)
     geo = Spec((3, 3)).on(x)
-    _, index = conv.max_pool_forward(x, geo, keep_index=True)
-    dx = conv.max_pool_backward(np.full((1, 1, 1, 1), 5.0), index, geo)
+    _, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
+    dx = pooling.max_pool_backward(np.full((1, 1, 1, 1), 5.0), winners, geo)
     np.testing.assert_array_equal(dx[0, :, :, 0], [[0, 5, 0], [0, 0, 0], [0, 0, 0]])
 
 
 def test_gradients_of_overlapping_windows_add() -> None:
     x = np.array([[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]).reshape(1, 3, 3, 1)
     geo = Spec((2, 2)).on(x)
-    _, index = conv.max_pool_forward(x, geo, keep_index=True)
-    dx = conv.max_pool_backward(np.array([1.0, 2.0, 4.0, 8.0]).reshape(1, 2, 2, 1), index, geo)
+    _, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
+    dx = pooling.max_pool_backward(np.array([1.0, 2.0, 4.0, 8.0]).reshape(1, 2, 2, 1), winners, geo)
     np.testing.assert_array_equal(dx[0, :, :, 0], [[0, 0, 0], [0, 15, 0], [0, 0, 0]])
 
 
@@ -246,9 +267,9 @@ def test_gradients_of_overlapping_windows_add() -> None:
 def test_padded_cells_never_win(low: float) -> None:
     x = np.full((1, 2, 2, 1), low)
     geo = Spec((2, 2), padding=1).on(x)
-    y, index = conv.max_pool_forward(x, geo, keep_index=True)
+    y, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
     np.testing.assert_array_equal(y, np.full((1, 3, 3, 1), low))
-    assert conv.max_pool_backward(np.ones_like(y), index, geo).sum() == 9  # none of the nine went to the padding
+    assert pooling.max_pool_backward(np.ones_like(y), winners, geo).sum() == 9  # none of the nine went to the padding
 
 
 @pytest.mark.parametrize("window", [(16, 16), (16, 17), (20, 20)], ids=str)
@@ -257,8 +278,8 @@ def test_the_winner_of_a_large_window_is_found(window: tuple[int, int]) -> None:
     x = np.zeros((1, *window, 1))
     x[0, -1, -1, 0] = 1.0
     geo = Spec(window).on(x)
-    _, index = conv.max_pool_forward(x, geo, keep_index=True)
-    np.testing.assert_array_equal(conv.max_pool_backward(np.full((1, 1, 1, 1), 3.0), index, geo), 3 * x)
+    _, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
+    np.testing.assert_array_equal(pooling.max_pool_backward(np.full((1, 1, 1, 1), 3.0), winners, geo), 3 * x)
 
 
 # --- Average pooling ------------------------------------------------------------------------------------------
@@ -267,7 +288,7 @@ def test_the_winner_of_a_large_window_is_found(window: tuple[int, int]) -> None:
 @settings(max_examples=100)
 @given(pools())
 def test_average_pooling_is_the_loop_over_pixels(problem: Pool) -> None:
-    y = conv.avg_pool_forward(problem.x, problem.spec.on(problem.x))
+    y = pooling.avg_pool_forward(problem.x, problem.spec.on(problem.x))
     np.testing.assert_allclose(y, references.avg_pool(problem.x, problem.spec), rtol=RTOL, atol=RTOL, strict=True)
 
 
@@ -275,7 +296,7 @@ def test_average_pooling_is_the_loop_over_pixels(problem: Pool) -> None:
 @given(pools())
 def test_the_average_pooling_gradient_is_its_adjoint(problem: Pool) -> None:
     geo, dy = problem.spec.on(problem.x), problem.output_gradient()
-    y, dx = conv.avg_pool_forward(problem.x, geo), conv.avg_pool_backward(dy, geo)
+    y, dx = pooling.avg_pool_forward(problem.x, geo), pooling.avg_pool_backward(dy, geo)
     assert dx.shape == problem.x.shape
     tolerance = RTOL * np.linalg.norm(y) * np.linalg.norm(dy)
     assert abs(inner_product(y, dy) - inner_product(problem.x, dx)) <= tolerance
@@ -283,7 +304,7 @@ def test_the_average_pooling_gradient_is_its_adjoint(problem: Pool) -> None:
 
 def test_padded_cells_are_not_counted() -> None:
     x = np.full((1, 3, 3, 1), 7.0)
-    np.testing.assert_allclose(conv.avg_pool_forward(x, Spec((3, 3), padding=2).on(x)), 7.0, rtol=RTOL)
+    np.testing.assert_allclose(pooling.avg_pool_forward(x, Spec((3, 3), padding=2).on(x)), 7.0, rtol=RTOL)
 
 
 # --- Edges ----------------------------------------------------------------------------------------------------
@@ -297,8 +318,8 @@ def test_an_empty_batch(dtype: type) -> None:
     np.testing.assert_array_equal(conv.conv_forward(x, weight, geo), dy, strict=True)
     np.testing.assert_array_equal(conv.conv_input_gradient(dy, weight, geo), x, strict=True)
     np.testing.assert_array_equal(conv.conv_weight_gradient(x, dy, geo), np.zeros_like(weight), strict=True)
-    y, index = conv.max_pool_forward(x, geo, keep_index=True)
+    y, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
     np.testing.assert_array_equal(y, x, strict=True)
-    np.testing.assert_array_equal(conv.max_pool_backward(x, index, geo), x, strict=True)
-    np.testing.assert_array_equal(conv.avg_pool_forward(x, geo), x, strict=True)
-    np.testing.assert_array_equal(conv.avg_pool_backward(x, geo), x, strict=True)
+    np.testing.assert_array_equal(pooling.max_pool_backward(x, winners, geo), x, strict=True)
+    np.testing.assert_array_equal(pooling.avg_pool_forward(x, geo), x, strict=True)
+    np.testing.assert_array_equal(pooling.avg_pool_backward(x, geo), x, strict=True)

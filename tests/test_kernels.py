@@ -10,7 +10,7 @@ import pytest
 from cases import DTYPES, gaussian
 
 from funcnn import kernels, tree
-from funcnn.kernels import fused, normalise
+from funcnn.kernels import fused
 from funcnn.layer import Array, Layer
 from funcnn.layers import gelu, sigmoid, silu, tanh
 
@@ -69,18 +69,6 @@ def test_activations_of_large_arrays_equal_those_of_small_ones(
 
     for large, small in zip(forward_and_backward(EVERYWHERE), forward_and_backward(NOWHERE), strict=True):
         np.testing.assert_allclose(large, small, rtol=0, atol=8 * np.finfo(dtype).eps, strict=True)
-
-
-# --- normalise ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("block", [1, 7, 2**15])
-@every_dtype
-def test_normalise_scales_and_shifts_columns(monkeypatch: pytest.MonkeyPatch, block: int, dtype: type) -> None:
-    monkeypatch.setattr(kernels, "_BLOCK", block)
-    x, scale, shift = gaussian((11, 3), dtype, "x"), gaussian((3,), dtype, "scale"), gaussian((3,), dtype, "shift")
-    np.testing.assert_array_equal(normalise(x, scale, shift), x * scale + shift, strict=True)
-    assert normalise(x[:0], scale, shift).shape == (0, 3)
 
 
 # --- The optimizers' kernels ----------------------------------------------------------------------------------

@@ -336,7 +336,7 @@ def test_residuals_of_another_net_are_not_cut_to_fit() -> None:
     net = serial(tanh(), tanh())
     x = np.ones((1, 2))
     assert message(LayerError, net.backward, (None, None), (x, x, x), x) == (
-        "serial: expected residuals to be a tuple of 2, one for each layer, got a tuple of 3. "
+        "serial: expected residuals to be a tuple of 1, one for each run of layers, got a tuple of 3. "
         "Pass the residuals that this net's own apply gave"
     )
     net.backward((None, None), net.apply((None, None), (None, None), x, train=True).residuals, x)

@@ -1,0 +1,127 @@
+"""How a batch is cut into chunks: runs of layers that treat examples one by one take a few examples at a time.
+
+A chunk goes through all layers of a run while it is in cache, forward and back, each chunk a task for one of the
+threads (`funcnn.parallel`): one wake-up of the threads for a run instead of one for every layer, and the
+memory that a layer frees is used again by the next chunk. Layers that couple the examples (batch norm) take all
+chunks at once, and the others (a dense layer, whose weight gradient is as large as many chunks) the whole batch.
+
+The number of chunks depends on shapes alone, never on threads, and gradients are added up in the order of the
+chunks: so results do not depend on the number of threads.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+
+from funcnn import parallel, tree
+from funcnn.conv_windows import images, rows
+from funcnn.layer import Array, Layer, Shape
+
+__all__ = ["Stage", "backward_chunks", "chunk_sizes", "join", "split", "stages"]
+
+_CACHE = 2**19  # numbers in the largest array that a chunk makes: a few cores' caches hold them
+_WORTHWHILE = 2**15  # as many at least, lest dealing out the chunks take longer than the work
+_FEW = 8  # examples a chunk has at least, where that leaves it in cache: neighbours in memory
+_SUMS = 8  # of the gradients' shares, each a task
+_PARTS = 4  # chunks that a batch is cut into at least, if worthwhile
+
+
+@attrs.frozen
+class Stage:
+    """A run of layers, from `start` to before `stop`, that takes a batch one way."""
+
+    start: int
+    stop: int
+    takes: Literal["chunks", "all chunks", "the batch"]
+
+
+def stages(layers: Sequence[Layer]) -> tuple[Stage, ...]:
+    """Maximal runs of layers that go by chunks, and every other layer for itself.
+
+    >>> from funcnn.layers import batch_norm, conv2d, dense, flatten, relu
+    >>> for stage in stages([conv2d(8, 3), batch_norm(), relu(), flatten(), dense(10)]):
+    ...     print(stage.start, stage.stop, stage.takes)
+    0 1 chunks
+    1 2 all chunks
+    2 4 chunks
+    4 5 the batch
+    """
+    found: list[Stage] = []
+    for i, layer in enumerate(layers):
+        if layer.config.by_chunks:
+            follows = found and found[-1].takes == "chunks"
+            start = found.pop().start if follows else i
+            found.append(Stage(start, i + 1, "chunks"))
+        else:
+            found.append(Stage(i, i + 1, "all chunks" if layer.config.apply_chunks is not None else "the batch"))
+    return tuple(found)
+
+
+def largest_array(layers: Sequence[Layer], in_shape: Shape) -> int:
+    """The numbers in the largest array that a run of layers makes of an example; 0 if it has no products.
+
+    Without products there is too little work to cut up a batch that comes whole.
+    """
+    sizes, products = [math.prod(in_shape)], 0
+    for layer in layers:
+        products += layer.config.macs(in_shape)
+        in_shape = layer.config.out_shape(in_shape)
+        sizes.append(math.prod(in_shape))
+    return max(sizes) if products else 0
+
+
+def chunk_sizes(n: int, largest: int) -> tuple[int, ...]:
+    """The sizes of the chunks of a batch of n examples, given the `largest_array` of one.
+
+    >>> chunk_sizes(64, 28 * 28 * 16), chunk_sizes(20, 24 * 24 * 8), chunk_sizes(1, 28 * 28 * 16)
+    ((16, 16, 16, 16), (10, 10), (1,))
+    """
+    in_cache = -(-n * largest // _CACHE)
+    parts = max(1, in_cache, min(_PARTS, n * largest // _WORTHWHILE, n // _FEW))
+    parts = min(-(-parts // 2) * 2 if parts > 1 else 1, max(n, 1))  # even, for two threads
+    return tuple([(i + 1) * n // parts - i * n // parts for i in range(parts)])
+
+
+def split(x: Array, sizes: Sequence[int]) -> list[Array]:
+    """A batch as chunks of some sizes, views all."""
+    if len(sizes) == 1:
+        return [x]
+    ends = np.cumsum(sizes).tolist()
+    return [x[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def join(xs: Sequence[Array]) -> Array:
+    """The batch that chunks are of."""
+    if len(xs) == 1:
+        return xs[0]
+    if xs[0].ndim == 4:  # by rows, as convolution and pooling make images
+        return images(np.concatenate([rows(x) for x in xs], axis=-1))
+    return np.concatenate(xs)
+
+
+def backward_chunks(
+    backward: Callable[[int, Array], tuple[Any, Array | None]], dys: Sequence[Array]
+) -> tuple[Any, list[Any]]:
+    """The sum of the gradients that ``backward(i, dys[i])`` gives, in order, and the list of the dx."""
+
+    def share(part: slice) -> tuple[Any, list[Any]]:
+        total, dxs = None, []
+        for i in range(part.start, part.stop):
+            gradients, dx = backward(i, dys[i])
+            total = gradients if i == part.start else _add(total, gradients)
+            dxs.append(dx)
+        return total, dxs
+
+    # A few sums over many chunks each: one for every chunk would make memory grow with parameters × batch.
+    shares = parallel.for_each(share, parallel.chunks(len(dys), -(-len(dys) // _SUMS)))
+    total = shares[0][0]
+    for gradients, _ in shares[1:]:
+        total = _add(total, gradients)
+    return total, [dx for _, dxs in shares for dx in dxs]
+
+
+def _add(a: Any, b: Any) -> Any:
+    return tree.map(np.add, a, b)

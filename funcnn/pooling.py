@@ -1,0 +1,126 @@
+"""Max and average pooling on NHWC arrays, one axis after the other: over columns, then over rows.
+
+The largest value of a window is the largest of its rows' largest, and a sum is a sum of sums, so a window of kh × kw
+takes kw + kh steps on ever smaller arrays instead of kh · kw, and each step is one NumPy call on slices, without a copy of
+any window. What a max pool keeps for backward is, for each axis, which cell won, a byte each.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from funcnn.conv_windows import Geometry, images, rows
+from funcnn.layer import Array
+
+__all__ = ["Winners", "avg_pool_backward", "avg_pool_forward", "max_pool_backward", "max_pool_forward"]
+
+Winners = tuple[Array, Array]  # of each window's rows, the column that won; of those, the row
+
+_ROWS, _COLUMNS = 0, 2  # axes of an array by rows, (h, c, w, n)
+_Taps = Sequence[tuple[slice, slice]]
+
+
+def _at(axis: int, part: slice) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (part,)
+
+
+def _out_shape(x: Array, axis: int, size: int) -> tuple[int, ...]:
+    return (*x.shape[:axis], size, *x.shape[axis + 1 :])
+
+
+def _covers(part: slice, size: int) -> bool:
+    return part.start == 0 and part.stop == size
+
+
+# --- Maximum --------------------------------------------------------------------------------------------------
+
+
+def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Array, Winners | None]:
+    """The largest value in each window, and (if asked for) which of the window's cells holds it.
+
+    x (n, h, w, c) -> y (n, oh, ow, c). Padded cells never win; of equal values the first in reading order does.
+    """
+    columns, column = _max_along(rows(x), _COLUMNS, geo.out_size[1], geo.taps[1], keep_winners)
+    y, row = _max_along(columns, _ROWS, geo.out_size[0], geo.taps[0], keep_winners)
+    return images(y), (column, row) if column is not None and row is not None else None
+
+
+def _max_along(x: Array, axis: int, size: int, taps: _Taps, keep: bool) -> tuple[Array, Array | None]:
+    """The largest value in each window along one axis, and the number of its cell."""
+    shape = _out_shape(x, axis, size)
+    winner = np.zeros(shape, np.uint8 if len(taps) <= 256 else np.uint32) if keep else None
+    best, first = x[_at(axis, taps[0][1])], 1  # a view, to be replaced by the first maximum
+    if not (_covers(taps[0][0], size) and len(taps) > 1 and _covers(taps[1][0], size)):
+        best, first = np.full(shape, -np.inf, x.dtype), 0
+    for k, (outputs, pixels) in enumerate(taps[first:], start=first):
+        there, values = _at(axis, outputs), x[_at(axis, pixels)]
+        if winner is not None:
+            # A later winner's number is larger: a maximum of bytes is a masked copy, vectorised.
+            won, numbers = values > best[there], winner[there]
+            np.maximum(numbers, won * winner.dtype.type(k), out=numbers)
+        if k == first == 1:
+            best = np.maximum(best, values)
+        else:
+            np.maximum(best[there], values, out=best[there])
+    return best, winner
+
+
+def max_pool_backward(dy: Array, winners: Winners, geo: Geometry) -> Array:
+    """Each window's gradient to the cell that won, added where windows overlap.
+
+    dy (n, oh, ow, c), winners as from the forward pass -> (n, h, w, c)
+    """
+    column, row = winners
+    columns = _spread_along(rows(dy), row, _ROWS, geo, geo.taps[0])
+    return images(_spread_along(columns, column, _COLUMNS, geo, geo.taps[1]))
+
+
+def _spread_along(dy: Array, winner: Array | None, axis: int, geo: Geometry, taps: _Taps) -> Array:
+    """Each window's gradient to the cell that won along one axis; to all of its cells where there is no winner."""
+    side = 0 if axis == _ROWS else 1
+    size, stride, window = geo.in_size[side], geo.stride[side], geo.window[side]
+    disjoint = stride >= window
+    complete = stride == window and dy.shape[axis] * window == size and geo.padding[side] == (0, 0)  # no cell is left
+    dx = (np.empty if complete else np.zeros)(_out_shape(dy, axis, size), dy.dtype)
+    for k, (outputs, pixels) in enumerate(taps):
+        there, cells = _at(axis, outputs), dx[_at(axis, pixels)]
+        share = dy[there]
+        if disjoint:
+            np.multiply(share, 1 if winner is None else winner[there] == k, out=cells)
+        else:
+            cells += share if winner is None else share * (winner[there] == k)
+    return dx
+
+
+# --- Mean -----------------------------------------------------------------------------------------------------
+
+
+def avg_pool_forward(x: Array, geo: Geometry) -> Array:
+    """The mean of each window's cells, padded ones not counted: x (n, h, w, c) -> (n, oh, ow, c)."""
+    columns = _sum_along(rows(x), _COLUMNS, geo.out_size[1], geo.taps[1])
+    y = _sum_along(columns, _ROWS, geo.out_size[0], geo.taps[0])
+    y *= _weights(geo, x.dtype)
+    return images(y)
+
+
+def _sum_along(x: Array, axis: int, size: int, taps: _Taps) -> Array:
+    total = np.zeros(_out_shape(x, axis, size), x.dtype)
+    for outputs, pixels in taps:
+        there = total[_at(axis, outputs)]
+        there += x[_at(axis, pixels)]
+    return total
+
+
+def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
+    """Each window's gradient in equal shares to its cells: dy (n, oh, ow, c) -> (n, h, w, c)."""
+    columns = _spread_along(rows(dy) * _weights(geo, dy.dtype), None, _ROWS, geo, geo.taps[0])
+    return images(_spread_along(columns, None, _COLUMNS, geo, geo.taps[1]))
+
+
+def _weights(geo: Geometry, dtype: np.dtype) -> Array:  # type: ignore[type-arg]
+    """One over the number of real cells in each window: (oh, 1, ow, 1)."""
+    height, width = (
+        _sum_along(np.ones(size, dtype), 0, out_size, taps)
+        for size, out_size, taps in zip(geo.in_size, geo.out_size, geo.taps, strict=True)
+    )
+    return (1 / height)[:, None, None, None] * (1 / width)[None, None, :, None]
