@@ -85,6 +85,7 @@ class _Identity(_Activation):
 @config
 class _Relu(_Activation):
     name: ClassVar[str] = "relu"
+    increasing: ClassVar[bool] = True
 
     def forward(self, x: Array) -> Array:
         return np.maximum(x, 0)
@@ -96,6 +97,7 @@ class _Relu(_Activation):
 @config
 class _LeakyRelu(_Activation):
     name: ClassVar[str] = "leaky_relu"
+    increasing: ClassVar[bool] = True
     slope: float = attrs.field(default=0.01, validator=check_share, converter=float)
 
     def forward(self, x: Array) -> Array:
@@ -113,6 +115,7 @@ class _LeakyRelu(_Activation):
 @config
 class _Elu(_Activation):
     name: ClassVar[str] = "elu"
+    increasing: ClassVar[bool] = True
     alpha: float = attrs.field(default=1.0, validator=check_positive, converter=float)
 
     def forward(self, x: Array) -> Array:
@@ -149,6 +152,7 @@ def stable_sigmoid(x: Array) -> Array:
 @config
 class _Sigmoid(_Activation):
     name: ClassVar[str] = "sigmoid"
+    increasing: ClassVar[bool] = True
 
     def forward(self, x: Array) -> Array:
         return stable_sigmoid(x)
@@ -160,6 +164,7 @@ class _Sigmoid(_Activation):
 @config
 class _Tanh(_Activation):
     name: ClassVar[str] = "tanh"
+    increasing: ClassVar[bool] = True
 
     def forward(self, x: Array) -> Array:
         return np.tanh(x)
@@ -171,6 +176,7 @@ class _Tanh(_Activation):
 @config
 class _Softplus(_Activation):
     name: ClassVar[str] = "softplus"
+    increasing: ClassVar[bool] = True
 
     def forward(self, x: Array) -> Array:
         y = np.abs(x)

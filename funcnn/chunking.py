@@ -22,20 +22,19 @@ from funcnn.layer import Array, Layer, Shape
 
 __all__ = ["Stage", "backward_chunks", "chunk_sizes", "join", "split", "stages"]
 
-_CACHE = 2**19  # numbers in the largest array that a chunk makes: a few cores' caches hold them
-_WORTHWHILE = 2**15  # as many at least, lest dealing out the chunks take longer than the work
-_FEW = 8  # examples a chunk has at least, where that leaves it in cache: neighbours in memory
+_LARGE = 2**20  # numbers in the largest array that a chunk makes, about: larger ones leave the cache
+_SMALL = 2**18  # and at least: on smaller ones two threads wait longer for the interpreter than they gain
 _SUMS = 8  # of the gradients' shares, each a task
-_PARTS = 4  # chunks that a batch is cut into at least, if worthwhile
 
 
 @attrs.frozen
 class Stage:
-    """A run of layers, from `start` to before `stop`, that takes a batch one way."""
+    """A run of layers, from `start` to before `stop`, that takes a batch one way; the order in which they are applied."""
 
     start: int
     stop: int
     takes: Literal["chunks", "all chunks", "the batch"]
+    order: tuple[int, ...]
 
 
 def stages(layers: Sequence[Layer]) -> tuple[Stage, ...]:
@@ -54,10 +53,25 @@ def stages(layers: Sequence[Layer]) -> tuple[Stage, ...]:
         if layer.config.by_chunks:
             follows = found and found[-1].takes == "chunks"
             start = found.pop().start if follows else i
-            found.append(Stage(start, i + 1, "chunks"))
+            found.append(Stage(start, i + 1, "chunks", _order(layers, start, i + 1)))
         else:
-            found.append(Stage(i, i + 1, "all chunks" if layer.config.apply_chunks is not None else "the batch"))
+            takes: Any = "all chunks" if layer.config.apply_chunks is not None else "the batch"
+            found.append(Stage(i, i + 1, takes, (i,)))
     return tuple(found)
+
+
+def _order(layers: Sequence[Layer], start: int, stop: int) -> tuple[int, ...]:
+    """The layers of a run, but a max pool before the increasing activation that it follows.
+
+    They commute, and after a pool of 2 × 2 there is a quarter of the work. The gradient is the same too: the pool's winner is
+    the same cell, unless the activation makes equals of different values, whose gradients are then zero or equal but for
+    rounding.
+    """
+    order = list(range(start, stop))
+    for i in range(start, stop - 1):
+        if layers[i].config.increasing and layers[i + 1].config.takes_maximum:
+            order[i - start], order[i + 1 - start] = i + 1, i
+    return tuple(order)
 
 
 def largest_array(layers: Sequence[Layer], in_shape: Shape) -> int:
@@ -76,12 +90,12 @@ def largest_array(layers: Sequence[Layer], in_shape: Shape) -> int:
 def chunk_sizes(n: int, largest: int) -> tuple[int, ...]:
     """The sizes of the chunks of a batch of n examples, given the `largest_array` of one.
 
-    >>> chunk_sizes(64, 28 * 28 * 16), chunk_sizes(20, 24 * 24 * 8), chunk_sizes(1, 28 * 28 * 16)
-    ((16, 16, 16, 16), (10, 10), (1,))
+    >>> chunk_sizes(64, 28 * 28 * 16), chunk_sizes(20, 24 * 24 * 8)
+    ((32, 32), (20,))
     """
-    in_cache = -(-n * largest // _CACHE)
-    parts = max(1, in_cache, min(_PARTS, n * largest // _WORTHWHILE, n // _FEW))
-    parts = min(-(-parts // 2) * 2 if parts > 1 else 1, max(n, 1))  # even, for two threads
+    numbers = n * largest
+    parts = max(1, -(-numbers // _LARGE), min(2, numbers // _SMALL))
+    parts = max(1, min(-(-parts // 2) * 2 if parts > 1 else 1, n))  # even, for two threads
     return tuple([(i + 1) * n // parts - i * n // parts for i in range(parts)])
 
 

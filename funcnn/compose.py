@@ -158,7 +158,8 @@ def _serial_apply(
                     partial(_apply_run, config, stage, params, state, chunk, key, None if len(xs) == 1 else j, train)
                     for j, chunk in enumerate(xs)
                 ]
-                xs, residuals = map(list, zip(*run(tasks), strict=True))
+                ys, residuals = zip(*run(tasks), strict=True)
+                xs = list(ys)
             elif layer.config.apply_chunks is not None:
                 with _place(config.name, i):
                     xs, states[i], residuals = layer.config.apply_chunks(params[i], state[i], xs, train=train)
@@ -183,7 +184,7 @@ def _apply_run(
 ) -> tuple[Array, tuple[Any, ...]]:
     """A chunk (None: the whole batch) through the layers of a stage: y and the residuals."""
     kept = []
-    for i in range(stage.start, stage.stop):
+    for i in stage.order:
         layer = config.layers[i]
         its_key = _child_key(key, layer, i)
         if its_key is not None and chunk is not None:
@@ -231,8 +232,9 @@ def _backward_run(
 ) -> tuple[tuple[Any, ...], Any]:
     """A chunk's gradient back through the layers of a stage: their gradients and dx."""
     gradients: list[Any] = [None] * (stage.stop - stage.start)
-    for i in range(stage.stop - 1, max(stage.start, first) - 1, -1):
-        kept = residuals[chunk][i - stage.start]
+    for i, kept in zip(reversed(stage.order), reversed(residuals[chunk]), strict=True):
+        if i < first:
+            break
         with _place(config.name, i):
             gradients[i - stage.start], dy = config.layers[i].backward(
                 params[i], kept, dy, need_dx=need_dx or i > first

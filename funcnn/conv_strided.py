@@ -13,6 +13,10 @@ grow with kernel area × batch.
 times slower: it copies every window. It is the reference in the tests.
 """
 
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 
 from funcnn import parallel
@@ -22,8 +26,11 @@ from funcnn.parallel import chunks
 
 __all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient"]
 
-_BLOCK_BYTES = 2**20  # of what a block of output rows needs: about the cache of one core
-_SUMS = 8  # of the weight gradient's shares, each a task
+T = TypeVar("T")
+
+_BLOCK_BYTES = 2**19  # of what a block of output rows needs: about the cache of one core
+_TASK_OPERATIONS = 2**25  # multiply-adds of a task at least: waking a thread takes a tenth of their time
+_TASKS = 8
 
 # Groups are the leading axis of every matrix: channels fall into `groups` runs, and run g of the inputs reaches
 # run g of the outputs alone. One group is the ordinary convolution, and then no axis moves.
@@ -34,6 +41,12 @@ def _blocks(geo: Geometry, channels: int, n: int, itemsize: int) -> list[slice]:
     (oh, ow), (kh, kw) = geo.out_size, geo.window
     copies = kh * kw if shares_products(geo, n) else geo.stride[0] * kw
     return chunks(oh, max(1, _BLOCK_BYTES // max(1, copies * channels * ow * n * itemsize)))
+
+
+def _tasks(function: Callable[[slice], T], blocks: list[slice], operations: int) -> list[T]:
+    """``function(some)`` for slices of the list of blocks, as tasks; `operations` are the multiply-adds of all."""
+    count = max(1, min(operations // _TASK_OPERATIONS, _TASKS))
+    return parallel.for_each(function, chunks(len(blocks), -(-len(blocks) // count) or 1))
 
 
 def _kernel_matrix(weight: Array, groups: int) -> Array:
@@ -60,17 +73,20 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
     source, kernel = np.ascontiguousarray(rows(x)), _kernel_matrix(weight, groups)[:, None]
     y = np.empty((oh, filters, ow, n), x.dtype)
 
-    def forward(part: slice) -> None:
-        view, out = windows(source, geo, groups, part), y[part]
-        if shares_products(geo, n):
-            product = np.matmul(kernel, view).reshape(filters, len(out), ow, n)
-            out[...] = product.swapaxes(0, 1)
-        else:
-            np.matmul(kernel, view, out=_output_matrix(out, groups, shared=False))
-        if bias is not None:
-            out += bias[:, None, None]
+    blocks = _blocks(geo, x.shape[3], n, x.itemsize)
 
-    parallel.for_each(forward, _blocks(geo, x.shape[3], n, x.itemsize))
+    def forward(some: slice) -> None:
+        for part in blocks[some]:
+            view, out = windows(source, geo, groups, part), y[part]
+            if shares_products(geo, n):
+                product = np.matmul(kernel, view).reshape(filters, len(out), ow, n)
+                out[...] = product.swapaxes(0, 1)
+            else:
+                np.matmul(kernel, view, out=_output_matrix(out, groups, shared=False))
+            if bias is not None:
+                out += bias[:, None, None]
+
+    _tasks(forward, blocks, weight.size * oh * ow * n)
     return images(y)
 
 
@@ -95,8 +111,8 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
         return total
 
     # A few sums over many blocks each: one for every block would make memory grow with weight × rows.
-    total = np.zeros(shape, x.dtype)
-    for share in parallel.for_each(weight_gradient, chunks(len(blocks), -(-len(blocks) // _SUMS) or 1)):
+    total, *shares = _tasks(weight_gradient, blocks, shape[1] * dy.size) or [np.zeros(shape, x.dtype)]
+    for share in shares:
         total += share
     return total.transpose(1, 0, 2).reshape(*geo.window, inner, groups * filters)
 
@@ -106,43 +122,64 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
 
     dy (n, oh, ow, o), weight (kh, kw, c/groups, o) -> (n, h, w, c)
 
-    With stride 1 it is also a convolution: of dy with the kernel turned by half a turn. In general weight · dy gives each
-    window's share, and the shares are added where windows overlap.
+    The forward pass reversed: first the products, then the shifts. Each row of dx is a sum over kh rows of dy, which
+    overlap like the windows of the forward pass: one product gives that sum for every column of the kernel,
+
+        shares[r] (kw·c × ow·n) = weight (kw·c × kh·o) · dy[r - kh + 1 : r + 1] (kh·o × ow·n),
+
+    to be added with its shift. Where rows of windows are more than one pixel apart, a product for each row of dy gives
+    every window's shares, which are added with shifts along both axes.
     """
-    turned = _turned(geo)
+    (h, w), n, inner = geo.in_size, len(dy), weight.shape[2]
+    dx = np.zeros((h, groups, inner, w, n), dy.dtype)
+    turned = _turned_rows(geo)
     if turned is not None:
-        return conv_forward(dy, _turned_kernel(weight, groups), turned, groups)
-    (h, w), (kh, kw), (oh, ow) = geo.in_size, geo.window, geo.out_size
-    inner = weight.shape[2]
-    kernel = _kernel_matrix(weight, groups).swapaxes(1, 2)[:, None]
-    dx = np.zeros((h, groups, inner, w, len(dy)), dy.dtype)
-
-    def add_shares(part: slice) -> None:
-        gradient, target = np.ascontiguousarray(rows(dy[part])), dx[..., part]
-        shares = np.matmul(kernel, _output_matrix(gradient, groups, shared=False))
-        shares = shares.reshape(groups, oh, kh, kw, inner, ow, target.shape[-1])
-        for k, (down, height) in enumerate(geo.taps[0]):
-            for l, (across, width) in enumerate(geo.taps[1]):  # noqa: E741
-                cells = target[height, :, :, width]
-                cells += shares[:, down, k, l, :, across].swapaxes(0, 1)
-
-    size = max(1, 4 * _BLOCK_BYTES // max(1, kernel[:, 0, :, 0].size * oh * ow * dy.itemsize))
-    parallel.for_each(add_shares, chunks(len(dy), size))
-    return images(dx.reshape(h, groups * inner, w, len(dy)))
+        _add_rows(dx, np.ascontiguousarray(rows(dy)), weight, geo, turned)
+    else:
+        size = max(1, 4 * _BLOCK_BYTES // max(1, weight[..., 0].size * math.prod(geo.out_size) * dy.itemsize))
+        parallel.for_each(lambda part: _add_windows(dx[..., part], dy[part], weight, geo), chunks(n, size))
+    return images(dx.reshape(h, groups * inner, w, n))
 
 
-def _turned(geo: Geometry) -> Geometry | None:
-    """The geometry of the convolution from dy back to dx; None if there is none such."""
-    (top, bottom), (left, right) = geo.padding
-    reach, side = ((window - 1) * dilation for window, dilation in zip(geo.window, geo.dilation, strict=True))
-    padding = (reach - top, reach - bottom), (side - left, side - right)
-    if geo.stride != (1, 1) or min(*padding[0], *padding[1]) < 0:
+def _turned_rows(geo: Geometry) -> Geometry | None:
+    """The rows of dy that reach each row of dx, as the windows of a kernel of one column; None if there is none such."""
+    reach = (geo.window[0] - 1) * geo.dilation[0]
+    top, bottom = (reach - side for side in geo.padding[0])
+    if geo.stride[0] != 1 or min(top, bottom) < 0:
         return None
-    return Geometry(geo.out_size, geo.window, (1, 1), geo.dilation, padding)
+    return Geometry(geo.out_size, (geo.window[0], 1), (1, 1), (geo.dilation[0], 1), ((top, bottom), (0, 0)))
 
 
-def _turned_kernel(weight: Array, groups: int) -> Array:
-    """(kh, kw, c/groups, o) -> (kh, kw, o/groups, c), turned by half a turn."""
-    kh, kw, inner, filters = weight.shape
-    split = weight[::-1, ::-1].reshape(kh, kw, inner, groups, filters // groups)
-    return split.transpose(0, 1, 4, 3, 2).reshape(kh, kw, filters // groups, groups * inner)
+def _add_rows(dx: Array, dy: Array, weight: Array, geo: Geometry, turned: Geometry) -> None:
+    """Fill dx (h, groups, c/groups, w, n) from dy (oh, o, ow, n)."""
+    _, groups, inner, _, n = dx.shape
+    (kh, kw), ow = geo.window, geo.out_size[1]
+    split = weight[::-1].reshape(kh, kw, inner, groups, -1)
+    kernel = split.transpose(3, 1, 2, 0, 4).reshape(groups, 1, kw * inner, -1)  # (groups, 1, kw·c/groups, kh·o/groups)
+
+    blocks = chunks(geo.in_size[0], max(1, _BLOCK_BYTES // max(1, kernel[..., 0].nbytes * ow * n)))
+
+    def add(some: slice) -> None:
+        for part in blocks[some]:
+            shares = np.matmul(kernel, windows(dy, turned, groups, part))
+            if shares_products(turned, n):
+                shares = shares.reshape(groups, kw, inner, part.stop - part.start, ow, n).transpose(1, 3, 0, 2, 4, 5)
+            else:
+                shares = shares.reshape(groups, part.stop - part.start, kw, inner, ow, n).transpose(2, 1, 0, 3, 4, 5)
+            for share, (across, width) in zip(shares, geo.taps[1], strict=True):
+                cells = dx[part, :, :, width]
+                cells += share[:, :, :, across]
+
+    _tasks(add, blocks, weight[..., 0].size * dy.size)
+
+
+def _add_windows(dx: Array, dy: Array, weight: Array, geo: Geometry) -> None:
+    """Fill dx (h, groups, c/groups, w, n) from dy (n, oh, ow, o), for any stride."""
+    _, groups, inner, _, n = dx.shape
+    kernel = _kernel_matrix(weight, groups).swapaxes(1, 2)[:, None]
+    shares = np.matmul(kernel, _output_matrix(np.ascontiguousarray(rows(dy)), groups, shared=False))
+    shares = shares.reshape(groups, geo.out_size[0], *geo.window, inner, geo.out_size[1], n)
+    for k, (down, height) in enumerate(geo.taps[0]):
+        for l, (across, width) in enumerate(geo.taps[1]):  # noqa: E741
+            cells = dx[height, :, :, width]
+            cells += shares[:, down, k, l, :, across].swapaxes(0, 1)

@@ -143,7 +143,7 @@ def _band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     above = min(max(0, -start), count)
     below = max(above, min(count, h - start))
     source = x[start + above : start + below].reshape(below - above, groups, inner, w, n).swapaxes(0, 1)
-    if kw == sw == 1 and geo.padded_size == geo.in_size:
+    if kw == sw == 1 and geo.padding[1] == (0, 0) and below - above == count:
         return source[:, :, None]  # a kernel of one column needs no copy at all
     band = np.empty((groups, count, kw, inner, geo.out_size[1], n), x.dtype)
     band[:, :above] = 0

@@ -240,6 +240,7 @@ class _Pool2d(Config):
 class _MaxPool2d(_Pool2d):
     name: ClassVar[str] = "max_pool2d"
     by_chunks: ClassVar[bool] = True
+    takes_maximum: ClassVar[bool] = True
 
 
 @config

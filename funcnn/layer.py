@@ -183,6 +183,10 @@ class Config(Described):
         """
         return bool(self.children) and all(child.config.by_chunks for child in self.children)
 
+    # An increasing element-wise layer and a maximum commute, max f(x) = f(max x): `serial` then pools first.
+    increasing: ClassVar[bool] = False
+    takes_maximum: ClassVar[bool] = False
+
     # A layer that couples the examples may define these, the same pure functions over a batch in chunks:
     #     apply_chunks(params, state, xs, *, train)            -> (ys, state, residuals)
     #     backward_chunks(params, residuals, dys, *, need_dx)  -> (gradients, dxs or None)

@@ -160,7 +160,10 @@ def _position_apply(
     *, key: Key | None = None, train: bool = False,
 ) -> Applied:  # fmt: skip
     check_input(config, x, params.bias.shape, params.bias.dtype)
-    return Applied(x + params.bias, state, () if train else None)
+    bias = params.bias
+    if bias.ndim == 3:  # laid out as images are, or the sum would be in neither order
+        bias = images(np.ascontiguousarray(rows(bias[None])))
+    return Applied(np.add(x, bias, out=np.empty_like(x)), state, () if train else None)
 
 
 def _position_backward(

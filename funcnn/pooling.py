@@ -54,7 +54,9 @@ def _max_along(x: Array, axis: int, size: int, taps: _Taps, keep: bool) -> tuple
         best, first = np.full(shape, -np.inf, x.dtype), 0
     for k, (outputs, pixels) in enumerate(taps[first:], start=first):
         there, values = _at(axis, outputs), x[_at(axis, pixels)]
-        if winner is not None:
+        if winner is not None and k == 1 and len(taps) <= 256:
+            np.greater(values, best[there], out=winner[there].view(np.bool_))
+        elif winner is not None:
             # A later winner's number is larger: a maximum of bytes is a masked copy, vectorised.
             won, numbers = values > best[there], winner[there]
             np.maximum(numbers, won * winner.dtype.type(k), out=numbers)
