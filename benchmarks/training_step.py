@@ -21,6 +21,7 @@ import numexpr
 from nets import NETS, Net, check_parameters, funcnn_steps, import_torch, torch_steps
 from threadpoolctl import threadpool_limits
 
+from funcnn.memory import keep_freed_memory
 from funcnn.parallel import set_threads
 
 MINIMUM_ROUNDS = 15
@@ -101,6 +102,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < MINIMUM_ROUNDS:
         parser.error(f"--rounds must be at least {MINIMUM_ROUNDS}, got {options.rounds}")
+    keep_freed_memory()  # as the scripts in experiments/ do; it serves PyTorch too
     torch = import_torch()
     torch.set_num_threads(options.threads)
     numexpr.set_num_threads(options.threads)

@@ -22,13 +22,13 @@ import numpy as np
 from funcnn import parallel
 from funcnn.conv_windows import Geometry, images, rows, shares_products, windows
 from funcnn.layer import Array
-from funcnn.parallel import chunks
+from funcnn.parallel import chunks, scratch
 
 __all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient"]
 
 T = TypeVar("T")
 
-_BLOCK_BYTES = 2**19  # of what a block of output rows needs: about the cache of one core
+_BLOCK_BYTES = 2**20  # of what a block of output rows needs: about the cache of one core
 _TASK_OPERATIONS = 2**25  # multiply-adds of a task at least: waking a thread takes a tenth of their time
 _TASKS = 8
 
@@ -161,7 +161,9 @@ def _add_rows(dx: Array, dy: Array, weight: Array, geo: Geometry, turned: Geomet
 
     def add(some: slice) -> None:
         for part in blocks[some]:
-            shares = np.matmul(kernel, windows(dy, turned, groups, part))
+            view = windows(dy, turned, groups, part)
+            shares = scratch("shares", (groups, view.shape[1], kw * inner, view.shape[3]), dy.dtype)
+            np.matmul(kernel, view, out=shares)
             if shares_products(turned, n):
                 shares = shares.reshape(groups, kw, inner, part.stop - part.start, ow, n).transpose(1, 3, 0, 2, 4, 5)
             else:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from funcnn.layer import Array
+from funcnn.parallel import scratch
 
 __all__ = ["Geometry", "Padding", "Sides", "Size", "conv_out_size", "geometry", "images", "rows", "tap", "windows"]
 
@@ -145,7 +146,7 @@ def _band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     source = x[start + above : start + below].reshape(below - above, groups, inner, w, n).swapaxes(0, 1)
     if kw == sw == 1 and geo.padding[1] == (0, 0) and below - above == count:
         return source[:, :, None]  # a kernel of one column needs no copy at all
-    band = np.empty((groups, count, kw, inner, geo.out_size[1], n), x.dtype)
+    band = scratch("band", (groups, count, kw, inner, geo.out_size[1], n), x.dtype)
     band[:, :above] = 0
     band[:, below:] = 0
     for l, (outputs, pixels) in enumerate(geo.taps[1]):  # noqa: E741
@@ -157,7 +158,7 @@ def _band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
 
 
 def windows(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
-    """The windows of a part of the output rows as matrices, one column for each window.
+    """The windows of a part of the output rows as matrices, one column for each window; valid until the next call.
 
     x (h, c, w, n) -> (groups, output rows, kh·kw·c/groups, ow·n), or where ow·n is small all output rows side by side,
     (groups, 1, kh·kw·c/groups, output rows·ow·n).
@@ -178,7 +179,9 @@ def windows(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
         writeable=False,
     )
     if shares_products(geo, n):
-        return view.transpose(0, 2, 3, 1, 4).reshape(groups, 1, kh * kw * inner, count * ow * n)
+        beside = scratch("windows", (groups, kh, kw * inner, count, ow * n), x.dtype)
+        beside[...] = view.transpose(0, 2, 3, 1, 4)
+        return beside.reshape(groups, 1, kh * kw * inner, count * ow * n)
     return view.reshape(groups, count, kh * kw * inner, ow * n)  # still a view, unless the kernel is dilated
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from funcnn.layer import Array
 
-__all__ = ["chunks", "for_each", "matmul", "run", "set_threads", "single_blas_thread", "threads"]
+__all__ = ["chunks", "for_each", "matmul", "run", "scratch", "set_threads", "single_blas_thread", "threads"]
 
 T = TypeVar("T")
 
@@ -157,6 +157,34 @@ def _serve(jobs: "SimpleQueue[Callable[[], None] | None]") -> None:
     """A thread's life. Plain queue and locks: an executor's futures take a quarter of a millisecond for each job."""
     for job in iter(jobs.get, None):
         job()
+
+
+_SCRATCH_BYTES = 2**22  # kept for each thread and purpose
+
+
+class _Scratch(threading.local):
+    def __init__(self) -> None:
+        self.buffers: dict[str, Array] = {}
+
+
+_scratch = _Scratch()
+
+
+def scratch(purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """An uninitialised array for a result in between, valid until this thread asks for the same purpose again.
+
+    Memory that is taken and given back a hundred times in a step would be mapped and unmapped by the system each time.
+
+    >>> scratch("example", (2, 3), np.float32).shape
+    (2, 3)
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size > _SCRATCH_BYTES:
+        return np.empty(shape, dtype)
+    buffer = _scratch.buffers.get(purpose)
+    if buffer is None or len(buffer) < size:
+        buffer = _scratch.buffers[purpose] = np.empty(size, np.uint8)
+    return buffer[:size].view(dtype).reshape(shape)
 
 
 def for_each(function: Callable[[slice], T], parts: Sequence[slice]) -> list[T]:
