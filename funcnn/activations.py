@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from funcnn.kernels import elementwise, fused
+from funcnn.kernels import elementwise, fused, positive_part
 from funcnn.keys import Key
 from funcnn.layer import (
     Applied,
@@ -88,10 +88,12 @@ class _Relu(_Activation):
     increasing: ClassVar[bool] = True
 
     def forward(self, x: Array) -> Array:
-        return np.maximum(x, 0)
+        return positive_part(x)
 
     def gradient(self, kept: Array, dy: Array) -> Array:
-        return dy * (kept > 0)
+        slope = (kept > 0).astype(dy.dtype)
+        slope *= dy
+        return slope
 
 
 @config

@@ -73,6 +73,7 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
     source, kernel = np.ascontiguousarray(rows(x)), _kernel_matrix(weight, groups)[:, None]
     y = np.empty((oh, filters, ow, n), x.dtype)
 
+    repeated = None if bias is None else np.repeat(bias, ow * n).reshape(filters, ow, n)
     blocks = _blocks(geo, x.shape[3], n, x.itemsize)
 
     def forward(some: slice) -> None:
@@ -83,8 +84,8 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
                 out[...] = product.swapaxes(0, 1)
             else:
                 np.matmul(kernel, view, out=_output_matrix(out, groups, shared=False))
-            if bias is not None:
-                out += bias[:, None, None]
+            if repeated is not None:
+                out += repeated
 
     _tasks(forward, blocks, weight.size * oh * ow * n)
     return images(y)

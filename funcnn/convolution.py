@@ -14,6 +14,7 @@ from funcnn import conv_strided as conv
 from funcnn import pooling
 from funcnn.conv_windows import Geometry, Padding, Size, geometry
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
+from funcnn.kernels import channel_rows, sum_channels
 from funcnn.keys import Key, fold_in
 from funcnn.layer import (
     Applied,
@@ -169,7 +170,7 @@ def _conv_backward(
     x = check_residuals(config, residuals)
     geo = config.geometry(x.shape[1:])
     weight = conv.conv_weight_gradient(x, dy, geo, config.groups)
-    bias = dy.sum(axis=(0, 1, 2)) if params.bias is not None else None
+    bias = sum_channels(channel_rows(dy)).astype(dy.dtype) if params.bias is not None else None
     dx = conv.conv_input_gradient(dy, params.weight, geo, config.groups) if need_dx else None
     return Gradients(ConvParams(weight, bias), dx)
 

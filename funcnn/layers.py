@@ -160,10 +160,7 @@ def _position_apply(
     *, key: Key | None = None, train: bool = False,
 ) -> Applied:  # fmt: skip
     check_input(config, x, params.bias.shape, params.bias.dtype)
-    bias = params.bias
-    if bias.ndim == 3:  # laid out as images are, or the sum would be in neither order
-        bias = images(np.ascontiguousarray(rows(bias[None])))
-    return Applied(np.add(x, bias, out=np.empty_like(x)), state, () if train else None)
+    return Applied(kernels.add_to_examples(x, params.bias), state, () if train else None)
 
 
 def _position_backward(

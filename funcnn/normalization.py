@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn import parallel
+from funcnn.kernels import channel_rows, dot_channels, empty_like_channels, for_channels, sum_channels
 from funcnn.keys import Key
 from funcnn.layer import (
     Applied,
@@ -99,13 +100,13 @@ def _backward(
     return Gradients(gradients, dxs[0] if dxs else None)
 
 
-# The layer itself is written for a batch in chunks, as `serial` holds it. Each chunk is centred by its own mean first,
-# so that numbers far from zero lose no digits, and statistics are added up over chunks, first to last, in float64.
+# The layer itself is written for a batch in chunks, as `serial` holds it. Each chunk is centred by a mean of some of its
+# numbers first, so that numbers far from zero lose no digits; statistics are added up in float64, first chunk to last.
 
 
 @node
 class _BatchNormResiduals:
-    """For each chunk: x less the chunk's mean, and the chunk's mean less the batch's; and 1/σ."""
+    """For each chunk: x less the centre, and the centre less the batch's mean; and 1/σ."""
 
     centred: tuple[Array, ...]
     offsets: tuple[Array, ...]
@@ -124,14 +125,15 @@ def _apply_chunks(
         return parallel.run([partial(_scale_and_shift, x, factor, shift) for x in xs]), state, None
     if sum(x.size for x in xs) == 0:
         raise LayerError(repr(config), "an empty batch has no mean", "Train on batches of at least one example")
-    centred, means, squares = zip(*parallel.run([partial(_centre, x) for x in xs]), strict=True)
-    # From the chunks' means and squares to the batch's (Chan et al. 1983).
+    centred, centres, sums, squares = zip(*parallel.run([partial(_centre, x) for x in xs]), strict=True)
+    # Moments about the chunks' centres, then about the batch's mean.
     counts = np.array([x.size // x.shape[-1] for x in xs], np.float64)[:, None]
-    mean = ((counts * means).sum(axis=0) / counts.sum()).astype(xs[0].dtype)
-    total = np.sum(squares, axis=0, dtype=np.float64) + (counts * (means - mean.astype(np.float64)) ** 2).sum(axis=0)
-    var = (total / counts.sum()).astype(xs[0].dtype)
+    mean = (np.sum(sums, axis=0) + (counts * centres).sum(axis=0)) / counts.sum()
+    offsets = centres - mean
+    total = np.sum(squares, axis=0) + (offsets * (2 * np.stack(sums) + counts * offsets)).sum(axis=0)
+    var = np.maximum(total, 0) / counts.sum()
+    mean, var, offsets = (each.astype(xs[0].dtype) for each in (mean, var, offsets))
     inverse_deviation = 1 / np.sqrt(var + config.epsilon)
-    offsets = tuple([each - mean for each in means])
     factor = params.scale * inverse_deviation
     tasks = [
         partial(_scale_and_shift, x, factor, params.shift + offset * factor)
@@ -139,30 +141,25 @@ def _apply_chunks(
     ]
     keep, take = config.momentum, 1 - config.momentum
     running = BatchNormState(mean=keep * state.mean + take * mean, var=keep * state.var + take * var)
-    return parallel.run(tasks), read_only(running), _BatchNormResiduals(centred, offsets, inverse_deviation)
+    return parallel.run(tasks), read_only(running), _BatchNormResiduals(centred, tuple(offsets), inverse_deviation)
 
 
-def _centre(x: Array) -> tuple[Array, Array, Array]:
-    """x less its mean, the mean, and the sum of squares of what is left, for each channel."""
-    mean = _sum(x) / x.dtype.type(max(1, x.size // x.shape[-1]))
-    centred = x - mean
-    return centred, mean, _dot(centred, centred)
-
-
-def _sum(x: Array) -> Array:
-    total: Array = x.sum(axis=tuple(range(x.ndim - 1)))
-    return total
-
-
-def _dot(a: Array, b: Array) -> Array:
-    axes = list(range(a.ndim))
-    total: Array = np.einsum(a, axes, b, axes, axes[-1:])
-    return total
+def _centre(x: Array) -> tuple[Array, Array, Array, Array]:
+    """x less the centre; and for each channel the centre, the sum of what is left, and its sum of squares."""
+    source = channel_rows(x)
+    some = source[: max(1, len(source) // 8)] if x.ndim == 4 else source
+    centre = (sum_channels(some) / max(1, some.size // x.shape[-1])).astype(x.dtype)
+    centred = empty_like_channels(x)
+    out = channel_rows(centred)
+    np.subtract(source, for_channels(centre, source), out=out)
+    return centred, centre, sum_channels(out), dot_channels(out, out)
 
 
 def _scale_and_shift(x: Array, factor: Array, shift: Array) -> Array:
-    y = x * factor
-    y += shift
+    y = empty_like_channels(x)
+    source, out = channel_rows(x), channel_rows(y)
+    np.multiply(source, for_channels(factor, source), out=out)
+    out += for_channels(shift, source)
     return y
 
 
@@ -172,7 +169,7 @@ def _backward_chunks(
     kept = check_residuals(config, residuals)
     chunks = list(zip(kept.centred, kept.offsets, dys, strict=True))
     sums = parallel.run([partial(_sums, *each) for each in chunks])
-    along, total = (np.sum(each, axis=0, dtype=np.float64) for each in zip(*sums, strict=True))
+    along, total = (np.sum(each, axis=0) for each in zip(*sums, strict=True))
     dtype = kept.inverse_deviation.dtype
     scale, shift = (along * kept.inverse_deviation).astype(dtype), total.astype(dtype)
     gradients = BatchNormParams(scale=scale, shift=shift)
@@ -182,21 +179,26 @@ def _backward_chunks(
     # directions that the statistics remove, constants and x̂ = (x - mean)/σ, are taken out.
     count = sum(x.size for x in kept.centred) // len(scale)
     factor = params.scale * kept.inverse_deviation
-    along_x, along_1 = -factor * kept.inverse_deviation * scale / count, -factor * shift / count
+    along_x, along_1 = -kept.inverse_deviation * scale / count, -shift / count
     tasks = [partial(_project, x, dy, factor, along_x, along_1 + offset * along_x) for x, offset, dy in chunks]
     return gradients, parallel.run(tasks)
 
 
 def _sums(centred: Array, offset: Array, dy: Array) -> tuple[Array, Array]:
     """Σ dy · (x - mean) and Σ dy for each channel."""
-    total = _sum(dy)
-    return _dot(dy, centred) + offset * total, total
+    gradient = channel_rows(dy)
+    total = sum_channels(gradient)
+    return dot_channels(gradient, channel_rows(centred)) + offset * total, total
 
 
 def _project(centred: Array, dy: Array, factor: Array, along_x: Array, along_1: Array) -> Array:
-    dx = centred * along_x
-    dx += along_1
-    dx += dy * factor
+    """factor · (dy + along_x · centred + along_1)."""
+    dx = empty_like_channels(centred)
+    x, out = channel_rows(centred), channel_rows(dx)
+    np.multiply(x, for_channels(along_x, x), out=out)
+    out += for_channels(along_1, x)
+    out += channel_rows(dy)
+    out *= for_channels(factor, x)
     return dx
 
 

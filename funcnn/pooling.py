@@ -11,11 +11,13 @@ import numpy as np
 
 from funcnn.conv_windows import Geometry, images, rows
 from funcnn.layer import Array
+from funcnn.parallel import chunks
 
 __all__ = ["Winners", "avg_pool_backward", "avg_pool_forward", "max_pool_backward", "max_pool_forward"]
 
 Winners = tuple[Array, Array]  # of each window's rows, the column that won; of those, the row
 
+_BLOCK = 2**17  # numbers that stay in cache between one step and the next
 _ROWS, _COLUMNS = 0, 2  # axes of an array by rows, (h, c, w, n)
 _Taps = Sequence[tuple[slice, slice]]
 
@@ -47,24 +49,35 @@ def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Ar
 
 def _max_along(x: Array, axis: int, size: int, taps: _Taps, keep: bool) -> tuple[Array, Array | None]:
     """The largest value in each window along one axis, and the number of its cell."""
-    shape = _out_shape(x, axis, size)
-    winner = np.zeros(shape, np.uint8 if len(taps) <= 256 else np.uint32) if keep else None
-    best, first = x[_at(axis, taps[0][1])], 1  # a view, to be replaced by the first maximum
-    if not (_covers(taps[0][0], size) and len(taps) > 1 and _covers(taps[1][0], size)):
-        best, first = np.full(shape, -np.inf, x.dtype), 0
-    for k, (outputs, pixels) in enumerate(taps[first:], start=first):
-        there, values = _at(axis, outputs), x[_at(axis, pixels)]
-        if winner is not None and k == 1 and len(taps) <= 256:
-            np.greater(values, best[there], out=winner[there].view(np.bool_))
-        elif winner is not None:
-            # A later winner's number is larger: a maximum of bytes is a masked copy, vectorised.
-            won, numbers = values > best[there], winner[there]
-            np.maximum(numbers, won * winner.dtype.type(k), out=numbers)
-        if k == first == 1:
-            best = np.maximum(best, values)
-        else:
-            np.maximum(best[there], values, out=best[there])
+    best = np.empty(_out_shape(x, axis, size), x.dtype)
+    winner = np.zeros(best.shape, np.uint8 if len(taps) <= 256 else np.uint32) if keep else None
+    # Over columns, a few rows at a time: each is read once for every cell of the window.
+    for part in _row_blocks(x) if axis == _COLUMNS else [slice(None)]:
+        _fill_max(x[part], best[part], None if winner is None else winner[part], axis, taps)
     return best, winner
+
+
+def _fill_max(x: Array, best: Array, winner: Array | None, axis: int, taps: _Taps) -> None:
+    first = 0
+    if len(taps) > 1 and _covers(taps[0][0], best.shape[axis]) and _covers(taps[1][0], best.shape[axis]):
+        one, other = x[_at(axis, taps[0][1])], x[_at(axis, taps[1][1])]
+        np.maximum(one, other, out=best)
+        if winner is not None:
+            np.greater(other, one, out=winner.view(np.bool_) if winner.itemsize == 1 else winner)
+        first = 2
+    else:
+        best[...] = -np.inf
+    for k, (outputs, pixels) in enumerate(taps[first:], start=first):
+        values, so_far = x[_at(axis, pixels)], best[_at(axis, outputs)]
+        if winner is not None:
+            # A later winner's number is larger: a maximum of bytes is a masked copy, vectorised.
+            won, numbers = values > so_far, winner[_at(axis, outputs)]
+            np.maximum(numbers, won * winner.dtype.type(k), out=numbers)
+        np.maximum(so_far, values, out=so_far)
+
+
+def _row_blocks(x: Array) -> list[slice]:
+    return chunks(len(x), max(1, _BLOCK // max(1, x[:1].size)))
 
 
 def max_pool_backward(dy: Array, winners: Winners, geo: Geometry) -> Array:
