@@ -1,20 +1,59 @@
-"""What the benchmarks share: interleaved timing, the machine's limit, tables and JSON."""
+"""What the benchmarks share: options, interleaved timing, the machine's limit, tables and JSON."""
 
+import argparse
 import json
 import math
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numexpr
 import numpy as np
+from threadpoolctl import threadpool_limits
+
+from funcnn.parallel import set_threads
 
 GEMM_SIZE = 1024
 _PAUSE = 0.04  # seconds
+
+
+# --- Options --------------------------------------------------------------------------------------------------
+
+
+def add_options(
+    parser: argparse.ArgumentParser, *, rounds: int, minimum: int = 2, what: str = "samples", threads: bool = True
+) -> None:
+    """The options that the timing scripts share: ``--rounds``, ``--threads`` unless told, ``--json``."""
+
+    def number(text: str) -> int:
+        if int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, got {text}")
+        return int(text)
+
+    rounds_help = f"{what} of each, at least {minimum} (%(default)s)"
+    parser.add_argument("--rounds", type=number, default=rounds, help=rounds_help)
+    if threads:
+        parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for both libraries (%(default)s)")
+    parser.add_argument("--json", type=Path, help="also write the results here, with their samples")
+
+
+@contextmanager
+def using_threads(number: int, torch: Any) -> Iterator[None]:
+    """As many threads for funcnn, numexpr and PyTorch, and meanwhile for the BLAS that sets the limit."""
+    torch.set_num_threads(number)
+    numexpr.set_num_threads(number)
+    set_threads(number)
+    with threadpool_limits(number, user_api="blas"):
+        yield
+
+
+# --- Timing ---------------------------------------------------------------------------------------------------
 
 
 class Others:
@@ -68,7 +107,7 @@ class Spread(NamedTuple):
 
 
 def interleaved(
-    contestants: dict[str, Callable[[], object]], rounds: int, *, warmup: int = 2, turn: float = 0.04
+    contestants: Mapping[str, Callable[[], object]], rounds: int, *, warmup: int = 2, turn: float = 0.04
 ) -> dict[str, list[float]]:
     """Seconds a call, one sample a round for each contestant, all of them in turn in every round.
 
@@ -103,6 +142,60 @@ def gemm() -> Callable[[], object]:
 def gemm_gflops(seconds: float) -> float:
     """The rate of `gemm` that took some seconds."""
     return 2 * GEMM_SIZE**3 / seconds / 1e9
+
+
+# --- Comparing ------------------------------------------------------------------------------------------------
+
+
+def ratio(samples: Sequence[float], others: Sequence[float]) -> Spread:
+    """The ratios of samples, round by round, since a round's samples share the pace that the machine had."""
+    return Spread.of([one / other for one, other in zip(samples, others, strict=True)])
+
+
+def compare(samples: Mapping[str, Sequence[float]], operations: int) -> dict[str, Any]:
+    """Samples of "funcnn", of "gemm" and of PyTorch's variants as a result: PyTorch's figure is its fastest's.
+
+    The limit is the time that products of so many floating-point operations alone would take at the rate of `gemm`.
+    """
+    spreads = {each: Spread.of(seconds) for each, seconds in samples.items()}
+    best = min(spreads.keys() - {"funcnn", "gemm"}, key=lambda each: spreads[each].median)
+    limits = [seconds * operations / (2 * GEMM_SIZE**3) for seconds in samples["gemm"]]
+    return {
+        "gflop": operations / 1e9,
+        "funcnn": spreads["funcnn"],
+        "torch": spreads[best],
+        "torch_variant": best,
+        "ratio": ratio(samples["funcnn"], samples[best]),
+        "gemm_gflops": gemm_gflops(spreads["gemm"].median),
+        "funcnn_share_of_limit": ratio(limits, samples["funcnn"]).median,
+        "torch_share_of_limit": ratio(limits, samples[best]).median,
+        "samples": samples,
+    }
+
+
+COMPARISON = [
+    "funcnn ms (p10–p90)", "PyTorch ms (p10–p90)", "PyTorch's best", "funcnn / PyTorch",
+    "GFLOP", "sgemm GFLOP/s", "funcnn of limit", "PyTorch of limit", "cores of others",
+]  # fmt: skip
+
+
+def comparison(result: Mapping[str, Any], digits: int = 2) -> list[str]:
+    """The columns `COMPARISON` of a result; without products, those about the limit are empty."""
+    shares = [f"{result[name]:.0%}" for name in ("funcnn_share_of_limit", "torch_share_of_limit")]
+    has_products = result["gflop"] > 0
+    return [
+        result["funcnn"].show(digits=digits),
+        result["torch"].show(digits=digits),
+        result["torch_variant"],
+        result["ratio"].show(unit=1, digits=2),
+        f"{result['gflop']:.3g}" if has_products else "",
+        f"{result['gemm_gflops']:.0f}",
+        *(shares if has_products else ["", ""]),
+        show_cores(result["cores_taken_by_others"]),
+    ]
+
+
+# --- Tables and JSON ------------------------------------------------------------------------------------------
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""The nets that the benchmarks train, each written once in funcnn and once in PyTorch.
+"""The nets that the benchmarks train and predict with, each written once in funcnn and once in PyTorch.
 
 They are the nets of five public from-scratch programs, at the batch sizes those use and at larger ones. The
 PyTorch versions are standard modules, channels first, without the final softmax that the loss holds.
@@ -12,17 +12,7 @@ import attrs
 import numpy as np
 
 from funcnn import Key, Layer, fold_in, serial, tree
-from funcnn.layers import (
-    batch_norm,
-    conv2d,
-    dense,
-    dropout,
-    flatten,
-    leaky_relu,
-    max_pool2d,
-    position_bias,
-    relu,
-)
+from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, leaky_relu, max_pool2d, position_bias, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import adam
 
@@ -86,19 +76,26 @@ def _torch_small_cnn(torch: Any) -> Any:
     )  # fmt: skip
 
 
-def _torch_position_bias_cnn(torch: Any) -> Any:
-    nn = torch.nn
+def torch_position_bias(torch: Any, channels: int, size: int) -> Any:
+    """The module that adds one bias for each position and channel, of which PyTorch has none."""
 
-    class PositionBias(nn.Module):
-        def __init__(self, channels: int, size: int) -> None:
+    class PositionBias(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
             super().__init__()
-            self.bias = nn.Parameter(torch.zeros(channels, size, size))
+            self.bias = torch.nn.Parameter(torch.zeros(channels, size, size))
 
         def forward(self, x: Any) -> Any:
             return x + self.bias
 
+    return PositionBias()
+
+
+def _torch_position_bias_cnn(torch: Any) -> Any:
+    nn = torch.nn
+
     def block(inputs: int, filters: int, size: int) -> tuple[Any, ...]:
-        return nn.Conv2d(inputs, filters, 3, padding=1, bias=False), PositionBias(filters, size), nn.ReLU()
+        bias = torch_position_bias(torch, filters, size)
+        return nn.Conv2d(inputs, filters, 3, padding=1, bias=False), bias, nn.ReLU()
 
     return nn.Sequential(
         *block(1, 16, 28), nn.MaxPool2d(3, 2, ceil_mode=True),
@@ -129,7 +126,7 @@ def _torch_dropout_cnn(torch: Any) -> Any:
 
 # --- Both -----------------------------------------------------------------------------------------------------
 
-_BOTTOM_RIGHT = ((0, 1), (0, 1))
+BOTTOM_RIGHT = ((0, 1), (0, 1))
 
 NETS = {
     # devvrath123/neuralnetworksfromscratch
@@ -147,9 +144,9 @@ NETS = {
         in_shape=(28, 28, 1), batches=(64,), parameters=359_846, torch=_torch_position_bias_cnn,
         funcnn=serial(
             conv2d(16, 3, padding=1, use_bias=False), position_bias(), relu(),
-            max_pool2d(3, stride=2, padding=_BOTTOM_RIGHT),
+            max_pool2d(3, stride=2, padding=BOTTOM_RIGHT),
             conv2d(32, 3, padding=1, use_bias=False), position_bias(), relu(),
-            max_pool2d(3, stride=2, padding=_BOTTOM_RIGHT),
+            max_pool2d(3, stride=2, padding=BOTTOM_RIGHT),
             conv2d(64, 3, padding=1, use_bias=False), position_bias(), relu(),
             flatten(), dense(100), relu(), dense(CLASSES),
         ),
@@ -178,24 +175,32 @@ NETS = {
 # --- Training steps -------------------------------------------------------------------------------------------
 
 
-def parameters_of(params: Any) -> int:
-    """How many numbers a tree of params holds."""
-    return sum(leaf.size for leaf in tree.flatten(params))
-
-
-def data(net: Net, batch: int) -> list[tuple[Any, Any]]:
+def data(in_shape: tuple[int, ...], batch: int) -> list[tuple[Any, Any]]:
     """A few batches of Gaussian inputs and random labels, channels last."""
     rng = np.random.default_rng(0)
     return [
-        (rng.standard_normal((batch, *net.in_shape), np.float32), rng.integers(CLASSES, size=batch))
-        for _ in range(BATCHES)
+        (rng.standard_normal((batch, *in_shape), np.float32), rng.integers(CLASSES, size=batch)) for _ in range(BATCHES)
     ]
 
 
-def funcnn_steps(net: Net, batch: int) -> Iterator[float]:
-    """Training steps by funcnn: each `next` takes one and gives its loss."""
-    layer, optimizer, batches = net.funcnn, adam(LEARNING_RATE), data(net, batch)
-    params, state, _ = layer.init(Key(0), net.in_shape)
+def layout(channels_last: bool) -> Any:
+    """PyTorch's name of a memory layout."""
+    torch = import_torch()
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def as_torch(array: Any, *, channels_last: bool = False) -> Any:
+    """An array as a tensor; images with their axes in PyTorch's order, in either of its memory layouts."""
+    tensor = import_torch().from_numpy(array)
+    if array.ndim != 4:
+        return tensor
+    return tensor.permute(0, 3, 1, 2).contiguous(memory_format=layout(channels_last))
+
+
+def training_steps(layer: Layer, in_shape: tuple[int, ...], batch: int) -> Iterator[float]:
+    """Training steps of any layer that gives logits, by funcnn: each `next` takes one and gives its loss."""
+    optimizer, batches = adam(LEARNING_RATE), data(in_shape, batch)
+    params, state, _ = layer.init(Key(0), in_shape)
     opt_state, step = optimizer.init(params), 0
     while True:
         inputs, labels = batches[step % BATCHES]
@@ -207,18 +212,17 @@ def funcnn_steps(net: Net, batch: int) -> Iterator[float]:
         yield loss
 
 
+def funcnn_steps(net: Net, batch: int) -> Iterator[float]:
+    """Training steps by funcnn: each `next` takes one and gives its loss."""
+    return training_steps(net.funcnn, net.in_shape, batch)
+
+
 def torch_steps(net: Net, batch: int, *, channels_last: bool = False, fused: bool = False) -> Iterator[float]:
     """Training steps by PyTorch, eager: each `next` takes one and gives its loss."""
     torch = import_torch()
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    module = net.torch(torch).to(memory_format=layout).train()
+    module = net.torch(torch).to(memory_format=layout(channels_last)).train()
     optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE, fused=fused)
-    batches = []
-    for inputs, labels in data(net, batch):
-        images = torch.from_numpy(inputs)
-        if net.has_images:
-            images = images.permute(0, 3, 1, 2).contiguous(memory_format=layout)
-        batches.append((images, torch.from_numpy(labels)))
+    batches = [(as_torch(x, channels_last=channels_last), as_torch(labels)) for x, labels in data(net.in_shape, batch)]
     step = 0
     while True:
         images, labels = batches[step % BATCHES]
@@ -232,7 +236,7 @@ def torch_steps(net: Net, batch: int, *, channels_last: bool = False, fused: boo
 
 def check_parameters(net: Net) -> None:
     """Raise unless both versions have the stated number of parameters."""
-    ours = parameters_of(net.funcnn.init(Key(0), net.in_shape).params)
+    ours = sum(leaf.size for leaf in tree.flatten(net.funcnn.init(Key(0), net.in_shape).params))
     theirs = sum(parameter.numel() for parameter in net.torch(import_torch()).parameters())
     if not ours == theirs == net.parameters:
         raise ValueError(f"{net.parameters} parameters expected, funcnn has {ours} and PyTorch {theirs}")

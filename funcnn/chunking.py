@@ -29,7 +29,7 @@ _SUMS = 8  # of the gradients' shares, each a task
 
 @attrs.frozen
 class Stage:
-    """A run of layers, from `start` to before `stop`, that takes a batch one way; the order in which they are applied."""
+    """A run of layers, from `start` to before `stop`, that takes a batch one way; `order` is how they are applied."""
 
     start: int
     stop: int
@@ -63,8 +63,8 @@ def stages(layers: Sequence[Layer]) -> tuple[Stage, ...]:
 def _order(layers: Sequence[Layer], start: int, stop: int) -> tuple[int, ...]:
     """The layers of a run, but a max pool before the increasing activation that it follows.
 
-    They commute, and after a pool of 2 × 2 there is a quarter of the work. The gradient is the same too: the pool's winner is
-    the same cell, unless the activation makes equals of different values, whose gradients are then zero or equal but for
+    They commute, and after a pool of 2 × 2 there is a quarter of the work. The gradient is the same too: the same cell
+    wins, unless the activation makes equals of different values; their gradients are then zero, or equal but for
     rounding.
     """
     order = list(range(start, stop))

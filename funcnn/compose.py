@@ -220,9 +220,7 @@ def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Array, *,
                         params[i], its.residuals, dys, need_dx=need_dx or i > first
                     )
                 else:
-                    gradients[i], dx = layer.backward(
-                        params[i], its.residuals, join(dys), need_dx=need_dx or i > first
-                    )
+                    gradients[i], dx = layer.backward(params[i], its.residuals, join(dys), need_dx=need_dx or i > first)
                     dys = [dx]
     return Gradients(tuple(gradients), join(dys) if need_dx else None)
 

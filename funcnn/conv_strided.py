@@ -14,23 +14,17 @@ times slower: it copies every window. It is the reference in the tests.
 """
 
 import math
-from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 
 from funcnn import parallel
-from funcnn.conv_windows import Geometry, images, rows, shares_products, windows
+from funcnn.conv_windows import Geometry, add_shifted, images, rows, shares_products, turned_rows, windows
 from funcnn.layer import Array
-from funcnn.parallel import chunks, scratch
+from funcnn.parallel import chunks, in_tasks, scratch
 
 __all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient"]
 
-T = TypeVar("T")
-
 _BLOCK_BYTES = 2**20  # of what a block of output rows needs: about the cache of one core
-_TASK_OPERATIONS = 2**25  # multiply-adds of a task at least: waking a thread takes a tenth of their time
-_TASKS = 8
 
 # Groups are the leading axis of every matrix: channels fall into `groups` runs, and run g of the inputs reaches
 # run g of the outputs alone. One group is the ordinary convolution, and then no axis moves.
@@ -41,12 +35,6 @@ def _blocks(geo: Geometry, channels: int, n: int, itemsize: int) -> list[slice]:
     (oh, ow), (kh, kw) = geo.out_size, geo.window
     copies = kh * kw if shares_products(geo, n) else geo.stride[0] * kw
     return chunks(oh, max(1, _BLOCK_BYTES // max(1, copies * channels * ow * n * itemsize)))
-
-
-def _tasks(function: Callable[[slice], T], blocks: list[slice], operations: int) -> list[T]:
-    """``function(some)`` for slices of the list of blocks, as tasks; `operations` are the multiply-adds of all."""
-    count = max(1, min(operations // _TASK_OPERATIONS, _TASKS))
-    return parallel.for_each(function, chunks(len(blocks), -(-len(blocks) // count) or 1))
 
 
 def _kernel_matrix(weight: Array, groups: int) -> Array:
@@ -87,7 +75,7 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
             if repeated is not None:
                 out += repeated
 
-    _tasks(forward, blocks, weight.size * oh * ow * n)
+    in_tasks(forward, blocks, weight.size * oh * ow * n)
     return images(y)
 
 
@@ -112,7 +100,7 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
         return total
 
     # A few sums over many blocks each: one for every block would make memory grow with weight × rows.
-    total, *shares = _tasks(weight_gradient, blocks, shape[1] * dy.size) or [np.zeros(shape, x.dtype)]
+    total, *shares = in_tasks(weight_gradient, blocks, shape[1] * dy.size) or [np.zeros(shape, x.dtype)]
     for share in shares:
         total += share
     return total.transpose(1, 0, 2).reshape(*geo.window, inner, groups * filters)
@@ -133,22 +121,13 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
     """
     (h, w), n, inner = geo.in_size, len(dy), weight.shape[2]
     dx = np.zeros((h, groups, inner, w, n), dy.dtype)
-    turned = _turned_rows(geo)
+    turned = turned_rows(geo)
     if turned is not None:
         _add_rows(dx, np.ascontiguousarray(rows(dy)), weight, geo, turned)
     else:
         size = max(1, 4 * _BLOCK_BYTES // max(1, weight[..., 0].size * math.prod(geo.out_size) * dy.itemsize))
         parallel.for_each(lambda part: _add_windows(dx[..., part], dy[part], weight, geo), chunks(n, size))
     return images(dx.reshape(h, groups * inner, w, n))
-
-
-def _turned_rows(geo: Geometry) -> Geometry | None:
-    """The rows of dy that reach each row of dx, as the windows of a kernel of one column; None if there is none such."""
-    reach = (geo.window[0] - 1) * geo.dilation[0]
-    top, bottom = (reach - side for side in geo.padding[0])
-    if geo.stride[0] != 1 or min(top, bottom) < 0:
-        return None
-    return Geometry(geo.out_size, (geo.window[0], 1), (1, 1), (geo.dilation[0], 1), ((top, bottom), (0, 0)))
 
 
 def _add_rows(dx: Array, dy: Array, weight: Array, geo: Geometry, turned: Geometry) -> None:
@@ -169,11 +148,9 @@ def _add_rows(dx: Array, dy: Array, weight: Array, geo: Geometry, turned: Geomet
                 shares = shares.reshape(groups, kw, inner, part.stop - part.start, ow, n).transpose(1, 3, 0, 2, 4, 5)
             else:
                 shares = shares.reshape(groups, part.stop - part.start, kw, inner, ow, n).transpose(2, 1, 0, 3, 4, 5)
-            for share, (across, width) in zip(shares, geo.taps[1], strict=True):
-                cells = dx[part, :, :, width]
-                cells += share[:, :, :, across]
+            add_shifted(dx[part], shares, geo)
 
-    _tasks(add, blocks, weight[..., 0].size * dy.size)
+    in_tasks(add, blocks, weight[..., 0].size * dy.size)
 
 
 def _add_windows(dx: Array, dy: Array, weight: Array, geo: Geometry) -> None:

@@ -6,8 +6,8 @@ difference from everything else, and element-wise functions keep the order of wh
 
 Why this order: let P = ow·n be the numbers of one output row of one channel. A kernel of one column then meets, for
 output row i, the matrix x[i : i + kh] of kh·c rows and P columns, and since rows of the image are the outermost axis,
-the matrices of all i are overlapping parts of one array: a stride-tricks view that BLAS multiplies in place. For a kernel
-of kw columns it takes kw copies of the image, each shifted by one column, instead of kh·kw (`windows`). The copies run
+the matrices of all i are overlapping parts of one array: a stride-tricks view that BLAS multiplies in place. A kernel
+of kw columns takes kw copies of the image, each shifted by one column, instead of kh·kw (`windows`). The copies run
 over P adjacent numbers, however few channels there are, and so do pooling and the sums over a channel.
 """
 
@@ -15,13 +15,15 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 import attrs
-import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from funcnn.layer import Array
 from funcnn.parallel import scratch
 
-__all__ = ["Geometry", "Padding", "Sides", "Size", "conv_out_size", "geometry", "images", "rows", "tap", "windows"]
+__all__ = [
+    "Geometry", "Padding", "Sides", "Size", "add_shifted", "band", "conv_out_size", "geometry", "images", "rows",
+    "shares_products", "tap", "turned_rows", "windows",
+]  # fmt: skip
 
 Size = tuple[int, int]  # (height, width)
 Sides = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
@@ -132,10 +134,11 @@ def images(by_rows: Array) -> Array:
     return by_rows.transpose(3, 0, 2, 1)
 
 
-def _band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
+def band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     """The image rows that a part of the output rows needs, once for each column of the kernel, shifted.
 
-    x (h, c, w, n) -> (groups, image rows, kw, c/groups, ow, n), zero where a window reaches over the edge
+    x (h, c, w, n) -> (groups, image rows, kw, c/groups, ow, n), zero where a window reaches over the edge; valid until
+    the next call.
     """
     h, channels, w, n = x.shape
     (kh, kw), (sh, sw), inner = geo.window, geo.stride, channels // groups
@@ -146,15 +149,15 @@ def _band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     source = x[start + above : start + below].reshape(below - above, groups, inner, w, n).swapaxes(0, 1)
     if kw == sw == 1 and geo.padding[1] == (0, 0) and below - above == count:
         return source[:, :, None]  # a kernel of one column needs no copy at all
-    band = scratch("band", (groups, count, kw, inner, geo.out_size[1], n), x.dtype)
-    band[:, :above] = 0
-    band[:, below:] = 0
+    made = scratch("band", (groups, count, kw, inner, geo.out_size[1], n), x.dtype)
+    made[:, :above] = 0
+    made[:, below:] = 0
     for l, (outputs, pixels) in enumerate(geo.taps[1]):  # noqa: E741
-        shifted = band[:, above:below, l]
+        shifted = made[:, above:below, l]
         shifted[..., : outputs.start, :] = 0
         shifted[..., outputs.stop :, :] = 0
         shifted[..., outputs, :] = source[..., pixels, :]
-    return band
+    return made
 
 
 def windows(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
@@ -168,12 +171,12 @@ def windows(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     array([[ 8.,  9., 12., 13.],
            [10., 11., 14., 15.]])
     """
-    band = _band(x, geo, groups, part)
+    source = band(x, geo, groups, part)
     kh, count = geo.window[0], part.stop - part.start
-    _, _, kw, inner, ow, n = band.shape
-    group, row, _, channel, _, number = band.strides
+    _, _, kw, inner, ow, n = source.shape
+    group, row, _, channel, _, number = source.strides
     view = as_strided(
-        band,
+        source,
         (groups, count, kh, kw * inner, ow * n),
         (group, row * geo.stride[0], row * geo.dilation[0], channel, number),
         writeable=False,
@@ -188,3 +191,22 @@ def windows(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
 def shares_products(geo: Geometry, n: int) -> bool:
     """Whether `windows` puts the output rows side by side."""
     return geo.out_size[1] * n < _WIDE
+
+
+# --- And back -------------------------------------------------------------------------------------------------
+
+
+def turned_rows(geo: Geometry) -> Geometry | None:
+    """The rows of dy that reach each row of dx, as windows of a kernel of one column; None if there is none such."""
+    reach = (geo.window[0] - 1) * geo.dilation[0]
+    top, bottom = (reach - side for side in geo.padding[0])
+    if geo.stride[0] != 1 or min(top, bottom) < 0:
+        return None
+    return Geometry(geo.out_size, (geo.window[0], 1), (1, 1), (geo.dilation[0], 1), ((top, bottom), (0, 0)))
+
+
+def add_shifted(dx: Array, shares: Array, geo: Geometry) -> None:
+    """Add to dx (h, groups, c/groups, w, n) shares (kw, h, groups, c/groups, ow, n), each column's with its shift."""
+    for share, (outputs, pixels) in zip(shares, geo.taps[1], strict=True):
+        cells = dx[..., pixels, :]
+        cells += share[..., outputs, :]

@@ -4,14 +4,14 @@ The arithmetic is in `conv_strided` and `pooling`; here are the settings, the sh
 """
 
 import math
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import Any, ClassVar, Literal
 
 import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn import conv_strided as conv
-from funcnn import pooling
+from funcnn import conv_strided, conv_winograd, pooling
 from funcnn.conv_windows import Geometry, Padding, Size, geometry
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.kernels import channel_rows, sum_channels
@@ -106,6 +106,15 @@ def _image_geometry(
     return geo
 
 
+Algorithm = Literal["auto", "strided", "winograd"]
+_ALGORITHMS = "auto", "strided", "winograd"
+
+
+def _check_algorithm(instance: Any, attribute: Any, value: str) -> None:
+    if value not in _ALGORITHMS:
+        raise ValueError(f"conv2d: algorithm must be one of {', '.join(map(repr, _ALGORITHMS))}, got {value!r}")
+
+
 @config
 class _Conv2d(Config):
     name: ClassVar[str] = "conv2d"
@@ -119,8 +128,14 @@ class _Conv2d(Config):
     use_bias: bool = True
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
+    algorithm: Algorithm = attrs.field(default="auto", validator=_check_algorithm)
 
     def __attrs_post_init__(self) -> None:
+        if self.algorithm == "winograd" and (self.kernel_size[0], self.stride[0], self.dilation[0]) != (3, 1, 1):
+            raise ValueError(
+                "conv2d: the Winograd algorithm is for kernels of three rows, with stride and dilation 1 along them, "
+                f'got {self!r}. Use algorithm="auto"'
+            )
         if self.filters % self.groups:
             raise ValueError(
                 f"conv2d: filters must be a multiple of groups, got {self.filters} filters, {self.groups} groups"
@@ -138,6 +153,19 @@ class _Conv2d(Config):
                 f"Use a number of groups that divides {in_shape[2]}",
             )
         return geo
+
+    def products(self, geo: Geometry, n: int, weight: Array) -> ModuleType:
+        """The module that computes the convolution of n images: where Winograd's is faster and as good, that one.
+
+        Both have the same three functions. It is as good in float32 alone, and faster where the products that it
+        saves are large (docs/architecture.md).
+        """
+        if self.algorithm != "auto":
+            return conv_winograd if self.algorithm == "winograd" and conv_winograd.fits(geo) else conv_strided
+        inner = weight.shape[1] * weight.shape[2]
+        large = inner >= 64 and weight.shape[3] // self.groups >= 32 and geo.out_size[1] * n >= 96
+        good = weight.dtype == np.float32 and conv_winograd.fits(geo)
+        return conv_winograd if large and good and geo.out_size[0] > 2 else conv_strided
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return (*self.geometry(in_shape).out_size, self.filters)
@@ -160,7 +188,9 @@ def _conv_apply(
     config: _Conv2d, params: ConvParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_input(config, x, (None, None, params.weight.shape[2] * config.groups), params.weight.dtype)
-    y = conv.conv_forward(x, params.weight, config.geometry(x.shape[1:]), config.groups, params.bias)
+    geo = config.geometry(x.shape[1:])
+    products = config.products(geo, len(x), params.weight)
+    y = products.conv_forward(x, params.weight, geo, config.groups, params.bias)
     return Applied(y, state, x if train else None)
 
 
@@ -169,9 +199,10 @@ def _conv_backward(
 ) -> Gradients:
     x = check_residuals(config, residuals)
     geo = config.geometry(x.shape[1:])
-    weight = conv.conv_weight_gradient(x, dy, geo, config.groups)
+    products = config.products(geo, len(x), params.weight)
+    weight = products.conv_weight_gradient(x, dy, geo, config.groups)
     bias = sum_channels(channel_rows(dy)).astype(dy.dtype) if params.bias is not None else None
-    dx = conv.conv_input_gradient(dy, params.weight, geo, config.groups) if need_dx else None
+    dx = products.conv_input_gradient(dy, params.weight, geo, config.groups) if need_dx else None
     return Gradients(ConvParams(weight, bias), dx)
 
 
@@ -186,6 +217,7 @@ def conv2d(
     use_bias: bool = True,
     weight_init: Initializer = he_normal(),  # noqa: B008
     bias_init: Initializer = zeros(),  # noqa: B008
+    algorithm: Algorithm = "auto",
 ) -> Layer:
     """y[n, i, j, o] = bias[o] + Σ_{k, l, c} x[n, i·s + k·d - top, j·s + l·d - left, c] · weight[k, l, c, o].
 
@@ -197,14 +229,19 @@ def conv2d(
     ((top, bottom), (left, right)). With `groups`, channels and filters fall into that many runs, each reaching its
     own alone; ``groups=c`` is a depthwise convolution.
 
+    `algorithm`: "strided" (stride-tricks windows, `funcnn.conv_strided`), "winograd" (fewer products for kernels of
+    three rows, `funcnn.conv_winograd`), or "auto", the faster of the two; in float64 always "strided".
+
     >>> layer = conv2d(8, 3, stride=2, padding="same")
     >>> params, state, out_shape = layer.init(Key(0), (28, 28, 1))
     >>> params.weight.shape, out_shape
     ((3, 3, 1, 8), (14, 14, 8))
 
-    Raises ValueError for sizes that are not positive, negative padding, or filters no multiple of groups.
+    Raises ValueError for sizes that are not positive, negative padding, filters no multiple of groups, or an algorithm
+    that does not fit.
     """
-    settings = _Conv2d(filters, kernel_size, stride, padding, dilation, groups, use_bias, weight_init, bias_init)  # type: ignore[arg-type]
+    sizes: Any = kernel_size, stride, padding, dilation  # as given: their fields convert them
+    settings = _Conv2d(filters, *sizes, groups, use_bias, weight_init, bias_init, algorithm)
     return make_layer(settings, _conv_apply, _conv_backward, _conv_init)
 
 

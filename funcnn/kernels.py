@@ -119,7 +119,8 @@ def sum_channels(x: Array) -> Array:
 def dot_channels(x: Array, y: Array) -> Array:
     """For each channel the sum of the products of two arrays (m, c, p), in float64: -> (c,)."""
     if x.shape[2] > 1:
-        return sum_channels(np.vecdot(x, y)[..., None])
+        sums: Array = np.vecdot(x, y)
+        return sum_channels(sums[..., None])
     return sum_channels(x * y)
 
 
@@ -139,10 +140,12 @@ def sum_examples(x: Array) -> Array:
 def add_to_examples(x: Array, value: Array) -> Array:
     """x (n, ...) + value (...)."""
     if x.ndim != 4:
-        return x + value
+        return np.add(x, value)
     y = empty_like_channels(x)
-    repeated = np.repeat(np.ascontiguousarray(value.transpose(0, 2, 1)), len(x)).reshape(*y.transpose(1, 3, 2, 0).shape)
-    return np.add(x, repeated.transpose(3, 0, 2, 1), out=y)
+    by_rows = y.transpose(1, 3, 2, 0)
+    repeated = np.repeat(np.ascontiguousarray(value.transpose(0, 2, 1)), len(x)).reshape(by_rows.shape)
+    np.add(x.transpose(1, 3, 2, 0), repeated, out=by_rows)
+    return y
 
 
 # --- Optimizers: one pass over memory per leaf ----------------------------------------------------------------

@@ -65,7 +65,6 @@ class _BatchNorm(Config):
             )
         return in_shape
 
-
     def apply_chunks(
         self, params: BatchNormParams, state: BatchNormState, xs: list[Array], *, train: bool
     ) -> tuple[list[Array], BatchNormState, Any]:
@@ -100,8 +99,9 @@ def _backward(
     return Gradients(gradients, dxs[0] if dxs else None)
 
 
-# The layer itself is written for a batch in chunks, as `serial` holds it. Each chunk is centred by a mean of some of its
-# numbers first, so that numbers far from zero lose no digits; statistics are added up in float64, first chunk to last.
+# The layer itself is written for a batch in chunks, as `serial` holds it. Each chunk is centred by the mean of some of
+# its numbers first, so that numbers far from zero lose no digits; statistics are added up in float64, first chunk to
+# last.
 
 
 @node

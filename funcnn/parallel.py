@@ -23,7 +23,7 @@ import numpy as np
 
 from funcnn.layer import Array
 
-__all__ = ["chunks", "for_each", "matmul", "run", "scratch", "set_threads", "single_blas_thread", "threads"]
+__all__ = ["chunks", "for_each", "in_tasks", "matmul", "run", "scratch", "set_threads", "single_blas_thread", "threads"]
 
 T = TypeVar("T")
 
@@ -159,6 +159,8 @@ def _serve(jobs: "SimpleQueue[Callable[[], None] | None]") -> None:
         job()
 
 
+_BLOCK_OPERATIONS = 2**25  # multiply-adds a block, half a millisecond or more: waking a thread takes a tenth
+_BLOCKS = 8
 _SCRATCH_BYTES = 2**22  # kept for each thread and purpose
 
 
@@ -184,7 +186,8 @@ def scratch(purpose: str, shape: tuple[int, ...], dtype: Any) -> Array:
     buffer = _scratch.buffers.get(purpose)
     if buffer is None or len(buffer) < size:
         buffer = _scratch.buffers[purpose] = np.empty(size, np.uint8)
-    return buffer[:size].view(dtype).reshape(shape)
+    view: Array = buffer[:size].view(dtype)
+    return view.reshape(shape)
 
 
 def for_each(function: Callable[[slice], T], parts: Sequence[slice]) -> list[T]:
@@ -194,6 +197,18 @@ def for_each(function: Callable[[slice], T], parts: Sequence[slice]) -> list[T]:
     [4, 4, 2]
     """
     return run([partial(function, part) for part in parts])
+
+
+def in_tasks(function: Callable[[slice], T], blocks: Sequence[Any], operations: int) -> list[T]:
+    """``function(part)`` for slices of a list of blocks, as tasks worth waking a thread for.
+
+    `operations` are the multiply-adds of all.
+
+    >>> in_tasks(lambda part: part, range(10), operations=100)
+    [slice(0, 10, None)]
+    """
+    count = max(1, min(operations // _BLOCK_OPERATIONS, _BLOCKS))
+    return for_each(function, chunks(len(blocks), -(-len(blocks) // count) or 1))
 
 
 def chunks(n: int, size: int) -> list[slice]:
@@ -233,9 +248,7 @@ class single_blas_thread:
                     library.set_num_threads(number)
 
 
-_BLOCK_OPERATIONS = 2**25  # multiply-adds a block, half a millisecond or more: waking a thread takes a tenth
 _BLOCK_WIDTH = 128  # rows or columns: every block packs the whole other factor anew
-_BLOCKS = 8
 
 
 def matmul(a: Array, b: Array) -> Array:

@@ -1,13 +1,14 @@
 """Max and average pooling on NHWC arrays, one axis after the other: over columns, then over rows.
 
 The largest value of a window is the largest of its rows' largest, and a sum is a sum of sums, so a window of kh × kw
-takes kw + kh steps on ever smaller arrays instead of kh · kw, and each step is one NumPy call on slices, without a copy of
-any window. What a max pool keeps for backward is, for each axis, which cell won, a byte each.
+takes kw + kh steps on ever smaller arrays instead of kh · kw, and each step is one NumPy call on slices, without a
+copy of any window. What a max pool keeps for backward is, for each axis, which cell won, a byte each.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from funcnn.conv_windows import Geometry, images, rows
 from funcnn.layer import Array
@@ -31,7 +32,7 @@ def _out_shape(x: Array, axis: int, size: int) -> tuple[int, ...]:
 
 
 def _covers(part: slice, size: int) -> bool:
-    return part.start == 0 and part.stop == size
+    return part == slice(0, size)
 
 
 # --- Maximum --------------------------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
     return images(_spread_along(columns, None, _COLUMNS, geo, geo.taps[1]))
 
 
-def _weights(geo: Geometry, dtype: np.dtype) -> Array:  # type: ignore[type-arg]
+def _weights(geo: Geometry, dtype: DTypeLike) -> Array:
     """One over the number of real cells in each window: (oh, 1, ow, 1)."""
     height, width = (
         _sum_along(np.ones(size, dtype), 0, out_size, taps)

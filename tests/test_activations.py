@@ -198,6 +198,46 @@ def test_values_never_decrease(layer: Layer, dtype: type) -> None:
     assert (np.diff(forward(layer, x)) >= 0).all()
 
 
+# --- Large arrays, cut into blocks, in any memory layout -------------------------------------------------------
+
+LARGE = gaussian((9, 31, 26, 24))  # more than a block
+ELEMENTWISE = (relu(), leaky_relu(), elu(), sigmoid(), tanh(), softplus(), silu(), gelu(), scale(-0.5))
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "by rows": lambda x: np.ascontiguousarray(x.transpose(1, 3, 2, 0)).transpose(3, 0, 2, 1),
+    "fortran": np.asfortranarray,
+    "with gaps": lambda x: np.repeat(x, 2, axis=2)[:, :, ::2],
+    "backwards": lambda x: x[::-1, :, ::-1].copy()[::-1, :, ::-1],
+    "read-only": lambda x: np.broadcast_to(x, x.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layer", ELEMENTWISE, ids=str)
+def test_large_arrays_in_any_memory_layout(layer: Layer, layout: str) -> None:
+    x, dy = LAYOUTS[layout](LARGE), gaussian(LARGE.shape, np.float64, "dy")
+    np.testing.assert_array_equal(x, LARGE)
+    np.testing.assert_allclose(forward(layer, x), by_parts(layer, LARGE), rtol=1e-14)
+    expected = by_parts(layer, LARGE, dy)
+    for each in (dy, LAYOUTS[layout](dy)):
+        np.testing.assert_allclose(gradient(layer, x, each), expected, rtol=1e-13, atol=1e-15)
+
+
+def by_parts(layer: Layer, x: Array, dy: Array | None = None) -> Array:
+    """The values, or the input gradient, of 1000 numbers at a time."""
+    x, cut = x.ravel(), range(1000, x.size, 1000)
+    parts = zip(np.split(x, cut), np.split(x if dy is None else dy.ravel(), cut), strict=True)
+    made = [forward(layer, its_x) if dy is None else gradient(layer, its_x, its_dy) for its_x, its_dy in parts]
+    return np.concatenate(made).reshape(LARGE.shape)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 8192, 10_000, 2**17 + 1])
+@every_dtype
+def test_relu_of_any_size(size: int, dtype: type) -> None:
+    x = gaussian((size,), dtype)
+    x[:3] = [np.nan, np.inf, -np.inf][:size]
+    np.testing.assert_array_equal(forward(relu(), x), np.where(x < 0, 0, x), strict=True)
+
+
 # --- softmax --------------------------------------------------------------------------------------------------
 
 logits = arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 5)), elements=st.floats(-50, 50))

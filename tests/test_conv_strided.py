@@ -1,4 +1,4 @@
-"""Convolution and pooling against loops over pixels, and their gradients against the adjoint identity.
+"""Convolution against loops over pixels, and its gradients against the adjoint identity.
 
 A linear map A and its gradient Aᵀ satisfy ⟨A x, y⟩ = ⟨x, Aᵀ y⟩ for all x and y: together with a forward pass that
 is right, that determines the gradient.
@@ -11,39 +11,17 @@ import numpy as np
 import pytest
 import references
 from cases import gaussian
+from draws import RTOL, in_sizes, inner_product, pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import Spec
 
 from funcnn import conv_strided as conv
-from funcnn import pooling
-from funcnn.conv_windows import geometry, rows, windows
+from funcnn import parallel
+from funcnn.conv_windows import geometry, images, rows, windows
 from funcnn.layer import Array, Shape
 
-RTOL = 1e-12
-
-
 # --- Draws ----------------------------------------------------------------------------------------------------
-
-
-def pairs(values: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[int, int]]:
-    return st.tuples(values, values)
-
-
-@st.composite
-def in_sizes(draw: st.DrawFn, spec: Spec) -> tuple[int, int]:
-    """A size on which at least one window fits, from the smallest upward."""
-    size = []
-    for axis in (0, 1):
-        span = (spec.window[axis] - 1) * spec.dilation[axis] + 1
-        if spec.padding == "same":
-            span = 1
-        elif isinstance(spec.padding, int):
-            span -= 2 * spec.padding
-        elif spec.padding != "valid":
-            span -= sum(spec.padding[axis])
-        size.append(max(span, 1) + draw(st.integers(0, 4)))
-    return size[0], size[1]
 
 
 class Conv(NamedTuple):
@@ -68,31 +46,6 @@ def convolutions(draw: st.DrawFn) -> Conv:
     groups, inner, filters = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
     n = draw(st.integers(1, 3) | st.just(100))  # many images, so that each output row has its own product
     return Conv(spec, (n, *draw(in_sizes(spec)), groups * inner), (*spec.window, inner, groups * filters), groups)
-
-
-class Pool(NamedTuple):
-    spec: Spec
-    x: Array
-
-    def output_gradient(self) -> Array:
-        return gaussian(references.avg_pool(self.x, self.spec).shape, np.float64, "dy")
-
-
-@st.composite
-def pools(draw: st.DrawFn) -> Pool:
-    """Windows that overlap, touch or leave gaps; padded sides, each less than the window."""
-    window = draw(pairs(st.integers(1, 3)))
-    sides = st.tuples(*(pairs(st.integers(0, w - 1)) for w in window))
-    padding = st.sampled_from(["valid", "same"]) | st.integers(0, min(window) - 1) | sides
-    spec = Spec(window=window, stride=draw(pairs(st.integers(1, 3))), padding=draw(padding))
-    shape = (draw(st.integers(1, 2)), *draw(in_sizes(spec)), draw(st.integers(1, 2)))
-    x = gaussian(shape)
-    # Few and negative values: ties are common, and a padded zero that won would show.
-    return Pool(spec, np.round(x) - 9 if draw(st.booleans()) else x)
-
-
-def inner_product(a: Array, b: Array) -> float:
-    return float(np.vdot(a, b))
 
 
 # --- Geometry -------------------------------------------------------------------------------------------------
@@ -223,88 +176,61 @@ def test_groups_keep_apart() -> None:
     np.testing.assert_allclose(joined, np.concatenate(halves, axis=-1), rtol=RTOL, atol=RTOL)
 
 
-# --- Max pooling ----------------------------------------------------------------------------------------------
+# --- How the results lie in memory ----------------------------------------------------------------------------
 
 
-@settings(max_examples=100)
-@given(pools())
-def test_max_pooling_is_the_loop_over_pixels(problem: Pool) -> None:
-    geo = problem.spec.on(problem.x)
-    expected = references.max_pool(problem.x, problem.spec)
-    for keep_winners in (True, False):
-        y, winners = pooling.max_pool_forward(problem.x, geo, keep_winners=keep_winners)
-        np.testing.assert_array_equal(y, expected, strict=True)
-        assert (winners is not None) == keep_winners
+@given(convolutions())
+def test_images_are_made_by_rows(problem: Conv) -> None:
+    x, weight = problem.arrays()
+    geo = problem.spec.on(x)
+    y = conv.conv_forward(x, weight, geo, problem.groups)
+    assert rows(y).flags.c_contiguous
+    assert rows(conv.conv_input_gradient(y, weight, geo, problem.groups)).flags.c_contiguous
 
 
-@settings(max_examples=100)
-@given(pools())
-def test_max_pooling_gives_the_gradient_to_the_first_maximum(problem: Pool) -> None:
-    geo, dy = problem.spec.on(problem.x), problem.output_gradient()
-    _, winners = pooling.max_pool_forward(problem.x, geo, keep_winners=True)
-    dx = pooling.max_pool_backward(dy, winners, geo)
-    expected = references.max_pool_gradient(problem.x, dy, problem.spec)
-    np.testing.assert_allclose(dx, expected, rtol=RTOL, atol=RTOL, strict=True)
+@given(convolutions())
+def test_images_may_lie_in_any_order(problem: Conv) -> None:
+    x, weight = problem.arrays()
+    geo = problem.spec.on(x)
+    y = conv.conv_forward(x, weight, geo, problem.groups)
+    dy = gaussian(y.shape, np.float64, "dy")
+    results = [
+        (
+            conv.conv_forward(its_x, weight, geo, problem.groups),
+            conv.conv_input_gradient(its_dy, weight, geo, problem.groups),
+            conv.conv_weight_gradient(its_x, its_dy, geo, problem.groups),
+        )
+        for its_x, its_dy in ((x, dy), (by_rows(x), by_rows(dy)), (np.asfortranarray(x), dy[::-1][::-1]))
+    ]
+    for result in results[1:]:
+        for have, want in zip(result, results[0], strict=True):
+            np.testing.assert_allclose(have, want, rtol=RTOL, atol=RTOL, strict=True)
 
 
-def test_of_equal_values_the_first_in_reading_order_wins() -> None:
-    x = np.array([[1.0, 2.0, 2.0], [2.0, 2.0, 2.0], [0.0, 2.0, 2.0]]).reshape(1, 3, 3, 1)
-    geo = Spec((3, 3)).on(x)
-    _, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
-    dx = pooling.max_pool_backward(np.full((1, 1, 1, 1), 5.0), winners, geo)
-    np.testing.assert_array_equal(dx[0, :, :, 0], [[0, 5, 0], [0, 0, 0], [0, 0, 0]])
+def by_rows(x: Array) -> Array:
+    return images(np.ascontiguousarray(rows(x)))
 
 
-def test_gradients_of_overlapping_windows_add() -> None:
-    x = np.array([[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]).reshape(1, 3, 3, 1)
-    geo = Spec((2, 2)).on(x)
-    _, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
-    dx = pooling.max_pool_backward(np.array([1.0, 2.0, 4.0, 8.0]).reshape(1, 2, 2, 1), winners, geo)
-    np.testing.assert_array_equal(dx[0, :, :, 0], [[0, 0, 0], [0, 15, 0], [0, 0, 0]])
+@given(convolutions())
+def test_results_never_lie_in_scratch_memory(problem: Conv) -> None:
+    x, weight = problem.arrays()
+    geo = problem.spec.on(x)
+    y = conv.conv_forward(x, weight, geo, problem.groups)
+    results = [y, conv.conv_input_gradient(y, weight, geo, problem.groups)]
+    results.append(conv.conv_weight_gradient(x, y, geo, problem.groups))
+    before = [result.copy() for result in results]
+    for buffer in parallel._scratch.buffers.values():
+        buffer[...] = 255
+    for have, want in zip(results, before, strict=True):
+        np.testing.assert_array_equal(have, want)
 
 
-@pytest.mark.parametrize("low", [-1.0, np.finfo(float).min])
-def test_padded_cells_never_win(low: float) -> None:
-    x = np.full((1, 2, 2, 1), low)
-    geo = Spec((2, 2), padding=1).on(x)
-    y, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
-    np.testing.assert_array_equal(y, np.full((1, 3, 3, 1), low))
-    assert pooling.max_pool_backward(np.ones_like(y), winners, geo).sum() == 9  # none of the nine went to the padding
-
-
-@pytest.mark.parametrize("window", [(16, 16), (16, 17), (20, 20)], ids=str)
-def test_the_winner_of_a_large_window_is_found(window: tuple[int, int]) -> None:
-    # A byte can tell 256 cells apart, no more.
-    x = np.zeros((1, *window, 1))
-    x[0, -1, -1, 0] = 1.0
-    geo = Spec(window).on(x)
-    _, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
-    np.testing.assert_array_equal(pooling.max_pool_backward(np.full((1, 1, 1, 1), 3.0), winners, geo), 3 * x)
-
-
-# --- Average pooling ------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=100)
-@given(pools())
-def test_average_pooling_is_the_loop_over_pixels(problem: Pool) -> None:
-    y = pooling.avg_pool_forward(problem.x, problem.spec.on(problem.x))
-    np.testing.assert_allclose(y, references.avg_pool(problem.x, problem.spec), rtol=RTOL, atol=RTOL, strict=True)
-
-
-@settings(max_examples=100)
-@given(pools())
-def test_the_average_pooling_gradient_is_its_adjoint(problem: Pool) -> None:
-    geo, dy = problem.spec.on(problem.x), problem.output_gradient()
-    y, dx = pooling.avg_pool_forward(problem.x, geo), pooling.avg_pool_backward(dy, geo)
-    assert dx.shape == problem.x.shape
-    tolerance = RTOL * np.linalg.norm(y) * np.linalg.norm(dy)
-    assert abs(inner_product(y, dy) - inner_product(problem.x, dx)) <= tolerance
-
-
-def test_padded_cells_are_not_counted() -> None:
-    x = np.full((1, 3, 3, 1), 7.0)
-    np.testing.assert_allclose(pooling.avg_pool_forward(x, Spec((3, 3), padding=2).on(x)), 7.0, rtol=RTOL)
+def test_rows_and_images_are_each_others_inverse() -> None:
+    x = gaussian((2, 3, 4, 5))
+    assert rows(x).shape == (3, 5, 4, 2)
+    assert rows(x)[1, 4, 2, 0] == x[0, 1, 2, 4]
+    assert images(rows(x)).strides == x.strides
+    assert np.shares_memory(images(rows(x)), x)
 
 
 # --- Edges ----------------------------------------------------------------------------------------------------
@@ -318,8 +244,3 @@ def test_an_empty_batch(dtype: type) -> None:
     np.testing.assert_array_equal(conv.conv_forward(x, weight, geo), dy, strict=True)
     np.testing.assert_array_equal(conv.conv_input_gradient(dy, weight, geo), x, strict=True)
     np.testing.assert_array_equal(conv.conv_weight_gradient(x, dy, geo), np.zeros_like(weight), strict=True)
-    y, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
-    np.testing.assert_array_equal(y, x, strict=True)
-    np.testing.assert_array_equal(pooling.max_pool_backward(x, winners, geo), x, strict=True)
-    np.testing.assert_array_equal(pooling.avg_pool_forward(x, geo), x, strict=True)
-    np.testing.assert_array_equal(pooling.avg_pool_backward(x, geo), x, strict=True)

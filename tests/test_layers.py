@@ -11,9 +11,10 @@ from cases import CASES, CONSTRUCTORS, DTYPES, Case, Ready, all_configs, assert_
 
 from funcnn import compose, layers, tree
 from funcnn.compose import parallel, rebuild, residual, serial
+from funcnn.conv_windows import images, rows
 from funcnn.init import constant, he_normal, normal
 from funcnn.keys import Key, fold_in
-from funcnn.layer import Layer, LayerError, Shape, describe
+from funcnn.layer import Array, Layer, LayerError, Shape, describe
 from funcnn.layers import (
     batch_norm,
     conv2d,
@@ -89,6 +90,24 @@ def test_memory_layout_does_not_matter(case: Case) -> None:
     turned = made._replace(x=np.asfortranarray(made.x), dy=np.asfortranarray(made.dy))
     assert_close(turned.train().y, made.train().y, 1e-14)
     assert_close(tuple(turned.gradients()), tuple(made.gradients()), 1e-14)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if len(case.in_shape) == 3], ids=str)
+@every_dtype
+def test_images_may_lie_by_rows_or_by_examples(case: Case, dtype: type) -> None:
+    made = ready(case, dtype)
+    by_rows = made._replace(x=laid_by_rows(made.x), dy=laid_by_rows(made.dy))
+    assert by_rows.x.strides != made.x.strides
+    assert_close(by_rows.train().y, made.train().y, RTOL[dtype])
+    assert_close(by_rows.train().state, made.train().state, RTOL[dtype])
+    assert_close(tuple(by_rows.gradients()), tuple(made.gradients()), RTOL[dtype])
+    evaluated = [case.layer.apply(each.params, each.state, each.x).y for each in (by_rows, made)]
+    assert_close(*evaluated, RTOL[dtype])
+
+
+def laid_by_rows(x: Array) -> Array:
+    """The same values; of images, in the order in which convolution and pooling lay them in memory."""
+    return images(np.ascontiguousarray(rows(x))) if x.ndim == 4 else x
 
 
 # --- Structure, shapes, dtypes --------------------------------------------------------------------------------

@@ -4,14 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from cases import DTYPES, Case, assert_close, gaussian, ready
+from cases import DTYPES, Case, Ready, assert_close, gaussian, message, ready
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from funcnn import tree
+from funcnn.chunking import split
 from funcnn.keys import Key
-from funcnn.layer import Array, Shape
+from funcnn.layer import Applied, Array, Gradients, LayerError, Shape
 from funcnn.layers import batch_norm, l2_normalize
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -137,6 +138,79 @@ def test_parameter_gradients_by_their_formulas(shape: Shape) -> None:
     hat = (rows - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0) + 1e-5)
     assert_close(gradients.shift, its_dy.sum(axis=0), 1e-13)
     assert_close(gradients.scale, (its_dy * hat).sum(axis=0), 1e-13)
+
+
+# --- batch_norm over a batch in chunks ------------------------------------------------------------------------
+
+
+def in_chunks(made: Ready, sizes: list[int], *, need_dx: bool = True) -> tuple[Applied, Gradients]:
+    """What batch norm makes of a batch that comes in chunks, and of its gradient, both joined again."""
+    settings, params = made.layer.config, made.params
+    ys, state, residuals = settings.apply_chunks(params, made.state, split(made.x, sizes), train=True)
+    assert [len(y) for y in ys] == sizes
+    gradients, dxs = settings.backward_chunks(params, residuals, split(made.dy, sizes), need_dx=need_dx)
+    dx = None if dxs is None else np.concatenate(dxs)
+    return Applied(np.concatenate(ys), state, residuals), Gradients(gradients, dx)
+
+
+@every_shape
+@given(sizes=st.lists(st.integers(0, 6), min_size=2, max_size=6).filter(lambda sizes: sum(sizes) >= 4))
+def test_in_chunks_it_is_what_it_is_on_the_whole_batch(shape: Shape, sizes: list[int]) -> None:
+    made = ready(Case(batch_norm(), shape[1:]), n=sum(sizes))
+    whole, chunked = made.train(), in_chunks(made, sizes)
+    assert_close(chunked[0].y, whole.y, 1e-12)
+    assert_close(chunked[0].state, whole.state, 1e-12)
+    assert_close(tuple(chunked[1]), tuple(made.gradients()), 1e-12)
+    without = in_chunks(made, sizes, need_dx=False)[1]
+    assert without.dx is None
+    assert tree.equal(without.params, chunked[1].params)
+
+
+@every_shape
+@every_dtype
+def test_in_chunks_it_evaluates_to_the_same_bits(shape: Shape, dtype: type) -> None:
+    layer, params, state, x, _ = ready(Case(batch_norm(), shape[1:]), dtype, n=7)
+    ys, unmoved, residuals = layer.config.apply_chunks(params, state, split(x, [3, 0, 4]), train=False)
+    np.testing.assert_array_equal(np.concatenate(ys), layer.apply(params, state, x).y, strict=True)
+    assert tree.equal(unmoved, state)
+    assert residuals is None
+
+
+@every_shape
+@pytest.mark.parametrize("drift", [0.0, 10.0], ids=["alike", "drifting"])
+def test_in_chunks_a_large_mean_does_not_swallow_the_variance(shape: Shape, drift: float) -> None:
+    sizes = [3, 17, 0, 1, 19]
+    double = ready(Case(batch_norm(), shape[1:]), n=40)
+    steps = drift * np.repeat(np.arange(5), sizes).reshape(-1, *[1] * (len(shape) - 1))
+    double = double._replace(x=(1000 + double.x + steps).astype(np.float32).astype(np.float64))
+    single = Ready(double.layer, *tree.map(lambda leaf: leaf.astype(np.float32), tuple(double)[1:]))
+    (y, state, _), (gradients, dx) = in_chunks(single, sizes)
+    expected, (expected_gradients, expected_dx) = double.train(), double.gradients()
+    # Numbers near 1000 are 2⁻¹⁴ apart, and a mean is off by a few of these.
+    np.testing.assert_allclose(y, expected.y, rtol=0, atol=2**-11)
+    np.testing.assert_allclose(state.mean, expected.state.mean, rtol=1e-6)
+    np.testing.assert_allclose(state.var, expected.state.var, rtol=1e-4)
+    np.testing.assert_allclose(gradients.scale, expected_gradients.scale, rtol=0, atol=2**-11 * abs(double.dy).sum())
+    np.testing.assert_allclose(gradients.shift, expected_gradients.shift, rtol=0, atol=2**-11)
+    np.testing.assert_allclose(dx, expected_dx, rtol=0, atol=2**-11)
+
+
+@pytest.mark.parametrize("border", [0.0, -1000.0])
+@pytest.mark.parametrize("height", [3, 8, 15])
+def test_no_row_of_the_images_need_be_like_the_others(height: int, border: float) -> None:
+    x = (1000 + gaussian((6, height, 5, 3))).astype(np.float32)
+    x[:, 0] = border
+    y = normalised(x.astype(np.float64))
+    np.testing.assert_allclose(normalised(x), y, rtol=0, atol=2**-18 * abs(y).max())
+    made = ready(Case(batch_norm(), x.shape[1:]), np.float32, n=6)._replace(x=x)
+    assert_close(in_chunks(made, [1, 5])[0].y, made.train().y, 2**-18)
+
+
+def test_chunks_that_are_all_empty_have_no_mean() -> None:
+    layer, params, state, x, _ = ready(Case(batch_norm(), (4,)), n=0)
+    expected = "batch_norm(): an empty batch has no mean. Train on batches of at least one example"
+    assert message(LayerError, layer.config.apply_chunks, params, state, [x, x], train=True) == expected
+    assert message(LayerError, layer.apply, params, state, x, train=True) == expected
 
 
 # --- l2_normalize ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Work over threads: results in order and the same with any number of them, errors, settings, BLAS as it was."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -9,11 +10,28 @@ from functools import partial
 
 import numpy as np
 import pytest
+from by_hand import chunks_of, sizes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from funcnn import Key, parallel, serial, tree
-from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
+from funcnn.compose import parallel as combine
+from funcnn.compose import residual
+from funcnn.layers import (
+    avg_pool2d,
+    batch_norm,
+    conv2d,
+    dense,
+    dropout,
+    flatten,
+    gaussian_noise,
+    global_avg_pool2d,
+    leaky_relu,
+    max_pool2d,
+    position_bias,
+    relu,
+    tanh,
+)
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import adam
 from funcnn.train import Problem, init_state, make_step
@@ -119,15 +137,130 @@ def test_a_step_is_the_same_with_any_number_of_threads():
     problem = Problem(net, softmax_cross_entropy, adam(1e-3))
     rng = np.random.default_rng(0)
     batch = rng.standard_normal((48, 28, 28, 3)).astype(np.float32), rng.integers(0, 10, 48)
+    first_run = net.config.stages[0]
+    assert len(net.config.chunk_sizes(first_run, batch[0])) > 1
+    check_steps(problem, batch)
+
+
+def check_steps(problem, batch, counts=(1, 2, 3)):
+    """Assert that two steps of training give the same bits with any number of threads."""
     ends = []
-    for threads in (1, 2, 3):
+    for threads in counts:
         parallel.set_threads(threads)
-        state = init_state(problem, Key(0), (28, 28, 3))
+        state = init_state(problem, Key(0), batch[0].shape[1:])
         for _ in range(2):
             state, _ = make_step(problem)(state, batch)
         ends.append(state)
-    assert tree.equal(ends[0], ends[1])
-    assert tree.equal(ends[0], ends[2])
+    assert [tree.equal(end, ends[0]) for end in ends] == [True] * len(counts)
+
+
+BRANCHES = combine(serial(dropout(0.2), conv2d(4, 1)), max_pool2d(3, stride=1, padding="same"), conv2d(4, 3, padding=1))
+CHUNKED = (
+    serial(
+        conv2d(6, 3, padding="same", use_bias=False), batch_norm(), relu(), max_pool2d(2), dropout(0.3), conv2d(8, 2),
+        gaussian_noise(0.1), residual(serial(batch_norm(), relu(), conv2d(8, 3, padding="same"))), BRANCHES,
+        position_bias(), leaky_relu(), avg_pool2d(2), flatten(), dense(8), batch_norm(), tanh(), dropout(0.5), dense(5),
+    ),
+    serial(batch_norm(), serial(conv2d(6, 3), dropout(0.3), serial(conv2d(6, 1), relu())), max_pool2d(2), batch_norm(),
+           conv2d(5, 2, groups=1), global_avg_pool2d()),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("net", CHUNKED, ids=["plain", "nested"])
+@pytest.mark.parametrize("examples", [1, 2, 5])
+def test_a_step_in_uneven_chunks_is_the_same_with_any_number_of_threads(net, examples):
+    problem = Problem(net, softmax_cross_entropy, adam(1e-3))
+    rng = np.random.default_rng(0)
+    batch = rng.standard_normal((11, 10, 9, 2)).astype(np.float32), rng.integers(0, 5, 11)
+    params, state, _ = net.init(Key(0), (10, 9, 2))
+    with chunks_of(examples, net, (10, 9, 2)):
+        cuts = sizes(net.apply(params, state, batch[0], key=Key(0), train=True).residuals)
+        assert {1: (1,) * 11, 2: (1, 2, 2, 2, 2, 2), 5: (2, 3, 3, 3)}[examples] in cuts
+        check_steps(problem, batch, (1, 2, 3, 2, 3))
+        ends = []
+        for threads in (1, 2, 3):
+            parallel.set_threads(threads)
+            trained = net.apply(params, state, batch[0], key=Key(1), train=True)
+            gradients = net.backward(params, trained.residuals, np.ones_like(trained.y))
+            ends.append((tuple(trained), tuple(gradients), net.apply(params, state, batch[0]).y))
+        assert tree.equal(ends[0], ends[1])
+        assert tree.equal(ends[0], ends[2])
+
+
+# --- Scratch memory -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh_scratch(monkeypatch):
+    monkeypatch.setattr(parallel, "_scratch", parallel._Scratch())
+
+
+@pytest.mark.usefixtures("fresh_scratch")
+def test_scratch_for_the_same_purpose_is_the_same_memory():
+    first = parallel.scratch("a", (3, 4), np.float32)
+    assert (first.shape, first.dtype, first.flags.writeable) == ((3, 4), np.float32, True)
+    for shape, dtype in [((3, 4), np.float32), ((2, 3), np.float64), ((5,), np.uint8), ((), np.int64)]:
+        again = parallel.scratch("a", shape, dtype)
+        assert (again.shape, again.dtype) == (shape, dtype)
+        assert again.flags.c_contiguous
+        assert again.flags.aligned
+        assert np.shares_memory(again, first)
+    assert parallel.scratch("a", (0, 3), np.float32).shape == (0, 3)
+
+
+@pytest.mark.usefixtures("fresh_scratch")
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 200)), max_size=12))
+def test_scratch_for_different_purposes_never_shares_memory(asked):
+    latest = {}
+    for number, (purpose, size) in enumerate(asked):
+        latest[purpose] = (number, parallel.scratch(purpose, (size,), np.float32))
+        latest[purpose][1][...] = number
+        for its_number, array in latest.values():
+            assert (array == its_number).all()
+
+
+@pytest.mark.usefixtures("fresh_scratch")
+def test_scratch_of_different_threads_never_shares_memory():
+    parallel.set_threads(3)
+    meeting = threading.Barrier(3, timeout=30)
+
+    def fill(number):
+        array = parallel.scratch("a", (1000,), np.float64)
+        meeting.wait()
+        array[...] = number
+        meeting.wait()
+        return array, array.copy(), parallel.scratch("a", (10,), np.float64)
+
+    found = parallel.run([partial(fill, number) for number in range(3)])
+    for number, (array, copy, again) in enumerate(found):
+        assert (copy == number).all()
+        assert np.shares_memory(again, array)
+    arrays = [array for array, _, _ in found]
+    assert not any(np.shares_memory(a, b) for a, b in itertools.combinations(arrays, 2))
+
+
+@pytest.mark.usefixtures("fresh_scratch")
+def test_scratch_larger_than_the_limit_is_not_kept(monkeypatch):
+    monkeypatch.setattr(parallel, "_SCRATCH_BYTES", 64)
+    at_limit = [parallel.scratch("a", (8,), np.float64) for _ in range(2)]
+    above = [parallel.scratch("a", (9,), np.float64) for _ in range(2)]
+    assert np.shares_memory(*at_limit)
+    assert not np.shares_memory(*above)
+    assert not np.shares_memory(above[0], at_limit[0])
+    assert np.shares_memory(parallel.scratch("a", (8,), np.float64), at_limit[0])
+    assert [len(buffer) for buffer in parallel._scratch.buffers.values()] == [64]
+
+
+@pytest.mark.usefixtures("fresh_scratch")
+def test_scratch_that_is_too_small_grows_and_never_shrinks():
+    small = parallel.scratch("a", (4,), np.float32)
+    small[...] = 1
+    large = parallel.scratch("a", (100,), np.float32)
+    large[...] = 2
+    assert not np.shares_memory(large, small)
+    assert (small == 1).all()  # who still holds the old one keeps it
+    assert np.shares_memory(parallel.scratch("a", (4,), np.float32), large)
+    assert np.shares_memory(parallel.scratch("a", (100,), np.float32)[99:], large[99:])
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "2"])

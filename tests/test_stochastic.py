@@ -4,12 +4,16 @@ import math
 
 import numpy as np
 import pytest
+from by_hand import chunks_of, sizes
 from cases import DTYPES, gaussian, message
 
 from funcnn import tree
+from funcnn.compose import residual, serial
+from funcnn.conv_windows import images, rows
+from funcnn.init import constant
 from funcnn.keys import Key
 from funcnn.layer import Array, Layer
-from funcnn.layers import dropout, gaussian_noise
+from funcnn.layers import conv2d, dropout, gaussian_noise
 
 N = 100_000
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -42,6 +46,64 @@ def test_evaluation_gives_the_input(layer: Layer) -> None:
 def test_draws_do_not_depend_on_the_shape_of_the_batch_or_its_values(layer: Layer) -> None:
     x = np.ones((6, 20))
     np.testing.assert_array_equal(trained(layer, x.reshape(2, 3, 20)).ravel(), trained(layer, x).ravel())
+
+
+@both
+def test_draws_do_not_depend_on_how_images_lie_in_memory(layer: Layer) -> None:
+    x = gaussian((5, 4, 6, 3))
+    by_rows = images(np.ascontiguousarray(rows(x)))
+    assert by_rows.strides != x.strides
+    np.testing.assert_array_equal(trained(layer, by_rows), trained(layer, x), strict=True)
+
+
+# --- A batch in chunks ----------------------------------------------------------------------------------------
+
+
+def in_chunks(layer: Layer, seed: int = 0) -> tuple[list[Array], list[Array]]:
+    """y and dx of a layer on ones, dy of ones, in four chunks: after a convolution that changes nothing."""
+    net, x = serial(conv2d(1, 1, weight_init=constant(1.0)), layer), np.ones((8, 5, 6, 1))
+    params, state, _ = net.init(Key(0), (5, 6, 1), np.float64)
+    with chunks_of(2, net, (5, 6, 1)):
+        y, _, residuals = net.apply(params, state, x, key=Key(seed), train=True)
+        dx = net.backward(params, residuals, np.ones_like(y)).dx
+    assert sizes(residuals) == [(2, 2, 2, 2)]
+    return np.split(y, 4), np.split(dx, 4)
+
+
+NESTED = serial(residual(dropout(0.5)), conv2d(1, 1, weight_init=constant(1.0)))
+every_nest = pytest.mark.parametrize("layer", [dropout(0.5), gaussian_noise(0.3), NESTED, serial(NESTED)], ids=str)
+
+
+@every_nest
+def test_in_chunks_same_key_same_draws_and_different_key_different(layer: Layer) -> None:
+    first, again, other = in_chunks(layer), in_chunks(layer), in_chunks(layer, seed=1)
+    assert tree.equal(tuple(first[0] + first[1]), tuple(again[0] + again[1]))
+    assert not any(np.array_equal(a, b) for a, b in zip(first[0], other[0], strict=True))
+
+
+@every_nest
+def test_every_chunk_has_its_own_draws(layer: Layer) -> None:
+    ys, _ = in_chunks(layer)
+    different = {y.tobytes() for chunk in ys for y in chunk}
+    assert len(different) == 8
+
+
+@pytest.mark.parametrize("layer", [dropout(0.5), dropout(0.3), NESTED, serial(NESTED)], ids=str)
+def test_in_chunks_the_gradient_goes_where_the_values_went(layer: Layer) -> None:
+    ys, dxs = in_chunks(layer)
+    assert len({*np.concatenate(ys).ravel()}) == 2
+    np.testing.assert_array_equal(np.concatenate(dxs), np.concatenate(ys))
+
+
+def test_dropout_in_chunks_keeps_to_its_rate() -> None:
+    rate, layer = 0.25, serial(conv2d(1, 1, weight_init=constant(1.0)), dropout(0.25))
+    params, state, _ = layer.init(Key(0), (50, 50, 1))
+    with chunks_of(1, layer, (50, 50, 1)):
+        y, _, residuals = layer.apply(params, state, np.ones((40, 50, 50, 1), np.float32), key=Key(0), train=True)
+    assert sizes(residuals) == [(1,) * 40]
+    assert abs(np.count_nonzero(y) / N - (1 - rate)) < 5 * math.sqrt(rate * (1 - rate) / N)
+    masks = y.reshape(40, -1) != 0
+    assert abs(np.corrcoef(masks)[np.triu_indices(40, 1)]).max() < 5 / math.sqrt(masks.shape[1])
 
 
 # --- dropout --------------------------------------------------------------------------------------------------

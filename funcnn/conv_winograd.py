@@ -1,0 +1,163 @@
+"""Convolution with kernels of three rows by Winograd's minimal filtering, along the rows of an image.
+
+Four rows of the output take twelve products in `conv_strided`, one for each row of the kernel; here they take six
+(Winograd 1980; Lavin & Gray 2016):
+
+    y = Aᵀ [(G w) ⊙ (Bᵀ x)],        x: six rows of windows, w: the three rows of the kernel, y: four rows
+
+where ⊙ is the products over channels and the kernel's columns. It is linear in w and in x, so both gradients are its
+transposes, with as few products:
+
+    dw = Gᵀ Σ_tiles [(Bᵀ x) ⊙ (A dy)],        and dx by the same formula from dy and the turned kernel.
+
+Lavin & Gray transform tiles of 4 × 4 pixels, which leaves a quarter of the products. In NumPy the transforms along
+columns cost more than they save: they work on short runs of numbers, where a transform along rows is one product with a
+6 × 6 matrix over whole rows (docs/architecture.md). The result differs from the strided one by rounding, about 3e-6 of
+the largest value in float32.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from funcnn.conv_windows import Geometry, add_shifted, band, images, rows, turned_rows
+from funcnn.layer import Array
+from funcnn.parallel import chunks, in_tasks, scratch
+
+__all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient", "fits"]
+
+TILE = 4  # rows of the output that are computed together
+_REACH = TILE + 2  # rows of the input that they need
+_BLOCK_BYTES = 2**20  # of a block's transformed rows: about the cache of one core
+
+# For the points 0, 1, -1, 2, -2 and infinity.
+_INPUT = np.array(  # Bᵀ
+    [
+        [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1],
+    ]
+)  # fmt: skip
+_KERNEL = np.array(  # G
+    [
+        [1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1],
+    ]
+)  # fmt: skip
+_OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])  # Aᵀ
+
+
+def fits(geo: Geometry) -> bool:
+    """Whether a convolution can be done so: three rows in the kernel, next to each other, a window at every row."""
+    return geo.window[0] == 3 and geo.stride[0] == 1 and geo.dilation[0] == 1 and turned_rows(geo) is not None
+
+
+def _tiles(size: int, row_bytes: int) -> list[slice]:
+    """The tiles that cover some rows, in blocks whose transformed rows keep under `_BLOCK_BYTES`."""
+    return chunks(-(-size // TILE), max(1, _BLOCK_BYTES // max(1, _REACH * row_bytes)))
+
+
+def _transformed_kernel(weight: Array) -> Array:
+    """G w: (groups, 3, out, in) -> (groups, 1, 6, out, in)."""
+    kernel: Array = np.einsum("ak,gkoi->gaoi", _KERNEL.astype(weight.dtype), weight)
+    return kernel[:, None]
+
+
+def _transformed_rows(x: Array, geo: Geometry, groups: int, tiles: slice) -> Array:
+    """Bᵀ x of the windows of some tiles: x (h, c, w, n) -> (groups, tiles, 6, kw·c/groups, ow·n)."""
+    source = band(x, geo, groups, slice(tiles.start * TILE, tiles.stop * TILE))
+    _, _, kw, inner, ow, n = source.shape
+    group, row, *_, number = source.strides
+    shape = groups, tiles.stop - tiles.start, _REACH, kw * inner, ow * n
+    six = as_strided(
+        source, (*shape[:3], shape[3] * shape[4]), (group, row * TILE, row, number), writeable=False
+    )  # each tile's rows, the last two of which are also the next one's first
+    made = scratch("transformed rows", shape, x.dtype)
+    np.matmul(_INPUT.astype(x.dtype), six, out=made.reshape(*six.shape))
+    return made
+
+
+def _fill_rows(x: Array, kernel: Array, geo: Geometry, groups: int, tiles: slice, out: Array) -> None:
+    """Fill the output rows of some tiles (groups, tiles, 4, out, ow·n)."""
+    view = _transformed_rows(x, geo, groups, tiles)
+    products = scratch("products", (*view.shape[:3], kernel.shape[3], view.shape[4]), x.dtype)
+    np.matmul(kernel, view, out=products)
+    np.matmul(_OUTPUT.astype(x.dtype), products.reshape(*products.shape[:3], -1), out=out.reshape(*out.shape[:3], -1))
+
+
+def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: Array | None = None) -> Array:
+    """As `conv_strided.conv_forward`: x (n, h, w, c), weight (3, kw, c/groups, o), bias (o,) -> (n, oh, ow, o)."""
+    n, (oh, ow), filters = len(x), geo.out_size, weight.shape[3]
+    split = weight.reshape(3, -1, groups, filters // groups).transpose(2, 0, 3, 1)
+    source, kernel = np.ascontiguousarray(rows(x)), _transformed_kernel(split)
+    repeated = None if bias is None else np.repeat(bias, ow * n).reshape(filters, ow * n)
+    tiles_of = -(-oh // TILE)
+    y = np.empty((tiles_of, TILE, groups, filters // groups, ow * n), x.dtype)
+    blocks = _tiles(oh, kernel.shape[4] * groups * ow * n * x.itemsize)
+
+    def forward(some: slice) -> None:
+        for tiles in blocks[some]:
+            _fill_rows(source, kernel, geo, groups, tiles, y[tiles].transpose(2, 0, 1, 3, 4))
+            if repeated is not None:
+                flat = y[tiles].reshape(-1, filters, ow * n)
+                flat += repeated
+
+    in_tasks(forward, blocks, weight.size * oh * ow * n // 2)
+    return images(y.reshape(tiles_of * TILE, filters, ow, n)[:oh])
+
+
+def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) -> Array:
+    """As `conv_strided.conv_weight_gradient`: x (n, h, w, c), dy (n, oh, ow, o) -> (3, kw, c/groups, o)."""
+    n, inner, filters, (oh, ow) = len(x), x.shape[3] // groups, dy.shape[3], geo.out_size
+    source, gradient = np.ascontiguousarray(rows(x)), np.ascontiguousarray(rows(dy))
+    shape = groups, _REACH, geo.window[1] * inner, filters // groups
+    blocks = _tiles(oh, shape[2] * groups * ow * n * x.itemsize)
+
+    def transformed_gradient(some: slice) -> Array:
+        total = np.zeros(shape, x.dtype)
+        for tiles in blocks[some]:
+            view = _transformed_rows(source, geo, groups, tiles)
+            total += np.matmul(view, _spread(gradient, groups, tiles).swapaxes(3, 4)).sum(axis=1)
+        return total
+
+    operations = shape[2] * dy.size * 3 // 2
+    total, *shares = in_tasks(transformed_gradient, blocks, operations) or [np.zeros(shape, x.dtype)]
+    for share in shares:
+        total += share
+    weight: Array = np.einsum("ak,gaio->kigo", _KERNEL.astype(x.dtype), total)
+    return weight.reshape(3, geo.window[1], inner, filters)
+
+
+def _spread(dy: Array, groups: int, tiles: slice) -> Array:
+    """A dy of some tiles: dy (oh, o, ow, n) -> (groups, tiles, 6, o/groups, ow·n), valid until the next call."""
+    given, count = dy[tiles.start * TILE : tiles.stop * TILE], tiles.stop - tiles.start
+    _, filters, ow, n = dy.shape
+    if len(given) < count * TILE:  # the last tile reaches over the edge
+        padded = scratch("rows", (count * TILE, filters, ow, n), dy.dtype)
+        padded[: len(given)] = given
+        padded[len(given) :] = 0
+        given = padded
+    four = given.reshape(count, TILE, groups, filters // groups * ow * n).transpose(2, 0, 1, 3)
+    made = scratch("products", (groups, count, _REACH, filters // groups, ow * n), dy.dtype)
+    np.matmul(_OUTPUT.T.astype(dy.dtype), four, out=made.reshape(*made.shape[:3], four.shape[3]))
+    return made
+
+
+def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1) -> Array:
+    """As `conv_strided.conv_input_gradient`: dy (n, oh, ow, o), weight (3, kw, c/groups, o) -> (n, h, w, c)."""
+    (h, w), kw, n, inner = geo.in_size, geo.window[1], len(dy), weight.shape[2]
+    turned = turned_rows(geo)
+    assert turned is not None, "only a convolution that `fits`"
+    split = weight[::-1].reshape(3, kw * inner, groups, -1).transpose(2, 0, 1, 3)
+    gradient, kernel = np.ascontiguousarray(rows(dy)), _transformed_kernel(split)
+    dx = np.zeros((h, groups, inner, w, n), dy.dtype)
+    blocks = _tiles(h, weight.shape[3] * geo.out_size[1] * n * dy.itemsize)
+
+    def add(some: slice) -> None:
+        for tiles in blocks[some]:
+            part = slice(tiles.start * TILE, min(h, tiles.stop * TILE))
+            made = scratch("rows", (groups, tiles.stop - tiles.start, TILE, kw * inner, geo.out_size[1] * n), dy.dtype)
+            _fill_rows(gradient, kernel, turned, groups, tiles, made)
+            shares = made.reshape(groups, made.shape[1] * TILE, kw, inner, geo.out_size[1], n)
+            add_shifted(dx[part], shares[:, : part.stop - part.start].transpose(2, 1, 0, 3, 4, 5), geo)
+
+    in_tasks(add, blocks, weight[..., 0].size * dy.size // 2)
+    return images(dx.reshape(h, groups * inner, w, n))

@@ -1,0 +1,62 @@
+"""Nets in chunks of few examples, and the same nets by hand: one plain layer after the other on the whole batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from funcnn import chunking
+from funcnn.layer import Applied, Array, Gradients, Layer, Shape
+
+
+@contextmanager
+def chunks_of(examples: int, net: Layer, in_shape: Shape) -> Iterator[None]:
+    """Inside, a run of layers whose largest array is as large as the net's takes so many examples at once, or fewer."""
+    numbers = examples * chunking.largest_array(net.config.layers, in_shape)
+    with mock.patch.multiple(chunking, _LARGE=numbers, _SMALL=max(1, numbers // 4)):
+        yield
+
+
+def sizes(residuals: Any) -> list[tuple[int, ...]]:
+    """The sizes of the chunks that each stage of a `serial` took."""
+    return [stage.sizes for stage in residuals]
+
+
+def forward(layer: Layer, params: Any, state: Any, x: Array, train: bool = True) -> Applied:
+    """A net applied by hand: every plain layer to the whole batch, in the order in which they are written."""
+    if layer.name == "residual":
+        y, state, kept = forward(layer.config.layer, params, state, x, train)
+        return Applied(x + y, state, kept)
+    if layer.name not in ("serial", "parallel"):
+        return layer.apply(params, state, x, train=train)
+    done, given_x = [], x
+    for child, its_params, its_state in zip(layer.config.layers, params, state, strict=True):
+        done.append(forward(child, its_params, its_state, x if layer.name == "serial" else given_x, train))
+        x = done[-1].y
+    if layer.name == "parallel":
+        ys = [each.y for each in done]
+        x = np.concatenate(ys, axis=-1) if layer.config.combine == "concat" else sum(ys)
+    return Applied(x, tuple(each.state for each in done), done)
+
+
+def backward(layer: Layer, params: Any, kept: Any, dy: Array) -> Gradients:
+    """The gradients of what `forward` did, by the chain rule."""
+    if layer.name == "residual":
+        gradients, dx = backward(layer.config.layer, params, kept, dy)
+        return Gradients(gradients, dx + dy)
+    if layer.name not in ("serial", "parallel"):
+        return layer.backward(params, kept, dy)
+    children = list(zip(layer.config.layers, params, kept, strict=True))
+    found = []
+    if layer.name == "serial":
+        for child, its_params, its in reversed(children):
+            found.append(backward(child, its_params, its.residuals, dy))
+            dy = found[-1].dx
+        return Gradients(tuple(each.params for each in reversed(found)), dy)
+    ends = np.cumsum([each.y.shape[-1] for each in kept])[:-1]
+    shares = np.split(dy, ends, axis=-1) if layer.config.combine == "concat" else [dy] * len(children)
+    for (child, its_params, its), share in zip(children, shares, strict=True):
+        found.append(backward(child, its_params, its.residuals, share))
+    return Gradients(tuple(each.params for each in found), sum(each.dx for each in found))
