@@ -117,7 +117,6 @@ class _LeakyRelu(_Activation):
 @config
 class _Elu(_Activation):
     name: ClassVar[str] = "elu"
-    increasing: ClassVar[bool] = True
     alpha: float = attrs.field(default=1.0, validator=check_positive, converter=float)
 
     def forward(self, x: Array) -> Array:
@@ -154,7 +153,6 @@ def stable_sigmoid(x: Array) -> Array:
 @config
 class _Sigmoid(_Activation):
     name: ClassVar[str] = "sigmoid"
-    increasing: ClassVar[bool] = True
 
     def forward(self, x: Array) -> Array:
         return stable_sigmoid(x)
@@ -166,7 +164,6 @@ class _Sigmoid(_Activation):
 @config
 class _Tanh(_Activation):
     name: ClassVar[str] = "tanh"
-    increasing: ClassVar[bool] = True
 
     def forward(self, x: Array) -> Array:
         return np.tanh(x)
@@ -178,7 +175,6 @@ class _Tanh(_Activation):
 @config
 class _Softplus(_Activation):
     name: ClassVar[str] = "softplus"
-    increasing: ClassVar[bool] = True
 
     def forward(self, x: Array) -> Array:
         y = np.abs(x)

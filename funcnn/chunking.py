@@ -138,4 +138,4 @@ def backward_chunks(
 
 
 def _add(a: Any, b: Any) -> Any:
-    return tree.map(np.add, a, b)
+    return tree.map(lambda x, y: np.asarray(x + y), a, b)

@@ -1,7 +1,7 @@
 """Combinators: layers made of layers, with the same signature; and layers rebuilt from their description."""
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import attrs
@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from funcnn import init as initializers
 from funcnn import layers as plain
-from funcnn.chunking import Stage, backward_chunks, chunk_sizes, join, largest_array, split, stages
+from funcnn.chunking import backward_chunks, join, split
 from funcnn.keys import Key, fold_in
 from funcnn.layer import (
     Applied,
@@ -22,244 +22,15 @@ from funcnn.layer import (
     LayerError,
     Shape,
     ShapeError,
-    add_place,
+    check_count,
     check_residuals,
     config,
     make_layer,
 )
-from funcnn.parallel import run, single_blas_thread
-from funcnn.tree import node
+from funcnn.parallel import run
+from funcnn.serial import Composed, check_layers, check_tuple, check_values, child_key, place, serial
 
-__all__ = ["parallel", "rebuild", "residual", "serial"]
-
-
-def _check_layers(instance: Any, attribute: Any, layers: tuple[Layer, ...]) -> None:
-    for i, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            name = getattr(layer, "__name__", None)
-            got = f"the function {name}; call it: {name}(...)" if name else repr(layer)
-            raise TypeError(f"{instance.name}[{i}]: expected a Layer, got {got}")
-
-
-def _child_key(key: Key | None, child: Layer, i: int) -> Key | None:
-    """The key of the i-th child; None for a child that draws nothing, which saves deriving it."""
-    return fold_in(key, i) if key is not None and child.config.stochastic else None
-
-
-class _place:
-    """``with _place(name, i):`` adds ``name[i]`` to an error on its way outward, and costs next to nothing."""
-
-    __slots__ = ("i", "name")
-
-    def __init__(self, name: str, i: int | None = None) -> None:
-        self.name = name
-        self.i = i
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, Exception):
-            add_place(error, self.name if self.i is None else f"{self.name}[{self.i}]")
-
-
-def _check_values(config: "_Composed", **values: Any) -> None:
-    """Raise unless params and state are tuples with one entry per layer, as init makes them."""
-    for name, value in values.items():
-        _check_tuple(config, name, value, len(config.layers), "layer", "init")
-
-
-def _check_tuple(config: "_Composed", name: str, value: Any, count: int, each: str, maker: str) -> None:
-    if type(value) is not tuple or len(value) != count:
-        got = f"a tuple of {len(value)}" if type(value) is tuple else type(value).__name__
-        raise LayerError(
-            config.name,
-            f"expected {name} to be a tuple of {count}, one for each {each}, got {got}",
-            f"Pass the {name} that this net's own {maker} gave",
-        )
-
-
-# --- serial ---------------------------------------------------------------------------------------------------
-
-
-@config
-class _Composed(Config):
-    """A combinator over several layers, which prints them as its arguments."""
-
-    layers: tuple[Layer, ...] = attrs.field(validator=_check_layers)
-
-    @property
-    def children(self) -> tuple[Layer, ...]:
-        return self.layers
-
-    def __repr__(self) -> str:
-        return f"{self.name}({', '.join(map(repr, self.layers))})"
-
-
-@config
-class _Serial(_Composed):
-    name: ClassVar[str] = "serial"
-
-    def out_shape(self, in_shape: Shape) -> Shape:
-        for i, layer in enumerate(self.layers):
-            with _place(self.name, i):
-                in_shape = layer.config.out_shape(in_shape)
-        return in_shape
-
-    @cached_property
-    def stages(self) -> tuple[Stage, ...]:
-        """The runs of layers that take a batch in the same way."""
-        return stages(self.layers)
-
-    @cached_property
-    def _largest_arrays(self) -> dict[tuple[int, Shape], int]:
-        return {}  # of a stage and its input shape: worked out at the first batch, not at every step
-
-    def chunk_sizes(self, stage: Stage, x: Array) -> tuple[int, ...]:
-        """The sizes of the chunks in which a stage takes a batch."""
-        at = stage.start, x.shape[1:]
-        if at not in self._largest_arrays:
-            self._largest_arrays[at] = largest_array(self.layers[stage.start : stage.stop], at[1])
-        return chunk_sizes(len(x), self._largest_arrays[at])
-
-    def macs(self, in_shape: Shape) -> int:
-        total = 0
-        for layer in self.layers:
-            total += layer.config.macs(in_shape)
-            in_shape = layer.config.out_shape(in_shape)
-        return total
-
-
-def _serial_init(config: _Serial, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
-    config.out_shape(in_shape)  # every shape is checked before the first weight is drawn
-    params, states = [], []
-    for i, layer in enumerate(config.layers):
-        with _place(config.name, i):
-            made = layer.init(fold_in(key, i), in_shape, dtype)
-        params.append(made.params)
-        states.append(made.state)
-        in_shape = made.out_shape
-    return Initialised(tuple(params), tuple(states), in_shape)
-
-
-def _serial_apply(
-    config: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
-) -> Applied:
-    _check_values(config, params=params, state=state)
-    xs, states, kept = [x], list(state), []
-    with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
-        for stage in config.stages:
-            i = stage.start
-            layer, residuals = config.layers[i], None
-            if stage.takes == "chunks":
-                if len(xs) == 1:
-                    xs = split(xs[0], config.chunk_sizes(stage, xs[0]))
-                tasks = [
-                    partial(_apply_run, config, stage, params, state, chunk, key, None if len(xs) == 1 else j, train)
-                    for j, chunk in enumerate(xs)
-                ]
-                ys, residuals = zip(*run(tasks), strict=True)
-                xs = list(ys)
-            elif layer.config.apply_chunks is not None:
-                with _place(config.name, i):
-                    xs, states[i], residuals = layer.config.apply_chunks(params[i], state[i], xs, train=train)
-            else:
-                with _place(config.name, i):
-                    y, states[i], residuals = layer.apply(
-                        params[i], state[i], join(xs), key=_child_key(key, layer, i), train=train
-                    )
-                xs = [y]
-            kept.append(_StageResiduals(tuple(map(len, xs)), residuals))
-    return Applied(join(xs), tuple(states), tuple(kept) if train else None)
-
-
-@node
-class _StageResiduals:
-    sizes: tuple[int, ...]  # of the chunks
-    residuals: Any
-
-
-def _apply_run(
-    config: _Serial, stage: Stage, params: Any, state: Any, x: Array, key: Key | None, chunk: int | None, train: bool
-) -> tuple[Array, tuple[Any, ...]]:
-    """A chunk (None: the whole batch) through the layers of a stage: y and the residuals."""
-    kept = []
-    for i in stage.order:
-        layer = config.layers[i]
-        its_key = _child_key(key, layer, i)
-        if its_key is not None and chunk is not None:
-            its_key = fold_in(its_key, chunk)
-        with _place(config.name, i):
-            x, _, residuals = layer.apply(params[i], state[i], x, key=its_key, train=train)
-        kept.append(residuals)
-    return x, tuple(kept)
-
-
-def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    kept = check_residuals(config, residuals)
-    _check_values(config, params=params)
-    _check_tuple(config, "residuals", kept, len(config.stages), "run of layers", "apply")
-    gradients: list[Any] = [None] * len(config.layers)
-    first = 0 if need_dx else _first_trained(config.layers, params)
-    dys: Any = [dy]
-    with single_blas_thread():
-        for stage, its in zip(reversed(config.stages), reversed(kept), strict=True):
-            i = stage.start
-            if stage.stop <= first:
-                break
-            if stage.takes != "the batch" and len(its.sizes) != len(dys):
-                dys = split(join(dys), its.sizes)
-            if stage.takes == "chunks":
-                backward = partial(_backward_run, config, stage, params, its.residuals, first, need_dx)
-                gradients[i : stage.stop], dys = backward_chunks(backward, dys)
-                continue
-            layer = config.layers[i]
-            with _place(config.name, i):
-                if layer.config.backward_chunks is not None:
-                    gradients[i], dys = layer.config.backward_chunks(
-                        params[i], its.residuals, dys, need_dx=need_dx or i > first
-                    )
-                else:
-                    gradients[i], dx = layer.backward(params[i], its.residuals, join(dys), need_dx=need_dx or i > first)
-                    dys = [dx]
-    return Gradients(tuple(gradients), join(dys) if need_dx else None)
-
-
-def _backward_run(
-    config: _Serial, stage: Stage, params: Any, residuals: Any, first: int, need_dx: bool, chunk: int, dy: Any
-) -> tuple[tuple[Any, ...], Any]:
-    """A chunk's gradient back through the layers of a stage: their gradients and dx."""
-    gradients: list[Any] = [None] * (stage.stop - stage.start)
-    for i, kept in zip(reversed(stage.order), reversed(residuals[chunk]), strict=True):
-        if i < first:
-            break
-        with _place(config.name, i):
-            gradients[i - stage.start], dy = config.layers[i].backward(
-                params[i], kept, dy, need_dx=need_dx or i > first
-            )
-    return tuple(gradients), dy
-
-
-def _first_trained(layers: tuple[Layer, ...], params: Any) -> int:
-    """The position of the first layer with parameters: below it, nothing needs a gradient."""
-    return next((i for i, its_params in enumerate(params) if its_params is not None), len(layers))
-
-
-def serial(*layers: Layer) -> Layer:
-    """The layers one after the other: y = f_k(... f_1(x)); dx by the chain rule, last layer first.
-
-    Params, state and residuals are tuples in layer order; layer i draws from ``fold_in(key, i)``. Without layers
-    it is the identity. Errors name the place: ``serial[4] dense(units=10): ...``.
-
-    >>> from funcnn.layers import dense, relu
-    >>> net = serial(dense(8), relu(), dense(2))
-    >>> params, state, out_shape = net.init(Key(0), (4,))
-    >>> net.apply(params, state, np.ones((3, 4), np.float32)).y.shape
-    (3, 2)
-
-    Raises TypeError for an argument that is no Layer.
-    """
-    return make_layer(_Serial(layers), _serial_apply, _serial_backward, _serial_init)
+__all__ = ["chunked", "parallel", "rebuild", "residual", "serial"]
 
 
 # --- residual -------------------------------------------------------------------------------------------------
@@ -275,7 +46,7 @@ class _Residual(Config):
         return (self.layer,)
 
     def out_shape(self, in_shape: Shape) -> Shape:
-        with _place(self.name):
+        with place(self.name):
             out_shape = self.layer.config.out_shape(in_shape)
         if out_shape != in_shape:
             raise ShapeError(
@@ -291,20 +62,20 @@ class _Residual(Config):
 
 def _residual_init(config: _Residual, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
     config.out_shape(in_shape)
-    with _place(config.name):
+    with place(config.name):
         return config.layer.init(key, in_shape, dtype)
 
 
 def _residual_apply(
     config: _Residual, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    with _place(config.name):
+    with place(config.name):
         y, state, kept = config.layer.apply(params, state, x, key=key, train=train)
     return Applied(x + y, state, kept)
 
 
 def _residual_backward(config: _Residual, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    with _place(config.name):
+    with place(config.name):
         gradients, dx = config.layer.backward(params, residuals, dy, need_dx=need_dx)
     return Gradients(gradients, dx + dy if need_dx else None)
 
@@ -321,8 +92,91 @@ def residual(layer: Layer) -> Layer:
 
     Raises TypeError for an argument that is no Layer.
     """
-    _check_layers(_Residual, None, (layer,))
+    check_layers(_Residual, None, (layer,))
     return make_layer(_Residual(layer), _residual_apply, _residual_backward, _residual_init)
+
+
+# --- chunked --------------------------------------------------------------------------------------------------
+
+
+@config
+class _Chunked(Config):
+    name: ClassVar[str] = "chunked"
+    layer: Layer
+    size: int = attrs.field(validator=check_count)
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        return (self.layer,)
+
+    @property
+    def by_chunks(self) -> bool:
+        return False  # it cuts the batch itself
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        with place(self.name):
+            return self.layer.config.out_shape(in_shape)
+
+    def macs(self, in_shape: Shape) -> int:
+        return self.layer.config.macs(in_shape)
+
+
+def _chunked_init(config: _Chunked, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    with place(config.name):
+        return config.layer.init(key, in_shape, dtype)
+
+
+def _chunked_apply(
+    config: _Chunked, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    if train and config.layer.config.couples_examples:
+        raise LayerError(
+            config.name,
+            "in training its layer couples the examples of a batch, which cannot be cut",
+            "Put batch_norm outside: serial(chunked(...), batch_norm(), chunked(...))",
+        )
+    sizes = (config.size,) * (len(x) // config.size) + (len(x) % config.size,)
+    xs = split(x, sizes if sizes[-1] or len(sizes) == 1 else sizes[:-1])
+
+    def apply(i: int, chunk: Array) -> Applied:
+        its_key = fold_in(key, i) if key is not None and config.layer.config.stochastic else None
+        with place(config.name):
+            return config.layer.apply(params, state, chunk, key=its_key, train=train)
+
+    applied = run([partial(apply, i, chunk) for i, chunk in enumerate(xs)])
+    residuals = tuple(map(len, xs)), tuple([each.residuals for each in applied])
+    return Applied(join([each.y for each in applied]), state, residuals if train else None)
+
+
+def _chunked_backward(config: _Chunked, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+    sizes, kept = check_residuals(config, residuals)
+
+    def backward(i: int, chunk: Array) -> Gradients:
+        with place(config.name):
+            return config.layer.backward(params, kept[i], chunk, need_dx=need_dx)
+
+    gradients, dxs = backward_chunks(backward, split(dy, sizes))
+    return Gradients(gradients, join(dxs) if need_dx else None)
+
+
+def chunked(layer: Layer, size: int) -> Layer:
+    """The layer on `size` examples at a time, the chunks spread over the threads: y = f(x) all the same.
+
+    It bounds what a layer needs in between to that of a chunk, whatever the batch. `serial` cuts batches up by itself
+    where it pays (`funcnn.chunking`); this is for a layer that it leaves whole, or another size. Params and state are
+    the layer's own; chunk i draws from ``fold_in(key, i)``; the params' gradients are added up, first chunk to last.
+
+    >>> from funcnn.layers import dense
+    >>> layer = chunked(dense(2), 16)
+    >>> params, state, _ = layer.init(Key(0), (4,))
+    >>> layer.apply(params, state, np.ones((40, 4), np.float32)).y.shape
+    (40, 2)
+
+    Raises TypeError for an argument that is no Layer, ValueError for a size that is no positive int; its apply raises
+    LayerError in training if the layer couples examples, as batch norm does.
+    """
+    check_layers(_Chunked, None, (layer,))
+    return make_layer(_Chunked(layer, size), _chunked_apply, _chunked_backward, _chunked_init)
 
 
 # --- parallel -------------------------------------------------------------------------------------------------
@@ -336,7 +190,7 @@ def _check_combine(instance: Any, attribute: Any, combine: str) -> None:
 
 
 @config
-class _Parallel(_Composed):
+class _Parallel(Composed):
     name: ClassVar[str] = "parallel"
     combine: Literal["concat", "add"] = attrs.field(default="concat", validator=_check_combine)
 
@@ -347,7 +201,7 @@ class _Parallel(_Composed):
     def branch_shapes(self, in_shape: Shape) -> list[Shape]:
         shapes = []
         for i, layer in enumerate(self.layers):
-            with _place(self.name, i):
+            with place(self.name, i):
                 shapes.append(layer.config.out_shape(in_shape))
         return shapes
 
@@ -377,7 +231,7 @@ def _parallel_init(config: _Parallel, key: Key, in_shape: Shape, dtype: DTypeLik
     out_shape = config.out_shape(in_shape)
     made = []
     for i, layer in enumerate(config.layers):
-        with _place(config.name, i):
+        with place(config.name, i):
             made.append(layer.init(fold_in(key, i), in_shape, dtype))
     return Initialised(tuple(each.params for each in made), tuple(each.state for each in made), out_shape)
 
@@ -385,11 +239,11 @@ def _parallel_init(config: _Parallel, key: Key, in_shape: Shape, dtype: DTypeLik
 def _parallel_apply(
     config: _Parallel, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    _check_values(config, params=params, state=state)
+    check_values(config, params=params, state=state)
     outputs, states, kept = [], [], []
     for i, (layer, its_params, its_state) in enumerate(zip(config.layers, params, state, strict=True)):
-        with _place(config.name, i):
-            y, its_state, residuals = layer.apply(its_params, its_state, x, key=_child_key(key, layer, i), train=train)
+        with place(config.name, i):
+            y, its_state, residuals = layer.apply(its_params, its_state, x, key=child_key(key, layer, i), train=train)
         outputs.append(y)
         states.append(its_state)
         kept.append(residuals)
@@ -400,14 +254,14 @@ def _parallel_apply(
 
 def _parallel_backward(config: _Parallel, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept, sizes = check_residuals(config, residuals)
-    _check_values(config, params=params)
-    _check_tuple(config, "residuals", kept, len(config.layers), "layer", "apply")
+    check_values(config, params=params)
+    check_tuple(config, "residuals", kept, len(config.layers), "layer", "apply")
     shares = [dy] * len(sizes)
     if config.combine == "concat":
         shares = [np.ascontiguousarray(each) for each in np.split(dy, np.cumsum(sizes)[:-1], axis=-1)]
     gradients, dxs = [], []
     for i, (layer, its_params) in enumerate(zip(config.layers, params, strict=True)):
-        with _place(config.name, i):
+        with place(config.name, i):
             its_gradients, dx = layer.backward(its_params, kept[i], shares[i], need_dx=need_dx)
         gradients.append(its_gradients)
         dxs.append(dx)
@@ -440,7 +294,7 @@ def parallel(*layers: Layer, combine: Literal["concat", "add"] = "concat") -> La
 
 
 def _constructors() -> dict[str, Callable[..., Any]]:
-    named: dict[str, Callable[..., Any]] = {"serial": serial, "residual": residual, "parallel": parallel}
+    named: dict[str, Callable[..., Any]] = {each.__name__: each for each in (serial, residual, chunked, parallel)}
     for module in (plain, initializers):
         named |= {name: getattr(module, name) for name in module.__all__ if name[0].islower()}
     return named

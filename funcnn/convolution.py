@@ -240,8 +240,11 @@ def conv2d(
     Raises ValueError for sizes that are not positive, negative padding, filters no multiple of groups, or an algorithm
     that does not fit.
     """
-    sizes: Any = kernel_size, stride, padding, dilation  # as given: their fields convert them
-    settings = _Conv2d(filters, *sizes, groups, use_bias, weight_init, bias_init, algorithm)
+    sizes: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}  # yet to be pairs
+    settings = _Conv2d(
+        filters, **sizes, padding=padding, groups=groups, use_bias=use_bias, weight_init=weight_init,
+        bias_init=bias_init, algorithm=algorithm,
+    )  # fmt: skip
     return make_layer(settings, _conv_apply, _conv_backward, _conv_init)
 
 

@@ -183,7 +183,8 @@ class Config(Described):
         """
         return bool(self.children) and all(child.config.by_chunks for child in self.children)
 
-    # An increasing element-wise layer and a maximum commute, max f(x) = f(max x): `serial` then pools first.
+    # An increasing element-wise layer and a maximum commute, max f(x) = f(max x): `serial` then pools first. Increasing
+    # is what computes so to the last bit: comparisons and products do, exponential functions do not.
     increasing: ClassVar[bool] = False
     takes_maximum: ClassVar[bool] = False
 

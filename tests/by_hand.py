@@ -31,14 +31,16 @@ def forward(layer: Layer, params: Any, state: Any, x: Array, train: bool = True)
         return Applied(x + y, state, kept)
     if layer.name not in ("serial", "parallel"):
         return layer.apply(params, state, x, train=train)
-    done, given_x = [], x
+    done: list[Applied] = []
     for child, its_params, its_state in zip(layer.config.layers, params, state, strict=True):
-        done.append(forward(child, its_params, its_state, x if layer.name == "serial" else given_x, train))
-        x = done[-1].y
-    if layer.name == "parallel":
-        ys = [each.y for each in done]
-        x = np.concatenate(ys, axis=-1) if layer.config.combine == "concat" else sum(ys)
-    return Applied(x, tuple(each.state for each in done), done)
+        its_x = done[-1].y if done and layer.name == "serial" else x
+        done.append(forward(child, its_params, its_state, its_x, train))
+    ys = [each.y for each in done]
+    if layer.name == "serial":
+        y = ys[-1] if ys else x
+    else:
+        y = np.concatenate(ys, axis=-1) if layer.config.combine == "concat" else sum(ys)
+    return Applied(y, tuple(each.state for each in done), done)
 
 
 def backward(layer: Layer, params: Any, kept: Any, dy: Array) -> Gradients:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import DTypeLike
 
 from funcnn import compose, init, layers, tree
-from funcnn.compose import parallel, residual, serial
+from funcnn.compose import chunked, parallel, residual, serial
 from funcnn.init import constant, glorot_uniform, lecun_normal, normal
 from funcnn.keys import Key, fold_in, generator
 from funcnn.layer import Applied, Array, Gradients, Layer, Shape
@@ -143,6 +143,9 @@ CASES: tuple[Case, ...] = (
     Case(residual(serial(dense(4), tanh())), (4,)),
     Case(residual(serial(batch_norm(), relu(), conv2d(2, 3, padding="same"))), (4, 4, 2)),
     Case(residual(residual(sigmoid())), (3,)),
+    Case(chunked(serial(dense(4), tanh()), 2), (4,)),
+    Case(chunked(serial(conv2d(3, 3, padding="same"), relu(), max_pool2d(2)), 1), (4, 4, 2)),
+    Case(chunked(dropout(0.5), 2), (3,)),
     Case(parallel(dense(2), serial(dense(3), relu()), identity()), (4,)),
     Case(parallel(conv2d(2, 1), conv2d(3, 3, padding="same"), max_pool2d(3, stride=1, padding="same")), (4, 5, 2)),
     Case(parallel(dense(3), serial(gaussian_noise(0.1), dense(3)), combine="add"), (4,)),

@@ -113,7 +113,7 @@ NETS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("case", NETS, ids=lambda case: str(NETS.index(case)))
+@pytest.mark.parametrize("case", NETS, ids=map(str, range(len(NETS))))
 @settings(max_examples=15)
 @given(n=st.integers(5, 12), examples=st.integers(1, 5))
 def test_a_net_in_chunks_is_its_layers_by_hand(case: Case, n: int, examples: int) -> None:
@@ -185,7 +185,7 @@ def test_a_gradient_of_another_batch_size_is_refused(n: int) -> None:
     net, params, state, x, _ = ready(Case(serial(conv2d(2, 3), relu()), (4, 4, 1)), n=7)
     with chunks_of(2, net, (4, 4, 1)):
         residuals = net.apply(params, state, x, train=True).residuals
-        with pytest.raises(ValueError, match=r"."):
+        with pytest.raises(ValueError, match=r"shape|batch"):
             net.backward(params, residuals, gaussian((n, 2, 2, 2)))
 
 
@@ -262,13 +262,11 @@ def test_the_gradients_of_all_chunks_are_added_up_once(count: int) -> None:
 
 # --- Stages, and pooling before an increasing activation ------------------------------------------------------
 
-INCREASING: dict[str, Layer] = {
-    layer.name: layer for layer in (relu(), leaky_relu(0.3), tanh(), sigmoid(), elu(0.5), softplus())
-}
+INCREASING: dict[str, Layer] = {layer.name: layer for layer in (relu(), leaky_relu(0.3))}
 every_increasing = pytest.mark.parametrize("layer", INCREASING.values(), ids=INCREASING)
 POOLS = (max_pool2d(2), max_pool2d((1, 3)), max_pool2d(3, stride=2, padding="same"), max_pool2d(3, stride=1, padding=1))
-ANY = (*INCREASING.values(), gelu(), conv2d(2, 1), max_pool2d(2), avg_pool2d(2), batch_norm(), dense(3), flatten(),
-       dropout(0.5), serial(relu()), residual(batch_norm()), SQUARE)  # fmt: skip
+ANY = (*INCREASING.values(), gelu(), tanh(), conv2d(2, 1), max_pool2d(2), avg_pool2d(2), batch_norm(), dense(3),
+       flatten(), dropout(0.5), serial(relu()), residual(batch_norm()), SQUARE)  # fmt: skip
 
 
 def test_the_layers_that_commute_with_a_maximum() -> None:
@@ -326,6 +324,11 @@ def test_of_numbers_next_to_each_other_the_same_bits_win(layer: Layer, dtype: ty
     net = serial(layer, max_pool2d(2))
     y = net.apply((None, None), (None, None), x).y
     np.testing.assert_array_equal(y, forward(net, (None, None), (None, None), x).y, strict=True)
+
+
+@pytest.mark.parametrize("layer", [sigmoid(), tanh(), elu(), softplus()], ids=str)
+def test_what_is_increasing_but_for_rounding_stays_where_it_is(layer: Layer) -> None:
+    assert [stage.order for stage in serial(layer, max_pool2d(2)).config.stages] == [(0, 1)]
 
 
 @pytest.mark.parametrize("layer", [gelu(), silu()], ids=str)

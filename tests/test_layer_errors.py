@@ -5,6 +5,7 @@ import pickle
 from functools import partial
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from cases import DTYPES, gaussian, message
@@ -233,7 +234,10 @@ def test_errors_at_apply_and_backward_name_the_place_too() -> None:
     applied = net.apply(params, state, x)
     untrained = message(LayerError, net.backward, params, applied.residuals, x)
     assert untrained.startswith("serial(relu(), residual(layer=parallel(")
-    half_trained = message(LayerError, net.backward, params, (None, ((None, x), (2, 2))), x)
+    first, second = net.apply(params, state, x, key=Key(0), train=True).residuals
+    (_, kept), sizes = second.residuals
+    half = first, attrs.evolve(second, residuals=((None, kept), sizes))
+    half_trained = message(LayerError, net.backward, params, half, x)
     assert half_trained.startswith(
         "serial[1] residual parallel[0] serial(dense(units=2)): backward needs the residuals"
     )

@@ -138,7 +138,7 @@ def test_a_step_is_the_same_with_any_number_of_threads():
     rng = np.random.default_rng(0)
     batch = rng.standard_normal((48, 28, 28, 3)).astype(np.float32), rng.integers(0, 10, 48)
     first_run = net.config.stages[0]
-    assert len(net.config.chunk_sizes(first_run, batch[0])) > 1
+    assert len(net.config.split(first_run, batch[0])) > 1
     check_steps(problem, batch)
 
 
