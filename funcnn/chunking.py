@@ -23,7 +23,8 @@ from funcnn.layer import Array, Layer, Shape
 __all__ = ["Stage", "backward_chunks", "chunk_sizes", "join", "split", "stages"]
 
 _LARGE = 2**20  # numbers in the largest array that a chunk makes, about: larger ones leave the cache
-_SMALL = 2**18  # and at least: on smaller ones two threads wait longer for the interpreter than they gain
+_SMALL = 2**18  # and at least, about: on smaller ones two threads wait longer for the interpreter than they gain
+_MANY = 32  # examples in a chunk at most: rows of images have that many times their width
 _SUMS = 8  # of the gradients' shares, each a task
 
 
@@ -94,8 +95,10 @@ def chunk_sizes(n: int, largest: int) -> tuple[int, ...]:
     ((32, 32), (20,))
     """
     numbers = n * largest
-    parts = max(1, -(-numbers // _LARGE), min(2, numbers // _SMALL))
-    parts = max(1, min(-(-parts // 2) * 2 if parts > 1 else 1, n))  # even, for two threads
+    if n == 0 or numbers < 2 * _SMALL:
+        return (n,)
+    parts = max(-(-numbers // _LARGE), -(-n // _MANY))
+    parts = min(-(-parts // 2) * 2, n)  # even, for two threads
     return tuple([(i + 1) * n // parts - i * n // parts for i in range(parts)])
 
 

@@ -28,7 +28,7 @@ from funcnn.layer import (
     make_layer,
 )
 from funcnn.parallel import run
-from funcnn.serial import Composed, check_layers, check_tuple, check_values, child_key, place, serial
+from funcnn.sequential import Composed, check_layers, check_tuple, check_values, child_key, place, serial
 
 __all__ = ["chunked", "parallel", "rebuild", "residual", "serial"]
 

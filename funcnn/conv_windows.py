@@ -150,12 +150,14 @@ def band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     if kw == sw == 1 and geo.padding[1] == (0, 0) and below - above == count:
         return source[:, :, None]  # a kernel of one column needs no copy at all
     made = scratch("band", (groups, count, kw, inner, geo.out_size[1], n), x.dtype)
-    made[:, :above] = 0
-    made[:, below:] = 0
+    if below - above < count:
+        made[:, :above] = 0
+        made[:, below:] = 0
     for l, (outputs, pixels) in enumerate(geo.taps[1]):  # noqa: E741
         shifted = made[:, above:below, l]
-        shifted[..., : outputs.start, :] = 0
-        shifted[..., outputs.stop :, :] = 0
+        if outputs.stop - outputs.start < geo.out_size[1]:
+            shifted[..., : outputs.start, :] = 0
+            shifted[..., outputs.stop :, :] = 0
         shifted[..., outputs, :] = source[..., pixels, :]
     return made
 

@@ -142,9 +142,8 @@ def add_to_examples(x: Array, value: Array) -> Array:
     if x.ndim != 4:
         return np.add(x, value)
     y = empty_like_channels(x)
-    by_rows = y.transpose(1, 3, 2, 0)
-    repeated = np.repeat(np.ascontiguousarray(value.transpose(0, 2, 1)), len(x)).reshape(by_rows.shape)
-    np.add(x.transpose(1, 3, 2, 0), repeated, out=by_rows)
+    y[...] = value  # twice as fast as adding a number to each run of examples
+    y += x
     return y
 
 

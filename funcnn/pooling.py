@@ -1,7 +1,7 @@
-"""Max and average pooling on NHWC arrays, one axis after the other: over columns, then over rows.
+"""Max and average pooling on NHWC arrays, one axis after the other: over rows, then over columns.
 
 The largest value of a window is the largest of its rows' largest, and a sum is a sum of sums, so a window of kh × kw
-takes kw + kh steps on ever smaller arrays instead of kh · kw, and each step is one NumPy call on slices, without a
+takes kh + kw steps on ever smaller arrays instead of kh · kw, and each step is one NumPy call on slices, without a
 copy of any window. What a max pool keeps for backward is, for each axis, which cell won, a byte each.
 """
 
@@ -16,7 +16,7 @@ from funcnn.parallel import chunks
 
 __all__ = ["Winners", "avg_pool_backward", "avg_pool_forward", "max_pool_backward", "max_pool_forward"]
 
-Winners = tuple[Array, Array]  # of each window's rows, the column that won; of those, the row
+Winners = tuple[Array, Array]  # of each window's columns, the row that won; of those, the column
 
 _BLOCK = 2**17  # numbers that stay in cache between one step and the next
 _ROWS, _COLUMNS = 0, 2  # axes of an array by rows, (h, c, w, n)
@@ -41,11 +41,13 @@ def _covers(part: slice, size: int) -> bool:
 def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Array, Winners | None]:
     """The largest value in each window, and (if asked for) which of the window's cells holds it.
 
-    x (n, h, w, c) -> y (n, oh, ow, c). Padded cells never win; of equal values the first in reading order does.
+    x (n, h, w, c) -> y (n, oh, ow, c). Padded cells never win; of equal values the
+    leftmost does, and of those the topmost.
     """
-    columns, column = _max_along(rows(x), _COLUMNS, geo.out_size[1], geo.taps[1], keep_winners)
-    y, row = _max_along(columns, _ROWS, geo.out_size[0], geo.taps[0], keep_winners)
-    return images(y), (column, row) if column is not None and row is not None else None
+    # Rows first: they are the outermost in memory, so that leaves less to do along columns, which are short runs.
+    tallest, row = _max_along(rows(x), _ROWS, geo.out_size[0], geo.taps[0], keep_winners)
+    y, column = _max_along(tallest, _COLUMNS, geo.out_size[1], geo.taps[1], keep_winners)
+    return images(y), (row, column) if row is not None and column is not None else None
 
 
 def _max_along(x: Array, axis: int, size: int, taps: _Taps, keep: bool) -> tuple[Array, Array | None]:
@@ -86,9 +88,9 @@ def max_pool_backward(dy: Array, winners: Winners, geo: Geometry) -> Array:
 
     dy (n, oh, ow, c), winners as from the forward pass -> (n, h, w, c)
     """
-    column, row = winners
-    columns = _spread_along(rows(dy), row, _ROWS, geo, geo.taps[0])
-    return images(_spread_along(columns, column, _COLUMNS, geo, geo.taps[1]))
+    row, column = winners
+    wide = _spread_along(rows(dy), column, _COLUMNS, geo, geo.taps[1])
+    return images(_spread_along(wide, row, _ROWS, geo, geo.taps[0]))
 
 
 def _spread_along(dy: Array, winner: Array | None, axis: int, geo: Geometry, taps: _Taps) -> Array:
@@ -113,8 +115,8 @@ def _spread_along(dy: Array, winner: Array | None, axis: int, geo: Geometry, tap
 
 def avg_pool_forward(x: Array, geo: Geometry) -> Array:
     """The mean of each window's cells, padded ones not counted: x (n, h, w, c) -> (n, oh, ow, c)."""
-    columns = _sum_along(rows(x), _COLUMNS, geo.out_size[1], geo.taps[1])
-    y = _sum_along(columns, _ROWS, geo.out_size[0], geo.taps[0])
+    tall = _sum_along(rows(x), _ROWS, geo.out_size[0], geo.taps[0])
+    y = _sum_along(tall, _COLUMNS, geo.out_size[1], geo.taps[1])
     y *= _weights(geo, x.dtype)
     return images(y)
 
@@ -129,8 +131,8 @@ def _sum_along(x: Array, axis: int, size: int, taps: _Taps) -> Array:
 
 def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
     """Each window's gradient in equal shares to its cells: dy (n, oh, ow, c) -> (n, h, w, c)."""
-    columns = _spread_along(rows(dy) * _weights(geo, dy.dtype), None, _ROWS, geo, geo.taps[0])
-    return images(_spread_along(columns, None, _COLUMNS, geo, geo.taps[1]))
+    wide = _spread_along(rows(dy) * _weights(geo, dy.dtype), None, _COLUMNS, geo, geo.taps[1])
+    return images(_spread_along(wide, None, _ROWS, geo, geo.taps[0]))
 
 
 def _weights(geo: Geometry, dtype: DTypeLike) -> Array:

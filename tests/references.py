@@ -94,9 +94,10 @@ def max_pool(x: Array, spec: Spec) -> Array:
 
 
 def max_pool_gradient(x: Array, dy: Array, spec: Spec) -> Array:
-    """Each window's gradient, given to the first of its cells, in reading order, that holds the largest value."""
+    """Each window's gradient, given to that of its cells with the largest value; the leftmost, then the topmost."""
     dx = np.zeros_like(x)
     for i, j, cells in window_cells(x, spec):
+        cells.sort(key=lambda cell: (cell[1], cell[0]))
         for n in range(len(x)):
             for c in range(x.shape[3]):
                 values = [x[n, row, column, c] for _, _, row, column in cells]

@@ -200,7 +200,8 @@ def test_chunks_are_alike_and_cover_the_batch(n: int, largest: int) -> None:
     assert min(cut) >= 1 or cut == (0,)
     assert len(cut) == 1 or len(cut) % 2 == 0 or len(cut) == n
     assert (max(cut) - 1) * largest < chunking._LARGE or len(cut) == 1
-    assert len(cut) == 1 or n * largest >= 2 * chunking._SMALL
+    assert max(cut) <= chunking._MANY or len(cut) == 1
+    assert (len(cut) == 1) == (n < 2 or n * largest < 2 * chunking._SMALL)
 
 
 def test_an_empty_batch_is_one_empty_chunk() -> None:
@@ -209,8 +210,9 @@ def test_an_empty_batch_is_one_empty_chunk() -> None:
 
 
 def test_small_work_and_none_is_one_chunk() -> None:
-    assert chunking.chunk_sizes(2 * chunking._SMALL - 1, 1) == (2 * chunking._SMALL - 1,)
-    assert len(chunking.chunk_sizes(2 * chunking._SMALL, 1)) == 2
+    few = chunking._MANY
+    assert chunking.chunk_sizes(few, 2 * chunking._SMALL // few - 1) == (few,)
+    assert len(chunking.chunk_sizes(few, 2 * chunking._SMALL // few)) == 2
     assert chunking.chunk_sizes(10**9, 0) == (10**9,)
 
 

@@ -61,12 +61,12 @@ def test_max_pooling_gives_the_gradient_to_the_first_maximum(problem: Pool) -> N
     np.testing.assert_allclose(dx, expected, rtol=RTOL, atol=RTOL, strict=True)
 
 
-def test_of_equal_values_the_first_in_reading_order_wins() -> None:
+def test_of_equal_values_the_leftmost_wins_and_of_those_the_topmost() -> None:
     x = np.array([[1.0, 2.0, 2.0], [2.0, 2.0, 2.0], [0.0, 2.0, 2.0]]).reshape(1, 3, 3, 1)
     geo = Spec((3, 3)).on(x)
     _, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
     dx = pooling.max_pool_backward(np.full((1, 1, 1, 1), 5.0), winners, geo)
-    np.testing.assert_array_equal(dx[0, :, :, 0], [[0, 5, 0], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(dx[0, :, :, 0], [[0, 0, 0], [5, 0, 0], [0, 0, 0]])
 
 
 def test_gradients_of_overlapping_windows_add() -> None:
