@@ -331,8 +331,8 @@ def max_pool2d(window: int | Size, *, stride: int | Size | None = None, padding:
     """The largest value of each window: (n, h, w, c) -> (n, oh, ow, c), sizes as for `conv2d`.
 
     The stride is the window unless given; windows may overlap. Padded cells never win. The gradient goes to the
-    winner, of equal values to the leftmost and of those to the topmost, and adds up where windows share one. The residuals are
-    the winners' places along each axis, a byte each.
+    winner, of equal values to the leftmost and of those to the topmost, and adds up where windows share one. The
+    residuals are the winners' places along each axis, a byte each.
 
     >>> max_pool2d(2).apply(None, None, np.arange(16.0).reshape(1, 4, 4, 1)).y[0, :, :, 0]
     array([[ 5.,  7.],

@@ -24,6 +24,7 @@ from funcnn.files import make_folder, write_text
 from funcnn.keys import Key
 from funcnn.layer import LayerError, describe, show
 from funcnn.layers import softmax
+from funcnn.memory import keep_freed_memory
 from funcnn.metrics import confusion_matrix
 from funcnn.report.history import Row, read_history, row_of, write_history
 from funcnn.report.progress import progress
@@ -96,7 +97,11 @@ def _positive(kind: type) -> Callable[[str], Any]:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main function; what a user can mend ends it with one line, where a traceback would say less."""
+    """Run a script's main function; what a user can mend ends it with one line, where a traceback would say less.
+
+    The process keeps the memory that it frees (`funcnn.memory.keep_freed_memory`).
+    """
+    keep_freed_memory()
     try:
         main()
     except (CheckpointError, DataError, LayerError, NonFiniteError, OSError) as error:
