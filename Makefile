@@ -19,10 +19,15 @@ lint: $(VENV)/installed
 
 # The peer that the benchmarks compare with is installed by hand: .venv/bin/pip install torch==2.13.0
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/kernels.py
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/memory.py --torch
+	$(BIN)/python benchmarks/startup.py --torch
+	$(BIN)/python benchmarks/originals.py
+	$(BIN)/python benchmarks/algorithms.py
+	$(BIN)/python benchmarks/kernels.py
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
