@@ -38,8 +38,10 @@ class Stage:
     order: tuple[int, ...]
 
 
-def stages(layers: Sequence[Layer]) -> tuple[Stage, ...]:
+def stages(layers: Sequence[Layer], *, train: bool = True) -> tuple[Stage, ...]:
     """Maximal runs of layers that go by chunks, and every other layer for itself.
+
+    What takes all chunks in training, as batch norm does, treats examples one by one in evaluation.
 
     >>> from funcnn.layers import batch_norm, conv2d, dense, flatten, relu
     >>> for stage in stages([conv2d(8, 3), batch_norm(), relu(), flatten(), dense(10)]):
@@ -51,13 +53,13 @@ def stages(layers: Sequence[Layer]) -> tuple[Stage, ...]:
     """
     found: list[Stage] = []
     for i, layer in enumerate(layers):
-        if layer.config.by_chunks:
+        takes_all = layer.config.apply_chunks is not None
+        if layer.config.by_chunks or (takes_all and not train):
             follows = found and found[-1].takes == "chunks"
             start = found.pop().start if follows else i
             found.append(Stage(start, i + 1, "chunks", _order(layers, start, i + 1)))
         else:
-            takes: Any = "all chunks" if layer.config.apply_chunks is not None else "the batch"
-            found.append(Stage(i, i + 1, takes, (i,)))
+            found.append(Stage(i, i + 1, "all chunks" if takes_all else "the batch", (i,)))
     return tuple(found)
 
 

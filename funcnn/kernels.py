@@ -59,7 +59,7 @@ def _compiled(formula: str) -> CodeType:
 def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
     """An element-wise function of arrays of one shape, block by block where they are large, in their memory order."""
     first = arrays[0]
-    if first.size <= _BLOCK or any(array.strides != first.strides for array in arrays):
+    if first.size <= _BLOCK or parallel.in_a_task() or any(array.strides != first.strides for array in arrays):
         return function(*arrays)
     out = np.empty_like(first)
     if not np.shares_memory(out, out.ravel(order="K")):  # there are gaps between the elements

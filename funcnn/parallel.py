@@ -23,7 +23,18 @@ import numpy as np
 
 from funcnn.layer import Array
 
-__all__ = ["chunks", "for_each", "in_tasks", "matmul", "run", "scratch", "set_threads", "single_blas_thread", "threads"]
+__all__ = [
+    "chunks",
+    "for_each",
+    "in_a_task",
+    "in_tasks",
+    "matmul",
+    "run",
+    "scratch",
+    "set_threads",
+    "single_blas_thread",
+    "threads",
+]
 
 T = TypeVar("T")
 
@@ -102,7 +113,7 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     """
     helpers = min(threads(), len(tasks)) - 1
     with single_blas_thread():
-        if helpers < 1 or getattr(_setting.thread, "busy", False):
+        if helpers < 1 or in_a_task():
             return [task() for task in tasks]
         _start_threads()
         job = _Job(tasks)
@@ -114,6 +125,15 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     if job.errors:
         raise job.errors[min(job.errors)]
     return job.results
+
+
+def in_a_task() -> bool:
+    """Whether this thread is at work on a task of `run`, so that cutting its work up again would spread nothing.
+
+    >>> in_a_task(), run([in_a_task, in_a_task]) if threads() > 1 else [True, True]
+    (False, [True, True])
+    """
+    return getattr(_setting.thread, "busy", False)
 
 
 class _Job:
@@ -259,7 +279,9 @@ def matmul(a: Array, b: Array) -> Array:
            [3.]])
     """
     m, k, n = *a.shape, b.shape[1]
-    if k == 1:  # one example's weight gradient: NumPy's own loop for it takes ten times longer than BLAS with a zero more
+    if (
+        k == 1
+    ):  # one example's weight gradient: NumPy's own loop for it takes ten times longer than BLAS with a zero more
         pair = np.zeros((2, m + n), np.result_type(a, b))
         pair[0, :m], pair[0, m:] = a[:, 0], b[0]
         a, b = pair[:, :m].T, pair[:, m:]

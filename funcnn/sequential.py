@@ -114,15 +114,20 @@ class _Serial(Composed):
         return stages(self.layers)
 
     @cached_property
-    def _largest_arrays(self) -> dict[tuple[int, Shape], int]:
+    def evaluation_stages(self) -> tuple[Stage, ...]:
+        """The same for evaluation."""
+        return stages(self.layers, train=False)
+
+    @cached_property
+    def _largest_arrays(self) -> dict[tuple[int, int, Shape], int]:
         return {}  # of a stage and its input shape: worked out at the first batch, not at every step
 
     def split(self, stage: Stage, x: Array) -> list[Array]:
         """The chunks in which a stage takes a batch; what does not fit stays whole, for its layer to refuse."""
-        at = stage.start, np.shape(x)[1:]
+        at = stage.start, stage.stop, np.shape(x)[1:]
         if at not in self._largest_arrays:
             try:
-                self._largest_arrays[at] = largest_array(self.layers[stage.start : stage.stop], at[1])
+                self._largest_arrays[at] = largest_array(self.layers[stage.start : stage.stop], at[2])
             except LayerError:
                 return [x]
         return split(x, chunk_sizes(len(x), self._largest_arrays[at])) if self._largest_arrays[at] else [x]
@@ -153,7 +158,7 @@ def _serial_apply(
     check_values(config, params=params, state=state)
     xs, states, kept = [x], list(state), []
     with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
-        for stage in config.stages:
+        for stage in config.stages if train else config.evaluation_stages:
             i = stage.start
             layer, residuals = config.layers[i], None
             if stage.takes == "chunks":
@@ -165,7 +170,7 @@ def _serial_apply(
                 ]
                 ys, residuals = zip(*run(tasks), strict=True)
                 xs = list(ys)
-            elif layer.config.apply_chunks is not None:
+            elif stage.takes == "all chunks" and layer.config.apply_chunks is not None:
                 with place(config.name, i):
                     xs, states[i], residuals = layer.config.apply_chunks(params[i], state[i], xs, train=train)
             else:
