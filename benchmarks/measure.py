@@ -107,14 +107,15 @@ class Spread(NamedTuple):
 
 
 def interleaved(
-    contestants: Mapping[str, Callable[[], object]], rounds: int, *, warmup: int = 2, turn: float = 0.04
+    contestants: Mapping[str, Callable[[], object]], rounds: int, *, warmup: int = 2, turn: float = 0.06
 ) -> dict[str, list[float]]:
     """Seconds a call, one sample a round for each contestant, all of them in turn in every round.
 
     A shared machine changes its pace within seconds, so only samples of the same round compare. A turn begins with a
-    pause, since the threads of the one before (OpenBLAS's, OpenMP's) spin for a while before they sleep, and with one
-    call that is not counted, which brings the contestant's data back into cache and wakes its threads. Then calls are
-    counted for `turn` seconds, one at least. The order rotates, so that none always follows the same one.
+    pause, since the threads of the one before (OpenBLAS's, OpenMP's) spin for a while before they sleep, and with calls
+    that are not counted, for half of `turn`, one at least: they wake the contestant's threads and bring its data back
+    into cache, as they are in a training loop. Then calls are counted for `turn` seconds, one at least. The order
+    rotates, so that each turn is early in some rounds and late in others.
     """
     samples: dict[str, list[float]] = {name: [] for name in contestants}
     names = list(contestants)
@@ -122,7 +123,10 @@ def interleaved(
         for name in names[i % len(names) :] + names[: i % len(names)]:
             call = contestants[name]
             time.sleep(_PAUSE)
+            start = time.perf_counter()
             call()
+            while time.perf_counter() - start < turn / 2:
+                call()
             calls, start = 0, time.perf_counter()
             while calls == 0 or time.perf_counter() - start < turn:
                 call()
