@@ -168,6 +168,7 @@ def windows(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     x (h, c, w, n) -> (groups, output rows, kh·kw·c/groups, ow·n), or where ow·n is small all output rows side by side,
     (groups, 1, kh·kw·c/groups, output rows·ow·n).
 
+    >>> import numpy as np
     >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
     >>> windows(rows(x), geometry((4, 4), (2, 2), (2, 2), (1, 1), "valid"), 1, slice(1, 2))[0, 0].T
     array([[ 8.,  9., 12., 13.],
