@@ -217,7 +217,7 @@ def momentum(
     """v' = decay · v - rate · g, and leaf + v', or with Nesterov's look ahead leaf + decay · v' - rate · g."""
 
     def update(g: Array, old_v: Array, old: Array, new: Array, v: Array) -> None:
-        descent = np.multiply(g, -rate)
+        descent = np.multiply(g, -rate, out=parallel.scratch("optimizer", g.shape, g.dtype))
         np.multiply(old_v, decay, out=v)
         v += descent
         if nesterov:
@@ -278,8 +278,9 @@ def adam(
 
 def _mean_square(g: Array, old: Array, decay: float, *, out: Array) -> Array:
     """out = decay · old + (1 - decay) · g²; returns an array of their size to compute in."""
-    scratch = np.multiply(g, g)
-    scratch *= 1 - decay
+    square = parallel.scratch("optimizer", g.shape, g.dtype)
+    np.multiply(g, g, out=square)
+    square *= 1 - decay
     np.multiply(old, decay, out=out)
-    out += scratch
-    return scratch
+    out += square
+    return square
