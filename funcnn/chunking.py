@@ -126,6 +126,10 @@ def backward_chunks(
 ) -> tuple[Any, list[Any]]:
     """The sum of the gradients that ``backward(i, dys[i])`` gives, in order, and the list of the dx."""
 
+    if len(dys) == 1:  # most often, in a net of dense layers: no need of threads, or of sums
+        gradients, dx = backward(0, dys[0])
+        return gradients, [dx]
+
     def share(part: slice) -> tuple[Any, list[Any]]:
         total, dxs = None, []
         for i in range(part.start, part.stop):

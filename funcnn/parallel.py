@@ -112,6 +112,8 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     If tasks raise, the first one's exception (in their order) is raised once all have ended.
     """
     helpers = min(threads(), len(tasks)) - 1
+    if len(tasks) == 1 and _setting.inside:
+        return [tasks[0]()]
     with single_blas_thread():
         if helpers < 1 or in_a_task():
             return [task() for task in tasks]
