@@ -9,8 +9,8 @@ memory, and why the windows are then overlapping views that BLAS takes as they a
 output rows whose data stay in cache, each a task for one of the threads (`funcnn.parallel`), so memory does not
 grow with kernel area × batch.
 
-``numpy.einsum("nijklc,klco->nijo", ..., optimize=True)`` over windows of a channels-last array computes the same in twice
-the time: it copies every window. It is the reference in the tests.
+``numpy.einsum("nijklc,klco->nijo", ..., optimize=True)`` over windows of a channels-last array computes the same in
+twice the time: it copies every window. It is the reference in the tests.
 """
 
 import math
