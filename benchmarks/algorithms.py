@@ -10,6 +10,7 @@ difference of the two results by the largest value.
 import argparse
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def main() -> None:
                 both = [getattr(module, name) for module in (conv_strided, conv_winograd)]
                 strided, winograd = (function(*arrays, geo) for function in both)
                 error = float(np.abs(winograd - strided).max() / np.abs(strided).max())
-                times = milliseconds([lambda f=f: f(*arrays, geo) for f in both], options.rounds)  # noqa: B023
+                times = milliseconds([partial(function, *arrays, geo) for function in both], options.rounds)
                 n, side, channels, filters, padding = case
                 shape = f"{n} × {side}×{side}×{channels} → {filters} {padding}"
                 rows.append([shape, name.removeprefix("conv_").replace("_", " "), *(f"{each:.2f}" for each in times),

@@ -8,7 +8,6 @@ names; this machine's are measured here, on the step that `funcnn.train` takes (
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 import attrs
 import measure
-import numpy as np
 from nets import NETS, data
 
 from funcnn import Key, Layer, serial
@@ -79,7 +77,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
     keep_freed_memory()
-    np.seterr(over="ignore")
     rows, results = [], []
     for name, original in ORIGINALS.items():
         rate = images_per_second(original, options.seconds)
@@ -90,7 +87,7 @@ def main() -> None:
         )  # fmt: skip
         results.append({"program": name, "batch": original.batch, "images_per_second": rate, "theirs": original.theirs})
     measure.print_table(["program", "batch", "funcnn images/s (p10–p90)", "its images/s", "times as many"], rows)
-    measure.write_json(options.json, json.loads(json.dumps({"environment": measure.environment(), "results": results})))
+    measure.write_json(options.json, {"environment": measure.environment(), "results": results})
 
 
 if __name__ == "__main__":

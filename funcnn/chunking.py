@@ -20,7 +20,7 @@ from funcnn import parallel, tree
 from funcnn.conv_windows import images, rows
 from funcnn.layer import Array, Layer, Shape
 
-__all__ = ["Stage", "backward_chunks", "chunk_sizes", "join", "split", "stages"]
+__all__ = ["Stage", "backward_chunks", "chunk_sizes", "join", "largest_array", "split", "stages"]
 
 _LARGE = 2**20  # numbers in the largest array that a chunk makes, about: larger ones leave the cache
 _SMALL = 2**18  # and at least, about: on smaller ones two threads wait longer for the interpreter than they gain

@@ -20,7 +20,7 @@ import numpy as np
 from funcnn import parallel
 from funcnn.conv_windows import Geometry, add_shifted, images, rows, shares_products, turned_rows, windows
 from funcnn.layer import Array
-from funcnn.parallel import chunks, in_tasks, scratch
+from funcnn.parallel import chunks, in_tasks, scratch, sum_in_tasks
 
 __all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient"]
 
@@ -60,7 +60,6 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
     oh, ow = geo.out_size
     source, kernel = np.ascontiguousarray(rows(x)), _kernel_matrix(weight, groups)[:, None]
     y = np.empty((oh, filters, ow, n), x.dtype)
-
     repeated = None if bias is None else np.repeat(bias, ow * n).reshape(filters, ow, n)
     blocks = _blocks(geo, x.shape[3], n, x.itemsize)
 
@@ -99,10 +98,7 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
                 total += np.matmul(view[:, few], transposed[:, few]).sum(axis=1)
         return total
 
-    # A few sums over many blocks each: one for every block would make memory grow with weight × rows.
-    total, *shares = in_tasks(weight_gradient, blocks, shape[1] * dy.size) or [np.zeros(shape, x.dtype)]
-    for share in shares:
-        total += share
+    total = sum_in_tasks(weight_gradient, blocks, shape[1] * dy.size)
     return total.transpose(1, 0, 2).reshape(*geo.window, inner, groups * filters)
 
 

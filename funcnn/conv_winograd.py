@@ -16,17 +16,21 @@ columns cost more than they save: they work on short runs of numbers, where a tr
 the largest value in float32.
 """
 
+from functools import cache
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from funcnn.conv_windows import Geometry, add_shifted, band, images, rows, turned_rows
 from funcnn.layer import Array
-from funcnn.parallel import chunks, in_tasks, scratch
+from funcnn.parallel import chunks, in_tasks, scratch, sum_in_tasks
+from funcnn.tree import read_only
 
 __all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient", "fits"]
 
-TILE = 4  # rows of the output that are computed together
-_REACH = TILE + 2  # rows of the input that they need
+_TILE = 4  # rows of the output that are computed together
+_REACH = _TILE + 2  # rows of the input that they need
 _BLOCK_BYTES = 2**20  # of a block's transformed rows: about the cache of one core
 
 # For the points 0, 1, -1, 2, -2 and infinity.
@@ -45,6 +49,18 @@ _KERNEL = np.array(  # G
 _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])  # Aᵀ
 
 
+class _Transforms(NamedTuple):
+    input: Array  # Bᵀ
+    kernel: Array  # G
+    output: Array  # Aᵀ
+
+
+@cache
+def _transforms(dtype: Any) -> _Transforms:
+    """The three matrices in a dtype, read-only."""
+    return _Transforms(*[read_only(matrix.astype(dtype)) for matrix in (_INPUT, _KERNEL, _OUTPUT)])
+
+
 def fits(geo: Geometry) -> bool:
     """Whether a convolution can be done so: three rows in the kernel, next to each other, a window at every row."""
     return geo.window[0] == 3 and geo.stride[0] == 1 and geo.dilation[0] == 1 and turned_rows(geo) is not None
@@ -52,26 +68,26 @@ def fits(geo: Geometry) -> bool:
 
 def _tiles(size: int, row_bytes: int) -> list[slice]:
     """The tiles that cover some rows, in blocks whose transformed rows keep under `_BLOCK_BYTES`."""
-    return chunks(-(-size // TILE), max(1, _BLOCK_BYTES // max(1, _REACH * row_bytes)))
+    return chunks(-(-size // _TILE), max(1, _BLOCK_BYTES // max(1, _REACH * row_bytes)))
 
 
 def _transformed_kernel(weight: Array) -> Array:
     """G w: (groups, 3, out, in) -> (groups, 1, 6, out, in)."""
-    kernel: Array = np.einsum("ak,gkoi->gaoi", _KERNEL.astype(weight.dtype), weight)
+    kernel: Array = np.einsum("ak,gkoi->gaoi", _transforms(weight.dtype).kernel, weight)
     return kernel[:, None]
 
 
 def _transformed_rows(x: Array, geo: Geometry, groups: int, tiles: slice) -> Array:
     """Bᵀ x of the windows of some tiles: x (h, c, w, n) -> (groups, tiles, 6, kw·c/groups, ow·n)."""
-    source = band(x, geo, groups, slice(tiles.start * TILE, tiles.stop * TILE))
+    source = band(x, geo, groups, slice(tiles.start * _TILE, tiles.stop * _TILE))
     _, _, kw, inner, ow, n = source.shape
     group, row, *_, number = source.strides
     shape = groups, tiles.stop - tiles.start, _REACH, kw * inner, ow * n
     six = as_strided(
-        source, (*shape[:3], shape[3] * shape[4]), (group, row * TILE, row, number), writeable=False
+        source, (*shape[:3], shape[3] * shape[4]), (group, row * _TILE, row, number), writeable=False
     )  # each tile's rows, the last two of which are also the next one's first
     made = scratch("transformed rows", shape, x.dtype)
-    np.matmul(_INPUT.astype(x.dtype), six, out=made.reshape(*six.shape))
+    np.matmul(_transforms(x.dtype).input, six, out=made.reshape(*six.shape))
     return made
 
 
@@ -80,7 +96,9 @@ def _fill_rows(x: Array, kernel: Array, geo: Geometry, groups: int, tiles: slice
     view = _transformed_rows(x, geo, groups, tiles)
     products = scratch("products", (*view.shape[:3], kernel.shape[3], view.shape[4]), x.dtype)
     np.matmul(kernel, view, out=products)
-    np.matmul(_OUTPUT.astype(x.dtype), products.reshape(*products.shape[:3], -1), out=out.reshape(*out.shape[:3], -1))
+    np.matmul(
+        _transforms(x.dtype).output, products.reshape(*products.shape[:3], -1), out=out.reshape(*out.shape[:3], -1)
+    )
 
 
 def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: Array | None = None) -> Array:
@@ -89,8 +107,8 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
     split = weight.reshape(3, -1, groups, filters // groups).transpose(2, 0, 3, 1)
     source, kernel = np.ascontiguousarray(rows(x)), _transformed_kernel(split)
     repeated = None if bias is None else np.repeat(bias, ow * n).reshape(filters, ow * n)
-    tiles_of = -(-oh // TILE)
-    y = np.empty((tiles_of, TILE, groups, filters // groups, ow * n), x.dtype)
+    tiles_of = -(-oh // _TILE)
+    y = np.empty((tiles_of, _TILE, groups, filters // groups, ow * n), x.dtype)
     blocks = _tiles(oh, kernel.shape[4] * groups * ow * n * x.itemsize)
 
     def forward(some: slice) -> None:
@@ -101,7 +119,7 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
                 flat += repeated
 
     in_tasks(forward, blocks, weight.size * oh * ow * n // 2)
-    return images(y.reshape(tiles_of * TILE, filters, ow, n)[:oh])
+    return images(y.reshape(tiles_of * _TILE, filters, ow, n)[:oh])
 
 
 def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) -> Array:
@@ -118,26 +136,23 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
             total += np.matmul(view, _spread(gradient, groups, tiles).swapaxes(3, 4)).sum(axis=1)
         return total
 
-    operations = shape[2] * dy.size * 3 // 2
-    total, *shares = in_tasks(transformed_gradient, blocks, operations) or [np.zeros(shape, x.dtype)]
-    for share in shares:
-        total += share
-    weight: Array = np.einsum("ak,gaio->kigo", _KERNEL.astype(x.dtype), total)
+    total = sum_in_tasks(transformed_gradient, blocks, shape[2] * dy.size * 3 // 2)
+    weight: Array = np.einsum("ak,gaio->kigo", _transforms(x.dtype).kernel, total)
     return weight.reshape(3, geo.window[1], inner, filters)
 
 
 def _spread(dy: Array, groups: int, tiles: slice) -> Array:
     """A dy of some tiles: dy (oh, o, ow, n) -> (groups, tiles, 6, o/groups, ow·n), valid until the next call."""
-    given, count = dy[tiles.start * TILE : tiles.stop * TILE], tiles.stop - tiles.start
+    given, count = dy[tiles.start * _TILE : tiles.stop * _TILE], tiles.stop - tiles.start
     _, filters, ow, n = dy.shape
-    if len(given) < count * TILE:  # the last tile reaches over the edge
-        padded = scratch("rows", (count * TILE, filters, ow, n), dy.dtype)
+    if len(given) < count * _TILE:  # the last tile reaches over the edge
+        padded = scratch("rows", (count * _TILE, filters, ow, n), dy.dtype)
         padded[: len(given)] = given
         padded[len(given) :] = 0
         given = padded
-    four = given.reshape(count, TILE, groups, filters // groups * ow * n).transpose(2, 0, 1, 3)
+    four = given.reshape(count, _TILE, groups, filters // groups * ow * n).transpose(2, 0, 1, 3)
     made = scratch("products", (groups, count, _REACH, filters // groups, ow * n), dy.dtype)
-    np.matmul(_OUTPUT.T.astype(dy.dtype), four, out=made.reshape(*made.shape[:3], four.shape[3]))
+    np.matmul(_transforms(dy.dtype).output.T, four, out=made.reshape(*made.shape[:3], four.shape[3]))
     return made
 
 
@@ -153,10 +168,10 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
 
     def add(some: slice) -> None:
         for tiles in blocks[some]:
-            part = slice(tiles.start * TILE, min(h, tiles.stop * TILE))
-            made = scratch("rows", (groups, tiles.stop - tiles.start, TILE, kw * inner, geo.out_size[1] * n), dy.dtype)
+            part = slice(tiles.start * _TILE, min(h, tiles.stop * _TILE))
+            made = scratch("rows", (groups, tiles.stop - tiles.start, _TILE, kw * inner, geo.out_size[1] * n), dy.dtype)
             _fill_rows(gradient, kernel, turned, groups, tiles, made)
-            shares = made.reshape(groups, made.shape[1] * TILE, kw, inner, geo.out_size[1], n)
+            shares = made.reshape(groups, made.shape[1] * _TILE, kw, inner, geo.out_size[1], n)
             add_shifted(dx[part], shares[:, : part.stop - part.start].transpose(2, 1, 0, 3, 4, 5), geo)
 
     in_tasks(add, blocks, weight[..., 0].size * dy.size // 2)

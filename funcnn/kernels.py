@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from funcnn import parallel
+from funcnn.conv_windows import images, rows
 from funcnn.layer import Array
 from funcnn.parallel import chunks
 
@@ -62,7 +63,7 @@ def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
     if first.size <= _BLOCK or parallel.in_a_task() or any(array.strides != first.strides for array in arrays):
         return function(*arrays)
     out = np.empty_like(first)
-    if not np.shares_memory(out, out.ravel(order="K")):  # there are gaps between the elements
+    if not np.may_share_memory(out, out.ravel(order="K")):  # there are gaps between the elements
         return function(*arrays)
     flat, flat_out = [array.ravel(order="K") for array in arrays], out.ravel(order="K")
 
@@ -76,7 +77,7 @@ def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
 def positive_part(x: Array) -> Array:
     """max(x, 0). Against a row of zeros, since the maximum with a scalar is not vectorised and takes twice as long."""
     flat = x.ravel(order="K")
-    if x.size < _ZEROS or not np.shares_memory(flat, x):
+    if x.size < _ZEROS or not np.may_share_memory(flat, x):
         return np.maximum(x, 0)
     y = np.empty_like(x)
     out, cut = y.ravel(order="K"), x.size - x.size % _ZEROS
@@ -97,7 +98,7 @@ def channel_rows(x: Array) -> Array:
     """The view (..., c) -> (m, c, p) of a batch: of images (h, c, w · n), else (all but channels, c, 1)."""
     if x.ndim == 4:
         n, h, w, c = x.shape
-        return np.ascontiguousarray(x.transpose(1, 3, 2, 0)).reshape(h, c, w * n)
+        return np.ascontiguousarray(rows(x)).reshape(h, c, w * n)
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1], 1)
 
 
@@ -105,7 +106,7 @@ def empty_like_channels(x: Array) -> Array:
     """A new array like a batch, of which `channel_rows` is a view."""
     if x.ndim == 4:
         n, h, w, c = x.shape
-        return np.empty((h, c, w, n), x.dtype).transpose(3, 0, 2, 1)
+        return images(np.empty((h, c, w, n), x.dtype))
     return np.empty(x.shape, x.dtype)
 
 
@@ -131,9 +132,9 @@ def for_channels(values: Array, x: Array) -> Array:
 
 def sum_examples(x: Array) -> Array:
     """The sum over a batch: (n, ...) -> (...)."""
-    if x.ndim == 4 and len(x) > 1 and x.transpose(1, 3, 2, 0).flags.c_contiguous:
-        h, c, w, n = x.transpose(1, 3, 2, 0).shape
-        return (x.transpose(1, 3, 2, 0).reshape(-1, n) @ np.ones(n, x.dtype)).reshape(h, c, w).transpose(0, 2, 1)
+    if x.ndim == 4 and len(x) > 1 and rows(x).flags.c_contiguous:
+        total: Array = rows(x) @ np.ones(len(x), x.dtype)  # (h, c, w)
+        return total.transpose(0, 2, 1)
     return np.asarray(x.sum(axis=0))
 
 
@@ -177,20 +178,20 @@ def over_leaves(kernel: Callable[..., tuple[Array, ...]], columns: list[list[Any
     Small leaves with the same settings are joined for one call, since a dozen calls of NumPy on a bias take longer
     than the bias's share of one call; each then gets its part of the results, as views.
     """
-    rows = list(zip(*columns, strict=True))
-    results: list[tuple[Array, ...]] = [()] * len(rows)
+    leaves = list(zip(*columns, strict=True))
+    results: list[tuple[Array, ...]] = [()] * len(leaves)
     groups: dict[Any, list[int]] = {}
-    for i, (leaf, *others) in enumerate(rows):
+    for i, (leaf, *others) in enumerate(leaves):
         settings = tuple([each for each in others if isinstance(each, float)])
         groups.setdefault((leaf.dtype.char, settings) if leaf.size <= _SMALL else i, []).append(i)
     for group in groups.values():
         if len(group) == 1:
-            results[group[0]] = kernel(*rows[group[0]])
+            results[group[0]] = kernel(*leaves[group[0]])
             continue
         joined = kernel(*[_join([column[i] for i in group]) for column in columns])
         end = 0
         for i in group:
-            leaf = rows[i][0]
+            leaf = leaves[i][0]
             part, end = slice(end, end + leaf.size), end + leaf.size
             results[i] = tuple([array[part].reshape(leaf.shape) for array in joined])
     return results

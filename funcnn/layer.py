@@ -188,7 +188,7 @@ class Config(Described):
     increasing: ClassVar[bool] = False
     takes_maximum: ClassVar[bool] = False
 
-    # A layer that couples the examples may define these, the same pure functions over a batch in chunks:
+    # A layer that couples the examples in training alone may define these, the same functions over a batch in chunks:
     #     apply_chunks(params, state, xs, *, train)            -> (ys, state, residuals)
     #     backward_chunks(params, residuals, dys, *, need_dx)  -> (gradients, dxs or None)
     apply_chunks: ClassVar[Callable[..., tuple[list[Array], Any, Any]] | None] = None

@@ -24,17 +24,9 @@ import numpy as np
 from funcnn.layer import Array
 
 __all__ = [
-    "chunks",
-    "for_each",
-    "in_a_task",
-    "in_tasks",
-    "matmul",
-    "run",
-    "scratch",
-    "set_threads",
-    "single_blas_thread",
-    "threads",
-]
+    "chunks", "for_each", "in_a_task", "in_tasks", "matmul", "run", "scratch", "set_threads", "single_blas_thread",
+    "sum_in_tasks", "threads",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -233,6 +225,18 @@ def in_tasks(function: Callable[[slice], T], blocks: Sequence[Any], operations: 
     return for_each(function, chunks(len(blocks), -(-len(blocks) // count) or 1))
 
 
+def sum_in_tasks(function: Callable[[slice], Array], blocks: Sequence[Any], operations: int) -> Array:
+    """The sum of what `in_tasks` gives, first to last: a few sums over many blocks each, so that memory stays small.
+
+    >>> sum_in_tasks(lambda part: np.full(2, float(part.stop - part.start)), range(10), operations=100)
+    array([10., 10.])
+    """
+    total, *shares = in_tasks(function, blocks, operations)
+    for share in shares:
+        total += share
+    return total
+
+
 def chunks(n: int, size: int) -> list[slice]:
     """Consecutive slices of n positions, each of a size but the last; none of nothing.
 
@@ -281,9 +285,8 @@ def matmul(a: Array, b: Array) -> Array:
            [3.]])
     """
     m, k, n = *a.shape, b.shape[1]
-    if (
-        k == 1
-    ):  # one example's weight gradient: NumPy's own loop for it takes ten times longer than BLAS with a zero more
+    if k == 1:  # one example's weight gradient
+        # NumPy's own loop for it takes ten times longer than BLAS with a zero more.
         pair = np.zeros((2, m + n), np.result_type(a, b))
         pair[0, :m], pair[0, m:] = a[:, 0], b[0]
         a, b = pair[:, :m].T, pair[:, m:]

@@ -12,13 +12,11 @@ from numpy.typing import DTypeLike
 
 from funcnn.conv_windows import Geometry, images, rows
 from funcnn.layer import Array
-from funcnn.parallel import chunks
 
 __all__ = ["Winners", "avg_pool_backward", "avg_pool_forward", "max_pool_backward", "max_pool_forward"]
 
 Winners = tuple[Array, Array]  # of each window's columns, the row that won; of those, the column
 
-_BLOCK = 2**17  # numbers that stay in cache between one step and the next
 _ROWS, _COLUMNS = 0, 2  # axes of an array by rows, (h, c, w, n)
 _Taps = Sequence[tuple[slice, slice]]
 
@@ -41,8 +39,8 @@ def _covers(part: slice, size: int) -> bool:
 def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Array, Winners | None]:
     """The largest value in each window, and (if asked for) which of the window's cells holds it.
 
-    x (n, h, w, c) -> y (n, oh, ow, c). Padded cells never win; of equal values the
-    leftmost does, and of those the topmost.
+    x (n, h, w, c) -> y (n, oh, ow, c). Padded cells never win; of equal values the leftmost does, and of those the
+    topmost.
     """
     # Rows first: they are the outermost in memory, so that leaves less to do along columns, which are short runs.
     tallest, row = _max_along(rows(x), _ROWS, geo.out_size[0], geo.taps[0], keep_winners)
@@ -54,13 +52,6 @@ def _max_along(x: Array, axis: int, size: int, taps: _Taps, keep: bool) -> tuple
     """The largest value in each window along one axis, and the number of its cell."""
     best = np.empty(_out_shape(x, axis, size), x.dtype)
     winner = np.zeros(best.shape, np.uint8 if len(taps) <= 256 else np.uint32) if keep else None
-    # Over columns, a few rows at a time: each is read once for every cell of the window.
-    for part in _row_blocks(x) if axis == _COLUMNS else [slice(None)]:
-        _fill_max(x[part], best[part], None if winner is None else winner[part], axis, taps)
-    return best, winner
-
-
-def _fill_max(x: Array, best: Array, winner: Array | None, axis: int, taps: _Taps) -> None:
     first = 0
     if len(taps) > 1 and _covers(taps[0][0], best.shape[axis]) and _covers(taps[1][0], best.shape[axis]):
         one, other = x[_at(axis, taps[0][1])], x[_at(axis, taps[1][1])]
@@ -77,10 +68,7 @@ def _fill_max(x: Array, best: Array, winner: Array | None, axis: int, taps: _Tap
             won, numbers = values > so_far, winner[_at(axis, outputs)]
             np.maximum(numbers, won * winner.dtype.type(k), out=numbers)
         np.maximum(so_far, values, out=so_far)
-
-
-def _row_blocks(x: Array) -> list[slice]:
-    return chunks(len(x), max(1, _BLOCK // max(1, x[:1].size)))
+    return best, winner
 
 
 def max_pool_backward(dy: Array, winners: Winners, geo: Geometry) -> Array:

@@ -179,7 +179,8 @@ def _serial_apply(
                         params[i], state[i], join(xs), key=child_key(key, layer, i), train=train
                     )
                 xs = [y]
-            kept.append(_StageResiduals(tuple(map(len, xs)), residuals))
+            if train:
+                kept.append(_StageResiduals(tuple(map(len, xs)), residuals))
     return Applied(join(xs), tuple(states), tuple(kept) if train else None)
 
 
@@ -268,9 +269,9 @@ def _first_trained(layers: tuple[Layer, ...], params: Any) -> int:
 def serial(*layers: Layer) -> Layer:
     """The layers one after the other: y = f_k(... f_1(x)); dx by the chain rule, last layer first.
 
-    Params, state and residuals are tuples in layer order; layer i draws from ``k = fold_in(key, i)``, in chunk j
-    of a batch that it is handed in chunks (`funcnn.chunking`) from ``fold_in(k, j)``. Without layers
-    it is the identity. Errors name the place: ``serial[4] dense(units=10): ...``.
+    Params and state are tuples in layer order; layer i draws from ``k = fold_in(key, i)``, in chunk j of a batch that
+    it is handed in chunks (`funcnn.chunking`) from ``fold_in(k, j)``. Without layers it is the identity. Errors name
+    the place: ``serial[4] dense(units=10): ...``.
 
     >>> from funcnn.layers import dense, relu
     >>> net = serial(dense(8), relu(), dense(2))
