@@ -25,12 +25,13 @@ from funcnn.optimizers import Optimizer
 from funcnn.tree import node
 
 __all__ = [
-    "Batch", "Epoch", "Examples", "Metrics", "Model", "NonFiniteError", "Problem", "Step", "TrainState", "batches",
-    "evaluate", "init_state", "make_step", "predict", "train",
+    "Augment", "Batch", "Epoch", "Examples", "Metrics", "Model", "NonFiniteError", "Problem", "Step", "TrainState",
+    "batches", "evaluate", "init_state", "make_step", "predict", "train",
 ]  # fmt: skip
 
 Batch = tuple[Array, Array]
 Metric = Callable[[Array, Array], float]
+Augment = Callable[[Array, Key], Array]
 
 
 class Examples(Protocol):
@@ -53,15 +54,17 @@ class Split(Protocol):
 
 @attrs.frozen
 class Problem:
-    """What is trained and how: the net, the loss of its outputs, the optimizer, and a metric to report.
+    """What is trained and how: the net, the loss of its outputs, the optimizer, a metric to report, augmentation.
 
-    The metric is ``metric(outputs, targets) -> float``, a mean over the batch; None for none (regression).
+    The metric is ``metric(outputs, targets) -> float``, a mean over the batch; None for none (regression). The
+    augmentations are ``(inputs, key) -> inputs``, applied in order to each training batch (`funcnn.data.augment`).
     """
 
     net: Layer
     loss: Loss
     optimizer: Optimizer
     metric: Metric | None = accuracy
+    augment: tuple[Augment, ...] = attrs.field(default=(), converter=tuple)
 
 
 @node
@@ -110,7 +113,8 @@ class Step:
 class Epoch:
     """One epoch (from 1) is done: the state after it, means over its steps, the validation part's metrics, seconds.
 
-    After a start within an epoch, the means and seconds cover the steps since.
+    After a start within an epoch, the means and seconds cover the steps since. Whoever measures more of the state
+    passes it on in `subset` (some of the training examples, evaluated as the others are) and `test`.
     """
 
     epoch: int
@@ -120,6 +124,8 @@ class Epoch:
     validation: Metrics | None
     learning_rate: float
     seconds: float
+    subset: Metrics | None = None
+    test: Metrics | None = None
 
 
 class NonFiniteError(ArithmeticError):
@@ -164,6 +170,8 @@ def make_step(problem: Problem) -> Callable[[TrainState, Batch], tuple[TrainStat
 def _step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     inputs, targets = batch
     key = fold_in(fold_in(Key(state.seed), "step"), state.step) if problem.net.config.stochastic else None
+    for i, augment in enumerate(problem.augment):
+        inputs = augment(inputs, fold_in(fold_in(fold_in(Key(state.seed), "augment"), state.step), i))
     # What overflows shows in the loss or the gradients, which are checked: a warning before would say less.
     with np.errstate(over="ignore", invalid="ignore"):
         outputs, net_state, residuals = problem.net.apply(state.params, state.state, inputs, key=key, train=True)

@@ -1,6 +1,13 @@
-"""Data sets: `load` by name, and what they are made of."""
+"""Data sets: `load` by name, `load_folder` of images of your own, and what they are made of."""
 
-from funcnn.data.dataset import Dataset, Part, rescale, standardise, stratified_split
-from funcnn.data.load import DataError, load
+from funcnn.data.augment import flip_horizontally, shifted_crop
+from funcnn.data.dataset import Dataset, Part, stratified_split
+from funcnn.data.folders import read_class_folders, read_images
+from funcnn.data.load import DataError, load, load_folder
+from funcnn.data.preprocess import one_hot, rebuild_preprocess, rescale, standardise, subtract_mean_image, unit_norm
 
-__all__ = ["DataError", "Dataset", "Part", "load", "rescale", "standardise", "stratified_split"]
+__all__ = [
+    "DataError", "Dataset", "Part", "flip_horizontally", "load", "load_folder", "one_hot", "read_class_folders",
+    "read_images", "rebuild_preprocess", "rescale", "shifted_crop", "standardise", "stratified_split",
+    "subtract_mean_image", "unit_norm",
+]  # fmt: skip

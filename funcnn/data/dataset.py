@@ -1,25 +1,23 @@
 """What a data set is: parts of examples, kept as stored (bytes, as a rule) until a batch is taken."""
 
-import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import DTypeLike
 
+from funcnn.data.preprocess import Preprocess
 from funcnn.keys import Key, fold_in, generator
-from funcnn.layer import Array, Described, Shape, check_positive, config
+from funcnn.layer import Array, Shape
 
-__all__ = ["Dataset", "Part", "rescale", "standardise", "stratified_split"]
-
-Preprocess = Callable[[Array], Array]
+__all__ = ["Dataset", "Part", "stratified_split"]
 
 
 @attrs.frozen(eq=False)
 class Part:
     """Examples in memory: inputs (n, ...), targets (n, ...), and what turns stored inputs into a net's.
 
+    >>> from funcnn.data import rescale
     >>> part = Part(np.array([[0], [255]], np.uint8), np.array([3, 5]), rescale(255))
     >>> part.take([1])
     (array([[1.]], dtype=float32), array([5]))
@@ -49,6 +47,11 @@ class Part:
         """The part of this part at positions."""
         return attrs.evolve(self, inputs=self.inputs[index], targets=self.targets[index])
 
+    def thin(self, size: int) -> "Part":
+        """At most `size` of the examples, evenly spaced, so that parts that are sorted by class keep every class."""
+        n = len(self)
+        return self if n <= size else self.select(np.linspace(0, n - 1, size).astype(int))
+
 
 @attrs.frozen(eq=False)
 class Dataset:
@@ -60,61 +63,23 @@ class Dataset:
     classes: tuple[str, ...]
     in_shape: Shape
 
+    def prepared(self, preprocess: Preprocess | None) -> "Dataset":
+        """The same examples, turned into inputs another way; what it is made of comes from the training part alone.
 
-@config
-class _Rescale(Described):
-    name: ClassVar[str] = "rescale"
-    divisor: float = attrs.field(validator=check_positive)
-    dtype: DTypeLike = np.float32
+        >>> from funcnn.data import load, standardise
+        >>> data = load("digits")
+        >>> data = data.prepared(standardise(data.train.inputs))
+        """
+        return self._each(lambda part: attrs.evolve(part, preprocess=preprocess))
 
-    def __call__(self, stored: Array) -> Array:
-        inputs = stored.astype(self.dtype)
-        inputs *= 1 / self.divisor
-        return inputs
+    def thin(self, train: int, rest: int) -> "Dataset":
+        """At most `train` examples to train on, and at most `rest` in either of the other parts, evenly spaced."""
+        thinned = self._each(lambda part: part.thin(rest))
+        return attrs.evolve(thinned, train=self.train.thin(train))
 
-
-@config
-class _Standardise(Described):
-    name: ClassVar[str] = "standardise"
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-    dtype: DTypeLike = np.float32
-
-    def __call__(self, stored: Array) -> Array:
-        inputs = stored.astype(self.dtype)
-        inputs -= np.array(self.mean, self.dtype)
-        inputs *= 1 / np.array(self.deviation, self.dtype)
-        return inputs
-
-
-def rescale(divisor: float, *, dtype: DTypeLike = np.float32) -> Preprocess:
-    """stored / divisor, as floats: ``rescale(255)`` takes bytes to 0 to 1.
-
-    >>> rescale(255)(np.array([0, 255], np.uint8))
-    array([0., 1.], dtype=float32)
-
-    Raises ValueError unless the divisor is positive.
-    """
-    return _Rescale(divisor, dtype)
-
-
-def standardise(images: Array, *, dtype: DTypeLike = np.float32) -> Preprocess:
-    """(stored - mean) / deviation for each channel, both taken from `images` (n, ..., channels): the training part.
-
-    A channel that never varies is only centred.
-
-    >>> standardise(np.array([[[[0]]], [[[10]]]], np.uint8))(np.array([[[[10]]]], np.uint8)).item()
-    1.0
-    """
-    axes = tuple(range(images.ndim - 1))
-    size = math.prod(images.shape[:-1])
-    mean = images.sum(axis=axes, dtype=np.float64) / size
-    # Around the mean, since a difference of large squares is not exact; in slices, to keep the float copies small.
-    slices = (images[start : start + 1000] for start in range(0, len(images), 1000))
-    squares = np.array([np.square(each - mean).sum(axis=axes) for each in slices])
-    deviation = np.sqrt(squares.sum(axis=0) / size)
-    deviation[images.min(axis=axes) == images.max(axis=axes)] = 1
-    return _Standardise(tuple(mean.tolist()), tuple(deviation.tolist()), dtype)
+    def _each(self, change: Callable[[Part], Part]) -> "Dataset":
+        validation = None if self.validation is None else change(self.validation)
+        return attrs.evolve(self, train=change(self.train), validation=validation, test=change(self.test))
 
 
 def stratified_split(labels: Array, fraction: float, key: Key) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Data sets by name: digits comes with the package, the others are read from a folder."""
+"""Data sets by name (digits comes with the package, the others are files, or downloads), and from class folders."""
 
 import difflib
 import os
@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from funcnn.data.dataset import Dataset, Part, Preprocess, rescale, stratified_split
+from funcnn.data.dataset import Dataset, Part, stratified_split
+from funcnn.data.download import fetch
+from funcnn.data.folders import Size, class_folders, read_class_folders
 from funcnn.data.formats import DataError, read_cifar10, read_idx
+from funcnn.data.preprocess import rescale
 from funcnn.keys import Key
-from funcnn.layer import Array
 
-__all__ = ["DataError", "load"]
+__all__ = ["DataError", "load", "load_folder"]
 
 _SPLIT = Key(0)  # fixed: everyone's parts are the same, whatever their run's seed
 _HELD_OUT = 5_000  # images of the larger sets' training files that are kept for validation
@@ -20,6 +22,7 @@ _HELD_OUT = 5_000  # images of the larger sets' training files that are kept for
 _CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 _OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _DIGITS = tuple("0123456789")
+_LETTERS = tuple("ABCDEFGHIJ")
 
 
 def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -27,41 +30,105 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Datase
 
     ``"digits"`` comes with the package: 8x8x1, 1,797 images, a fifth for the test and a tenth of the rest for
     validation, by class. ``"mnist"``, ``"fashion_mnist"`` (28x28x1) and ``"cifar10"`` (32x32x3) come in their
-    official files, with 5,000 training images held out for validation, and ``"notmnist"`` (28x28x1) in two IDX
-    files named as MNIST's test set, split as the digits are. Their files are looked for in `data_dir`, or else in
-    the folder that the environment variable FUNCNN_DATA names, or below either in a folder of the set's name.
+    official files, with 5,000 training images held out for validation, and ``"notmnist"`` (28x28x1) as class folders A
+    to J of PNG files or as two IDX files named as MNIST's test set, split as the digits are.
+
+    Their files are looked for in `data_dir`, and nowhere else if it is given; in the folder that the environment
+    variable FUNCNN_DATA names; or below either in a folder of the set's name. If FUNCNN_DATA holds none of them, they
+    come from the user's cache, into which they are downloaded once.
 
     >>> data = load("digits")
     >>> len(data.train), len(data.validation), len(data.test), data.in_shape
     (1294, 144, 359, (8, 8, 1))
 
-    Raises DataError for an unknown name, and for missing or damaged files.
+    Raises DataError for an unknown name, and for missing or damaged files, and if a download fails.
     """
     if name == "digits":
         return _load_digits()
-    if name in ("mnist", "fashion_mnist", "notmnist"):
-        return _load_idx(name, data_dir)
-    if name == "cifar10":
-        return _load_cifar10(data_dir)
-    names = ("digits", "mnist", "fashion_mnist", "cifar10", "notmnist")
+    if name in _FILES:
+        return _load_files(name, _paths(name, data_dir))
+    names = ("digits", *_FILES)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise DataError(f"no data set is called {name!r}: {hint}There are {', '.join(map(repr, names))}")
 
 
+def load_folder(
+    path: str | os.PathLike[str],
+    *,
+    size: Size | None = None,
+    channels: int | None = None,
+    test: float = 0.2,
+    validation: float = 0.1,
+) -> Dataset:
+    """A data set of your own: a folder of class folders of PNG or JPEG images, in fixed parts by class.
+
+    A fraction `test` of each class is kept for the test, and a fraction `validation` of the rest for validation. If
+    there are class folders below ``train``, these are the training part, and those below ``test`` and ``validation``
+    (or ``val``), where there are such, the other parts. `size` and `channels` are as in `read_class_folders`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("cat", "dog"):
+    ...         Path(folder, name).mkdir()
+    ...         for i in range(10):
+    ...             Image.new("RGB", (6, 6)).save(f"{folder}/{name}/{i}.png")
+    ...     data = load_folder(folder)
+    >>> len(data.train), len(data.validation), len(data.test), data.in_shape, data.classes
+    (14, 2, 4, (6, 6, 3), ('cat', 'dog'))
+
+    Raises DataError for what `read_class_folders` does, if parts differ in classes, sizes or channels, or are empty.
+    """
+    root = Path(path)
+    folders = {"train": root}
+    if class_folders(root / "train"):
+        below = (root / name for name in ("train", "validation", "val", "test"))
+        folders = {"validation" if folder.name == "val" else folder.name: folder for folder in below if folder.is_dir()}
+    parts = {}
+    for part, folder in folders.items():
+        images, labels, classes = read_class_folders(folder, size=size, channels=channels)
+        parts[part] = Part(images, labels, rescale(255))
+        if part == "train":
+            in_shape, known = images.shape[1:], classes
+        if classes != known:
+            differing = ", ".join(sorted(set(classes) ^ set(known)))
+            raise DataError(
+                f"{root}: train and {part} need the same class folders; only one of the two has {differing}"
+            )
+        if images.shape[1:] != in_shape:
+            raise DataError(
+                f"{root}: the images (height, width, channels) are {in_shape} in train, {images.shape[1:]} in {part}. "
+                "Pass size=(height, width) or channels=1 or 3 to make them alike"
+            )
+    data = _split(parts["train"], parts.get("validation"), parts.get("test"), known, validation, test)
+    if data.validation is None or not (len(data.train) and len(data.validation) and len(data.test)):
+        raise DataError(f"{root}: too few images: no part may be empty, of those to train, to validate and to test")
+    return data
+
+
 def _load_digits() -> Dataset:
     with resources.as_file(resources.files("funcnn.data") / "digits.npz") as path, np.load(path) as arrays:
         images, labels = arrays["images"], arrays["labels"]
-    return _split_whole(images[..., None], labels, _DIGITS, rescale(16))
+    return _split(Part(images[..., None], labels, rescale(16)), None, None, _DIGITS)
 
 
-def _split_whole(images: Array, labels: Array, classes: tuple[str, ...], preprocess: Preprocess) -> Dataset:
-    """A set that comes in one piece: a fifth of each class for the test, a tenth of the rest for validation."""
-    rest, test = stratified_split(labels, 0.2, _SPLIT)
-    train, validation = stratified_split(labels[rest], 0.1, _SPLIT)
-    whole = Part(images, labels, preprocess)
-    parts = whole.select(rest[train]), whole.select(rest[validation]), whole.select(test)
-    return Dataset(*parts, classes, images.shape[1:])
+def _split(
+    train: Part,
+    validation: Part | None,
+    test: Part | None,
+    classes: tuple[str, ...],
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+) -> Dataset:
+    """The set, with parts that it does not come with taken from `train`, by class: first the test, then validation."""
+    if test is None:
+        rest, held_out = stratified_split(train.targets, test_fraction, _SPLIT)
+        train, test = train.select(rest), train.select(held_out)
+    if validation is None:
+        rest, held_out = stratified_split(train.targets, validation_fraction, _SPLIT)
+        train, validation = train.select(rest), train.select(held_out)
+    return Dataset(train, validation, test, classes, train.inputs.shape[1:])
 
 
 def _hold_out(name: str, train: Part, test: Part, classes: tuple[str, ...]) -> Dataset:
@@ -71,44 +138,74 @@ def _hold_out(name: str, train: Part, test: Part, classes: tuple[str, ...]) -> D
             f"{name}: expected more than {_HELD_OUT} training images, of which {_HELD_OUT} are held out to validate, "
             f"got {len(train)}; fetch the whole files"
         )
-    rest, validation = stratified_split(train.targets, _HELD_OUT / len(train), _SPLIT)
-    return Dataset(train.select(rest), train.select(validation), test, classes, train.inputs.shape[1:])
+    return _split(train, None, test, classes, _HELD_OUT / len(train))
 
 
 # --- Files ----------------------------------------------------------------------------------------------------
 
-_IDX_FILES = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+_IDX_TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+_IDX_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_FILES: dict[str, tuple[tuple[str, ...], ...]] = {  # the files of a set, in each form that it comes in
+    "mnist": ((*_IDX_TRAIN, *_IDX_TEST),),
+    "fashion_mnist": ((*_IDX_TRAIN, *_IDX_TEST),),
+    "cifar10": ((*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"),),
+    "notmnist": (_IDX_TEST, tuple(f"{letter}/" for letter in _LETTERS)),
 }
-_CIFAR_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+_FOLDERS = {  # where they are looked for, below the folder that is given
+    "mnist": ("mnist",),
+    "fashion_mnist": ("fashion_mnist", "fashion-mnist"),
+    "cifar10": ("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin"),
+    "notmnist": ("notmnist", "notmnist/notMNIST_small", "notMNIST_small"),
+}
 
 
-def _find(name: str, files: tuple[str, ...], data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    """The paths of a set's files, each as it is or with .gz, all in one folder."""
-    root = data_dir if data_dir is not None else os.environ.get("FUNCNN_DATA")
-    if root is None:
+def _paths(name: str, data_dir: str | os.PathLike[str] | None) -> list[Path]:
+    """The paths of a set's files: in the folder given, or else that of the environment, or else the cache."""
+    if data_dir is not None:
+        if found := _find(name, Path(data_dir)):
+            return found
+        wanted = " or ".join(files[0] for files in _FILES[name])
         raise DataError(
-            f"{name}: its files come in a folder of yours, and none was named. Put {', '.join(files)} in a folder, "
-            "and pass it as data_dir (--data-dir) or in the environment variable FUNCNN_DATA"
+            f"{name}: no {wanted} in {data_dir}, nor below it in {', '.join(_FOLDERS[name])}. Put the files there, or "
+            "leave out data_dir (--data-dir) to have them downloaded"
         )
-    folders = [Path(root) / below for below in (name, name.replace("_", "-"), "cifar-10-batches-bin", ".")]
-    for folder in folders:
-        found = [next((p for p in (folder / file, folder / f"{file}.gz") if p.is_file()), None) for file in files]
-        if all(found):
-            return [path for path in found if path is not None]
-        if any(found):
-            missing = [file for file, path in zip(files, found, strict=True) if path is None]
-            raise DataError(f"{name}: the folder {folder} lacks {', '.join(missing)}")
-    raise DataError(f"{name}: no {files[0]} (nor {files[0]}.gz) in {root}, nor below it in {name}")
+    named = os.environ.get("FUNCNN_DATA")
+    if named and (found := _find(name, Path(named))):
+        return found
+    cache = fetch(name)
+    if found := _find(name, cache):
+        return found
+    raise DataError(f"{name}: its files in the cache are gone from {cache}: remove this folder, and load it again")
 
 
-def _load_idx(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
-    if name == "notmnist":
-        part = _idx_part(*_find(name, _IDX_FILES["test"], data_dir))
-        return _split_whole(part.inputs, part.targets, tuple("ABCDEFGHIJ"), rescale(255))
-    paths = _find(name, _IDX_FILES["train"] + _IDX_FILES["test"], data_dir)
-    return _hold_out(name, _idx_part(*paths[:2]), _idx_part(*paths[2:]), _DIGITS if name == "mnist" else _CLOTHES)
+def _find(name: str, root: Path) -> list[Path]:
+    """The paths of a set's files, each as it is or with .gz, all in one folder; none if there are none."""
+    for folder in (root / below for below in (*_FOLDERS[name], ".")):
+        for files in _FILES[name]:
+            found = {file: path for file in files if (path := _file(folder, file))}
+            if len(found) == len(files):
+                return list(found.values())
+            if found:
+                missing = ", ".join(file for file in files if file not in found)
+                raise DataError(f"{name}: the folder {folder} lacks {missing}: put them there, or remove the others")
+    return []
+
+
+def _file(folder: Path, file: str) -> Path | None:
+    if file.endswith("/"):
+        return folder / file if (folder / file).is_dir() else None
+    return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
+
+
+def _load_files(name: str, paths: list[Path]) -> Dataset:
+    if name == "cifar10":
+        return _hold_out(name, _cifar_part(paths[:-1]), _cifar_part(paths[-1:]), _OBJECTS)
+    if name != "notmnist":
+        return _hold_out(name, _idx_part(*paths[:2]), _idx_part(*paths[2:]), _DIGITS if name == "mnist" else _CLOTHES)
+    if paths[0].is_file():
+        return _split(_idx_part(*paths), None, None, _LETTERS)
+    images, labels, _ = read_class_folders(paths[0].parent, channels=1, classes=_LETTERS)
+    return _split(Part(images, labels, rescale(255)), None, None, _LETTERS)
 
 
 def _idx_part(images_path: Path, labels_path: Path) -> Part:
@@ -121,7 +218,6 @@ def _idx_part(images_path: Path, labels_path: Path) -> Part:
     return Part(images[..., None], labels, rescale(255))
 
 
-def _load_cifar10(data_dir: str | os.PathLike[str] | None) -> Dataset:
-    *train, test = (read_cifar10(path) for path in _find("cifar10", _CIFAR_FILES, data_dir))
-    images, labels = (np.concatenate(arrays) for arrays in zip(*train, strict=True))
-    return _hold_out("cifar10", Part(images, labels, rescale(255)), Part(*test, rescale(255)), _OBJECTS)
+def _cifar_part(paths: list[Path]) -> Part:
+    images, labels = zip(*(read_cifar10(path) for path in paths), strict=True)
+    return Part(np.concatenate(images), np.concatenate(labels), rescale(255))

@@ -7,18 +7,24 @@ from typing import Any, TextIO
 
 from funcnn.train import Epoch, Step
 
-__all__ = ["epoch_line", "progress"]
+__all__ = ["epoch_line", "progress", "step_line"]
 
 _BAR = "{desc} {percentage:3.0f}%|{bar:24}|{postfix} [{elapsed} so far, {remaining} left]"
 
 
 def progress(
-    events: Iterable[Step | Epoch], *, epochs: int, quiet: bool = False, stream: TextIO | None = None
+    events: Iterable[Step | Epoch],
+    *,
+    epochs: int,
+    print_every: int = 0,
+    quiet: bool = False,
+    stream: TextIO | None = None,
 ) -> Iterator[Step | Epoch]:
-    """Pass training's events on, showing them: a bar for the run, and a line for each epoch.
+    """Pass training's events on, showing them: a bar for the run, and a line for each epoch and every k-th step.
 
-    On a terminal (and with tqdm) the bar has the batch's loss and accuracy, the epoch's accuracy so far and the time
-    remaining; elsewhere there are only the lines, so that a log stays readable. Quiet shows nothing.
+    On a terminal (and with tqdm) the bar has how much of the epoch is done, the batch's loss and accuracy, the epoch's
+    accuracy so far and the time remaining; elsewhere there are only the lines, so that a log stays readable. Quiet
+    shows nothing.
     """
     if quiet:
         yield from events
@@ -32,6 +38,8 @@ def progress(
                 bar = _bar(event, epochs, stream)
                 first_epoch = event.epoch - 1
             _show_step(bar, event, epochs)
+            if print_every and event.step % print_every == 0:
+                bar.write(step_line(event), file=stream)
         else:
             elapsed = time.perf_counter() - started
             left = elapsed / max(event.epoch - first_epoch, 1) * (epochs - event.epoch)
@@ -77,7 +85,7 @@ def _bar(first: Step, epochs: int, stream: TextIO) -> Any:
 
 
 def _show_step(bar: Any, event: Step, epochs: int) -> None:
-    bar.set_description_str(f"epoch {event.epoch}/{epochs}", refresh=False)
+    bar.set_description_str(f"epoch {event.epoch}/{epochs} {event.batch / event.batches:4.0%}, run", refresh=False)
     shown = f" loss {event.loss:.4f}"
     if event.accuracy is not None:
         shown += f", accuracy {event.accuracy:.3f}, epoch's {event.epoch_accuracy:.4f}"
@@ -85,20 +93,27 @@ def _show_step(bar: Any, event: Step, epochs: int) -> None:
     bar.update()
 
 
+def step_line(event: Step) -> str:
+    """A step in a line: its number, its place in the epoch, its batch's loss and accuracy."""
+    accuracy = "" if event.accuracy is None else f" accuracy {event.accuracy:.4f}"
+    place = f"{event.batch / event.batches:.0%} of epoch {event.epoch}"
+    return f"step {event.step:,} ({place})  loss {event.loss:.4f}{accuracy}"
+
+
 def epoch_line(event: Epoch, seconds_left: float) -> str:
-    """An epoch in a line: training and validation loss and accuracy, its seconds, the time remaining."""
-    parts = [f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}", _measures("train", event.train)]
-    if event.validation is not None:
-        parts.append(_measures("validation", event.validation))
-    parts.append(f"{event.seconds:.2f} s")
+    """An epoch in a line: mean loss and accuracy of its steps, each part's accuracy after it, seconds, time remaining.
+
+    Without a metric the losses stand for the accuracies.
+    """
+    accuracy = "" if event.train.accuracy is None else f" accuracy {event.train.accuracy:.4f}"
+    parts = [f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  loss {event.train.loss:.4f}{accuracy}"]
+    for name, metrics in (("train", event.subset), ("validation", event.validation), ("test", event.test)):
+        if metrics is not None:
+            parts.append(f"{name} {metrics.loss if metrics.accuracy is None else metrics.accuracy:.4f}")
+    parts += [f"lr {event.learning_rate:.3g}", f"{event.seconds:.2f} s"]
     if event.epoch < event.epochs:
         parts.append(f"{_clock(seconds_left)} left")
     return "  ".join(parts)
-
-
-def _measures(name: str, metrics: Any) -> str:
-    accuracy = "" if metrics.accuracy is None else f" accuracy {metrics.accuracy:.4f}"
-    return f"{name} loss {metrics.loss:.4f}{accuracy}"
 
 
 def _clock(seconds: float) -> str:

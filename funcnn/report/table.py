@@ -1,6 +1,6 @@
-"""The layer table: what each layer gives, learns, costs and keeps."""
+"""Tables as text, and the layer table: what each layer gives, learns, costs and keeps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -10,7 +10,7 @@ from funcnn import tree
 from funcnn.keys import Key
 from funcnn.layer import Array, Layer, Shape
 
-__all__ = ["TableRow", "count_parameters", "layer_rows", "layer_table"]
+__all__ = ["TableRow", "count_parameters", "layer_rows", "layer_table", "text_table"]
 
 
 @attrs.frozen
@@ -94,13 +94,31 @@ def layer_table(net: Layer, in_shape: Shape) -> str:
         sum(row.macs for row in rows),
         sum(row.residual_bytes for row in rows),
     )
-    cells = [["", "layer", "output", "parameters", "MACs", "residual bytes"]]
+    lines = []
     for row in [*rows, total]:
         size = "x".join(map(str, row.out_shape))
         counts = (f"{count:,}" for count in (row.parameters, row.macs, row.residual_bytes))
-        cells.append([row.place, row.layer, size, *counts])
+        lines.append([row.place, row.layer, size, *counts])
+    return text_table(["", "layer", "output", "parameters", "MACs", "residual bytes"], lines, left=3)
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int) -> str:
+    """Lines of aligned columns, the first `left` to the left: floats with four digits, None as a dash.
+
+    >>> print(text_table(("net", "accuracy"), [("small", 0.5), ("large", None)], left=1))
+    net    accuracy
+    small    0.5000
+    large         -
+    """
+    cells = [list(header), *([_cell(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
-        line[:3] = map(str.ljust, line[:3], widths[:3])
-        line[3:] = map(str.rjust, line[3:], widths[3:])
+        line[:left] = map(str.ljust, line[:left], widths[:left])
+        line[left:] = map(str.rjust, line[left:], widths[left:])
     return "\n".join("  ".join(line).rstrip() for line in cells)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

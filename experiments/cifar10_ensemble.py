@@ -1,0 +1,66 @@
+"""The models that cifar10_convnet.py left, as one: the mean of their probabilities.
+
+python experiments/cifar10_convnet.py --model 1
+python experiments/cifar10_convnet.py --model 2
+python experiments/cifar10_ensemble.py
+"""
+
+import json
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+
+import numpy as np
+
+from funcnn.data import DataError, Dataset
+from funcnn.files import make_folder, write_text
+from funcnn.layer import Array
+from funcnn.report.experiment import load_data, run_script
+from funcnn.report.pictures import can_draw
+from funcnn.report.results import draw_predictions
+from funcnn.report.table import text_table
+from funcnn.trained import load_trained, probabilities
+
+MODELS = [Path("runs") / f"cifar10_convnet_{number}" / "model.safetensors" for number in (1, 2)]
+
+
+def parse() -> Namespace:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    add = parser.add_argument
+    add("--models", type=Path, nargs="+", default=MODELS, help="model files (default: those that the above leaves)")
+    add("--data-dir", help="the folder of the data files (default: FUNCNN_DATA, or else they are downloaded)")
+    add("--out", type=Path, default=Path("runs") / "cifar10_ensemble", help="the folder for results (%(default)s)")
+    add("--quick", action="store_true", help="a slice of the data, to see that everything works")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--no-plots", dest="plots", action="store_false", help="draw no pictures")
+    return parser.parse_args()
+
+
+def predictions(path: Path, data: Dataset) -> tuple[Array, Array]:
+    """A model's probabilities of the validation images and of the test images."""
+    trained = load_trained(path)
+    if trained.classes != data.classes:
+        raise DataError(f"{path}: its classes are {', '.join(trained.classes)}; expected {', '.join(data.classes)}")
+    parts = (data.validation.inputs, data.test.inputs)
+    return tuple(probabilities(trained, images) for images in parts)
+
+
+def main() -> None:
+    options = parse()
+    folder = make_folder(options.out)
+    data = load_data("cifar10", options)
+    each = [predictions(path, data) for path in options.models]
+    mean = tuple(np.mean(shares, axis=0) for shares in zip(*each, strict=True))
+    rows = []
+    for name, shares in [*zip(map(str, options.models), each, strict=True), ("their mean", mean)]:
+        labels = (data.validation.targets, data.test.targets)
+        right = [float((some.argmax(axis=1) == true).mean()) for some, true in zip(shares, labels, strict=True)]
+        rows.append({"model": name, "validation_accuracy": right[0], "test_accuracy": right[1]})
+    write_text(folder / "metrics.json", json.dumps(rows, indent=2) + "\n")
+    if options.plots and can_draw(print):
+        draw_predictions(data, mean[1], folder)
+    if not options.quiet:
+        print(text_table(tuple(rows[0]), [tuple(row.values()) for row in rows], left=1))
+
+
+if __name__ == "__main__":
+    run_script(main)

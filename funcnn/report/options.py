@@ -1,0 +1,105 @@
+"""The command line that every experiment understands."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+__all__ = ["Options", "parse_options", "positive"]
+
+
+@attrs.frozen
+class Options:
+    """What the command line of every experiment sets; `own` has the options that one script adds.
+
+    `recipe` names the way to train, where a script has several ("" where it has one).
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    recipe: str
+    seed: int
+    data_dir: str | None
+    out: Path
+    resume: bool
+    quick: bool
+    quiet: bool
+    print_every: int
+    plots: bool
+    own: argparse.Namespace = attrs.field(factory=argparse.Namespace)
+
+
+def parse_options(
+    description: str | None,
+    *,
+    name: str,
+    epochs: int,
+    batch_size: int,
+    lr: float | Mapping[str, float],
+    quick_epochs: int = 1,
+    add: Callable[[argparse.ArgumentParser], Any] | None = None,
+    arguments: list[str] | None = None,
+) -> Options:
+    """The options of a script from its command line, with its defaults; ``--help`` explains them.
+
+    Several learning rates, by the names of recipes, make a script with ``--recipe``, of which the first is the
+    default. `add` is given the parser, and adds the script's own options to it. `name` is that of the folder in
+    ``runs`` for the results, and may hold own options in braces. Words of an option may be joined by - or by _.
+
+    >>> parse_options("Train.", name="demo", epochs=9, batch_size=32, lr=0.1, arguments=["--quick"]).epochs
+    1
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    option = parser.add_argument
+    passes = f"passes over the training data (default {epochs}; {quick_epochs} if --quick)"
+    option("--epochs", type=positive(int), help=passes)
+    option("--batch-size", type=positive(int), default=batch_size, help="examples per step (default %(default)s)")
+    rates = lr if isinstance(lr, Mapping) else {"": lr}
+    usual = " or ".join(f"{rate} in {recipe}" if recipe else str(rate) for recipe, rate in rates.items())
+    option("--lr", type=positive(float), help=f"the learning rate, or its peak (default {usual})")
+    if len(rates) > 1:
+        option("--recipe", choices=tuple(rates), default=next(iter(rates)), help="how to train (default %(default)s)")
+    option("--seed", type=int, default=0, help="the run's seed: equal seeds give equal results (default %(default)s)")
+    option("--data-dir", help="the folder of the data files (default: FUNCNN_DATA, or else they are downloaded)")
+    option("--out", type=Path, help=f"the folder for results (default {Path('runs') / name})")
+    option("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    option("--quick", action="store_true", help="a short run on a slice of the data, to see that everything works")
+    option("--quiet", action="store_true", help="print nothing but errors")
+    option("--print-every", type=positive(int), default=0, metavar="K", help="a line with the loss after every K steps")
+    option("--no-plots", dest="plots", action="store_false", help="draw no pictures")
+    parser.set_defaults(recipe=next(iter(rates)))
+    common = {"recipe"} | {action.dest for action in parser._actions} - {"help"}
+    if add is not None:
+        add(parser)
+    values = vars(parser.parse_args([_hyphens(each) for each in (sys.argv[1:] if arguments is None else arguments)]))
+    own = argparse.Namespace(**{key: values.pop(key) for key in list(values) if key not in common})
+    values["epochs"] = values["epochs"] or (quick_epochs if values["quick"] else epochs)
+    values["lr"] = values["lr"] or rates[values["recipe"]]
+    values["out"] = values["out"] or Path("runs") / name.format_map(vars(own))
+    return Options(**values, own=own)
+
+
+def _hyphens(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    option, equals, value = argument.partition("=")
+    return option.replace("_", "-") + equals + value
+
+
+def positive(kind: type) -> Callable[[str], Any]:
+    """A type of argparse's: a number of that kind that is more than 0."""
+
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+        return value
+
+    convert.__name__ = kind.__name__  # argparse names the converter in its messages
+    return convert
