@@ -2,7 +2,7 @@
 
 Each activation is a pair of small functions, y = f(x) and dx = dy · f'(x), the derivative written in y where it
 can be: the next layer keeps y anyway, so the residual then costs no memory. Every formula is finite over the
-whole float range.
+whole float range, softmax's and its logarithm's wherever the differences within a row are.
 """
 
 import math

@@ -131,10 +131,12 @@ class _Conv2d(Config):
     algorithm: Algorithm = attrs.field(default="auto", validator=_check_algorithm)
 
     def __attrs_post_init__(self) -> None:
-        if self.algorithm == "winograd" and (self.kernel_size[0], self.stride[0], self.dilation[0]) != (3, 1, 1):
+        rows = self.kernel_size[0], self.stride[0], self.dilation[0]
+        padded = 0 if isinstance(self.padding, str) else int(np.max(self.padding))
+        if self.algorithm == "winograd" and (rows != (3, 1, 1) or padded > 2):
             raise ValueError(
-                "conv2d: the Winograd algorithm is for kernels of three rows, with stride and dilation 1 along them, "
-                f'got {self!r}. Use algorithm="auto"'
+                "conv2d: the Winograd algorithm is for kernels of three rows, with stride and dilation 1 along them "
+                f'and at most two rows of padding, got {self!r}. Use algorithm="auto"'
             )
         if self.filters % self.groups:
             raise ValueError(
@@ -161,7 +163,7 @@ class _Conv2d(Config):
         saves are large (docs/architecture.md).
         """
         if self.algorithm != "auto":
-            return conv_winograd if self.algorithm == "winograd" and conv_winograd.fits(geo) else conv_strided
+            return conv_winograd if self.algorithm == "winograd" else conv_strided
         inner = weight.shape[1] * weight.shape[2]
         large = inner >= 64 and weight.shape[3] // self.groups >= 32 and geo.out_size[1] * n >= 96
         good = weight.dtype == np.float32 and conv_winograd.fits(geo)

@@ -28,7 +28,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: floa
 
     logits (n, classes), labels (n,) or (n, classes). The targets t are the labels as one-hot rows, mixed with the
     uniform distribution: (1 - s) · t + s / classes (Szegedy et al. 2016). The softmax is fused with the logarithm
-    and finite for any finite logits.
+    and finite wherever the differences within a row are: no logit is too large for it.
 
     >>> value, d_logits = softmax_cross_entropy(np.array([[1000.0, 1000.0]]), np.array([0]))
     >>> round(value, 4), d_logits

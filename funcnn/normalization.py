@@ -176,7 +176,7 @@ def _backward_chunks(
     if not need_dx:
         return gradients, None
     # dx = scale/σ · (dy - mean(dy) - x̂ · mean(dy · x̂)): what is left of dy once its parts along the two
-    # directions that the statistics remove, constants and x̂ = (x - mean)/σ, are taken out.
+    # directions that the statistics remove, constants and (but for epsilon) x̂ = (x - mean)/σ, are taken out.
     count = sum(x.size for x in kept.centred) // len(scale)
     factor = params.scale * kept.inverse_deviation
     along_x, along_1 = -kept.inverse_deviation * scale / count, -shift / count

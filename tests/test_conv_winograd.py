@@ -145,7 +145,8 @@ def test_auto_takes_what_fits_and_pays(layer: object, shape: Shape, dtype: type,
 def test_an_unfit_algorithm_is_refused() -> None:
     with pytest.raises(ValueError, match="algorithm must be one of 'auto', 'strided', 'winograd', got 'fft'"):
         conv2d(4, 3, algorithm="fft")  # type: ignore[arg-type]
-    for settings_ in ({"kernel_size": 5}, {"kernel_size": 3, "stride": 2}, {"kernel_size": 3, "dilation": 2}):
+    unfit = ({"kernel_size": 5}, {"kernel_size": 3, "stride": 2}, {"kernel_size": 3, "dilation": 2})
+    for settings_ in (*unfit, {"kernel_size": 3, "padding": 3}):
         with pytest.raises(ValueError, match="the Winograd algorithm is for kernels of three rows"):
             conv2d(4, **settings_, algorithm="winograd")  # type: ignore[arg-type]
 
