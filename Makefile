@@ -1,4 +1,4 @@
-# `make demo` and `make test` need nothing but Python 3.11 or newer: they set up .venv themselves.
+# `make demo` and `make test` need nothing but Python 3.11.4 or newer: they set up .venv themselves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

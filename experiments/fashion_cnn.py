@@ -1,7 +1,7 @@
 """A convolutional net with dropout learns Fashion-MNIST: 60,000 images of 28x28 pixels, ten kinds of clothes.
 
     python experiments/fashion_cnn.py                   as published: momentum, a rate that falls with 1 / epoch
-    python experiments/fashion_cnn.py --recipe ours     AdamW over one cycle, flips, shifts of two pixels
+    python experiments/fashion_cnn.py --recipe ours     AdamW over one cycle, flips, shifts of a pixel
 
 The net is that of devvrath123/neuralnetworksfromscratch: 1,736,714 parameters, 19.8 million multiply-adds an image.
 """
@@ -37,7 +37,7 @@ def main() -> None:
     else:
         rate = warmup_cosine(options.lr, options.epochs * steps // 20, options.epochs * steps, start=options.lr / 20)
         loss = partial(softmax_cross_entropy, label_smoothing=0.1)
-        augment = (flip_horizontally, partial(shifted_crop, pad=2))
+        augment = (flip_horizontally, partial(shifted_crop, pad=1))
         problem = Problem(NET, loss, adamw(rate, weight_decay=0.05), augment=augment)
     run(problem, data, options)
 

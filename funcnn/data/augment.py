@@ -32,7 +32,7 @@ def shifted_crop(images: Array, key: Key, *, pad: int) -> Array:
     is the mean pixel of standardised images, and black in those from 0 to 1.
 
     >>> shifted_crop(np.ones((1, 3, 3, 1)), Key(1), pad=1)[0, ..., 0]
-    array([[0., 0., 0.],
+    array([[1., 1., 0.],
            [1., 1., 0.],
            [1., 1., 0.]])
 

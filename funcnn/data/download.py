@@ -17,7 +17,7 @@ __all__ = ["SOURCES", "Source", "fetch"]
 
 TRIES = 3  # of every address
 PAUSE = 1.0  # seconds before an address is tried again, and twice as long before the third time
-TIMEOUT = 30  # seconds without a byte after which a try has failed
+TIMEOUT = 20  # seconds without a byte after which a try has failed
 
 
 @attrs.frozen
@@ -103,16 +103,15 @@ def _download(pooch: Any, source: Source, folder: Path) -> Path:
     bar = importlib.util.find_spec("tqdm") is not None and sys.stderr.isatty()
     downloader = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT, chunk_size=1 << 16)
     failures = []
-    for place in source.places:
+    for url in (f"{place}/{source.file}" for place in source.places):
         for i in range(TRIES):
             try:
-                url = f"{place}/{source.file}"
                 return Path(pooch.retrieve(url, source.checksum, source.file, folder, downloader=downloader))
             except (OSError, ValueError) as error:  # ValueError: another checksum
                 failure = str(error)  # the error itself would keep the connection
             if i < TRIES - 1:
                 time.sleep(PAUSE * 2**i)
-        failures.append(f"\n  {place}/{source.file}: {failure}")
+        failures.append(f"\n  {url}: {failure}")
     raise DataError(f"{source.file} could not be downloaded; each address was tried {TRIES} times:{''.join(failures)}")
 
 

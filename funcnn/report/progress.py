@@ -86,7 +86,7 @@ def _bar(first: Step, epochs: int, stream: TextIO) -> Any:
 
 def _show_step(bar: Any, event: Step, epochs: int) -> None:
     bar.set_description_str(f"epoch {event.epoch}/{epochs} {event.batch / event.batches:4.0%}, run", refresh=False)
-    shown = f" loss {event.loss:.4f}"
+    shown = f"loss {event.loss:.4f}"
     if event.accuracy is not None:
         shown += f", accuracy {event.accuracy:.3f}, epoch's {event.epoch_accuracy:.4f}"
     bar.set_postfix_str(shown, refresh=False)
