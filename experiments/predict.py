@@ -19,6 +19,7 @@ from funcnn.report.pictures import can_draw, draw_samples
 from funcnn.report.table import text_table
 from funcnn.trained import load_trained, probabilities
 
+QUICK = 100  # images
 SHOWN = 40  # rows of the table on the screen; predictions.csv has all
 
 
@@ -30,6 +31,7 @@ def parse() -> Namespace:
     add("--invert", action="store_true", help="turn white into black before the model sees it")
     add("--out", type=Path, default=Path("runs") / "predict", help="the folder for results (default %(default)s)")
     add("--csv", action="store_true", help="print all predictions as CSV instead of a table")
+    add("--quick", action="store_true", help=f"the first {QUICK} images alone")
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--no-plots", dest="plots", action="store_false", help="draw no picture")
     return parser.parse_args()
@@ -41,6 +43,8 @@ def main() -> None:
     trained = load_trained(options.model)
     height, width, channels = trained.in_shape
     names, images = read_images(options.images, size=(height, width), channels=channels)
+    if options.quick:
+        names, images = names[:QUICK], images[:QUICK]
     if options.invert:
         images = 255 - images
     shares = probabilities(trained, images)

@@ -2,21 +2,24 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import attrs
+import numpy as np
 import pytest
 
 from funcnn import checkpoint
-from funcnn.report.history import read_history
+from funcnn.report.history import best_row, read_history
 
 ROOT = Path(__file__).parents[1]
 FILES = {
-    "checkpoint.safetensors", "config.json", "confusion.png", "curves.png", "history.csv", "metrics.json",
-    "model.safetensors", "samples.png",
+    "checkpoint.safetensors", "config.json", "confusion.png", "curves.png", "filters.png", "history.csv",
+    "metrics.json", "model.safetensors", "samples.png",
 }  # fmt: skip
 
 
@@ -40,7 +43,7 @@ def finished(tmp_path_factory):
 def test_leaves_every_file_and_nothing_else(finished):
     folder, _ = finished
     assert {path.name for path in folder.iterdir()} == FILES
-    for picture in ("curves.png", "confusion.png", "samples.png"):
+    for picture in ("curves.png", "confusion.png", "samples.png", "filters.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 
 
@@ -48,13 +51,18 @@ def test_metrics_and_history_are_complete(finished):
     folder, _ = finished
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics) == {
-        "test_accuracy", "test_loss", "epochs", "train_seconds", "images_per_second", "parameters", "peak_memory_mb",
-        "seed",
+        "test_accuracy", "test_loss", "validation_accuracy", "best_epoch", "epochs", "train_seconds",
+        "images_per_second", "parameters", "peak_memory_mb", "seed",
     }  # fmt: skip
     assert metrics["test_accuracy"] > 0.8  # three epochs; chance is 0.1
     rows = read_history(folder / "history.csv")
     assert [row.epoch for row in rows] == [1, 2, 3]
-    assert rows[-1].train_loss < rows[0].train_loss
+    for measure in ("train_loss", "validation_loss", "test_loss", "running_loss"):
+        assert getattr(rows[-1], measure) < getattr(rows[0], measure)
+    best = best_row(rows)
+    assert metrics["best_epoch"] == best.epoch
+    for measure in ("test_accuracy", "test_loss", "validation_accuracy"):
+        assert metrics[measure] == getattr(best, measure)
     assert sum(row.seconds for row in rows) == pytest.approx(metrics["train_seconds"], abs=1e-3)
 
 
@@ -62,7 +70,13 @@ def test_prints_plain_lines_without_a_terminal(finished):
     _, output = finished
     assert "\r" not in output
     assert "\x1b" not in output
-    assert "epoch 1/3  train loss" in output
+    lines = [line for line in output.splitlines() if line.startswith("epoch ")]
+    number = r"\d\.\d{4}"
+    for epoch, line in enumerate(lines, start=1):
+        left = "" if epoch == 3 else r"  \d+:\d\d left"
+        parts = rf"train {number}  validation {number}  test {number}  lr \S+  \d+\.\d\d s"
+        assert re.fullmatch(rf"epoch {epoch}/3  loss {number} accuracy {number}  {parts}{left}", line)
+    assert len(lines) == 3
     assert "residual bytes" in output
     assert "test accuracy" in output
 
@@ -78,29 +92,56 @@ def test_model_file_says_what_it_is(finished):
 def test_equal_seeds_give_equal_bits(finished, tmp_path):
     folder, _ = finished
     assert run("digits_cnn.py", "--quick", "--quiet", "--no-plots", "--out", tmp_path).stdout == ""
-    same = "model.safetensors"
-    assert (tmp_path / same).read_bytes() == (folder / same).read_bytes()
+    assert_same_results(tmp_path, folder)
     assert not (tmp_path / "curves.png").exists()
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.05, 0.3])
-def test_killed_and_resumed_equals_left_alone(finished, tmp_path, delay):
+def without_times(folder):
+    """A run's history and metrics, but for what another run of the same settings may take another time for."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    taken = {"train_seconds", "images_per_second", "peak_memory_mb"}
+    rows = [attrs.evolve(row, seconds=0.0) for row in read_history(folder / "history.csv")]
+    return rows, {key: metrics[key] for key in metrics.keys() - taken}
+
+
+def assert_same_results(folder, other):
+    for name in ("model.safetensors", "checkpoint.safetensors"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
+    assert without_times(folder) == without_times(other)
+
+
+def written(path):
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_again_and_again_and_resumed_equals_left_alone(finished, tmp_path, seed):
+    """At random moments from when a run starts to train to when it ends, each killing what resumed from the last."""
     folder, _ = finished
-    arguments = ("--quick", "--no-plots", "--out", tmp_path)
-    process = subprocess.Popen(command("digits_cnn.py", *arguments), stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "history.csv").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    result = run("digits_cnn.py", *arguments, "--resume")
+    length = ((folder / "metrics.json").stat().st_mtime_ns - (folder / "config.json").stat().st_mtime_ns) / 1e9
+    arguments = ("--quick", "--quiet", "--no-plots", "--out", tmp_path, "--resume")
+    for moment in np.random.default_rng(seed).uniform(0, 0.7 * length, size=3):
+        before, deadline = written(tmp_path / "config.json"), time.monotonic() + 60
+        process = subprocess.Popen(command("digits_cnn.py", *arguments))
+        while written(tmp_path / "config.json") == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() in (0, -signal.SIGKILL)
+    result = run("digits_cnn.py", *arguments)
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
-    rows, alone = read_history(tmp_path / "history.csv"), read_history(folder / "history.csv")
-    assert [(r.epoch, r.train_loss, r.validation_loss) for r in rows] == [
-        (r.epoch, r.train_loss, r.validation_loss) for r in alone
-    ]
+    assert_same_results(tmp_path, folder)
+
+
+def test_a_finished_run_that_is_resumed_trains_no_more(finished, tmp_path):
+    folder, _ = finished
+    for name in ("checkpoint.safetensors", "config.json", "history.csv", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    result = run("digits_cnn.py", "--quick", "--no-plots", "--out", tmp_path, "--resume", "--print_every=1")
+    assert result.returncode == 0, result.stderr
+    assert "going on after epoch 3" in result.stdout
+    assert not re.search(r"^(step|epoch) ", result.stdout, re.MULTILINE)
+    assert_same_results(tmp_path, folder)
 
 
 def test_interrupt_says_how_to_go_on(tmp_path):
@@ -142,6 +183,8 @@ def test_unwritable_folder_fails_before_training(tmp_path):
         (["--lr", "-1"], "must be more than 0, got -1"),
         (["--batch-size", "many"], "invalid int value: 'many'"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
+        (["--print_every", "0"], "argument --print-every: must be more than 0, got 0"),
+        (["--recipe", "ours"], "unrecognized arguments: --recipe ours"),  # it has but one
     ],
 )
 def test_bad_options(arguments, text):

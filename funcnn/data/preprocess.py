@@ -18,11 +18,16 @@ __all__ = [
 Preprocess = Callable[[Array], Array]
 
 
+def _dtype() -> Any:
+    """The field of a dtype, kept by its name: what JSON gives back is then the same."""
+    return attrs.field(default="float32", converter=lambda given: np.dtype(given).name)
+
+
 @config
 class _Rescale(Described):
     name: ClassVar[str] = "rescale"
     divisor: float = attrs.field(validator=check_positive)
-    dtype: DTypeLike = np.float32
+    dtype: Any = _dtype()
 
     def __call__(self, stored: Array) -> Array:
         inputs = stored.astype(self.dtype)
@@ -35,7 +40,7 @@ class _Standardise(Described):
     name: ClassVar[str] = "standardise"
     mean: tuple[float, ...] = attrs.field(converter=tuple)
     deviation: tuple[float, ...] = attrs.field(converter=tuple)
-    dtype: DTypeLike = np.float32
+    dtype: Any = _dtype()
 
     def __call__(self, stored: Array) -> Array:
         inputs = stored.astype(self.dtype)
@@ -49,7 +54,7 @@ class _SubtractMeanImage(Described):
     name: ClassVar[str] = "subtract_mean_image"
     mean: str  # its float32 bytes, little-endian, in base 64: thousands of numbers, exactly, in one line of JSON
     divisor: float = attrs.field(default=255.0, validator=check_positive)
-    dtype: DTypeLike = np.float32
+    dtype: Any = _dtype()
 
     def __call__(self, stored: Array) -> Array:
         inputs = stored.astype(self.dtype)
@@ -62,13 +67,12 @@ class _SubtractMeanImage(Described):
 class _UnitNorm(Described):
     name: ClassVar[str] = "unit_norm"
     epsilon: float = attrs.field(default=1e-12, validator=check_positive)
-    dtype: DTypeLike = np.float32
+    dtype: Any = _dtype()
 
     def __call__(self, stored: Array) -> Array:
         inputs = stored.astype(self.dtype)
-        flat = inputs.reshape(len(inputs), -1)
-        norms = np.sqrt(np.einsum("ni,ni->n", flat, flat))
-        flat /= np.maximum(norms, self.epsilon)[:, None]
+        norms = np.sqrt(np.square(inputs).sum(axis=tuple(range(1, inputs.ndim)), keepdims=True))
+        inputs /= np.maximum(norms, self.epsilon)
         return inputs
 
 

@@ -31,7 +31,7 @@ from funcnn.report.progress import progress
 from funcnn.report.results import draw_results, test_metrics
 from funcnn.report.table import layer_table
 from funcnn.train import Epoch, Model, NonFiniteError, Problem, Step, TrainState
-from funcnn.trained import Trained, load_trained, save_trained
+from funcnn.trained import Trained, save_trained
 from funcnn.tree import TreeError
 
 __all__ = ["Options", "load_data", "parse_options", "run", "run_script", "steps_per_epoch"]
@@ -92,6 +92,8 @@ def run(
     rows: list[Row] = []
     if options.resume:
         state, rows = _restore(folder, state, settings, dataset, options, say)
+    else:  # an earlier run's, from which --resume would go on if this one did not come to write its own
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     # Only now, since a refused resumption must leave the settings that it asks for.
     write_text(folder / "config.json", json.dumps(settings | _versions(), indent=2) + "\n")
     try:
@@ -113,7 +115,8 @@ def run(
         say(f"\nStopped after epoch {done}. To go on: {_resume_command()}")
         raise SystemExit(130) from None
 
-    trained = load_trained(folder / "model.safetensors")
+    kept = checkpoint.load(folder / "model.safetensors", Model(state.params, state.state))
+    trained = Trained(problem.net, kept, dataset.in_shape, dataset.classes, dataset.test.preprocess)
     metrics = test_metrics(problem, dataset, trained, rows) | {"epochs": options.epochs, "seed": options.seed}
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     if options.plots and can_draw(say):

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Options", "parse_options", "positive"]
+__all__ = ["Options", "hyphens", "parse_options", "positive"]
 
 
 @attrs.frozen
@@ -77,7 +77,7 @@ def parse_options(
     common = {"recipe"} | {action.dest for action in parser._actions} - {"help"}
     if add is not None:
         add(parser)
-    values = vars(parser.parse_args([_hyphens(each) for each in (sys.argv[1:] if arguments is None else arguments)]))
+    values = vars(parser.parse_args([hyphens(each) for each in (sys.argv[1:] if arguments is None else arguments)]))
     own = argparse.Namespace(**{key: values.pop(key) for key in list(values) if key not in common})
     values["epochs"] = values["epochs"] or (quick_epochs if values["quick"] else epochs)
     values["lr"] = values["lr"] or rates[values["recipe"]]
@@ -85,7 +85,8 @@ def parse_options(
     return Options(**values, own=own)
 
 
-def _hyphens(argument: str) -> str:
+def hyphens(argument: str) -> str:
+    """An argument of a command line, its option written with hyphens: ``--batch_size=8`` is ``--batch-size=8``."""
     if not argument.startswith("--"):
         return argument
     option, equals, value = argument.partition("=")

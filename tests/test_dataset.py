@@ -1,0 +1,57 @@
+"""Thinned parts: few examples, evenly spaced, for quick runs and for measures that need not be exact."""
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from funcnn.data import Part, load, rescale
+
+DIGITS = load("digits")
+
+
+def numbered(n: int) -> Part:
+    return Part(np.arange(n), np.arange(n) + 1000, rescale(2))
+
+
+@given(n=st.integers(1, 300), size=st.integers(1, 300))
+def test_a_thinned_part_has_so_many_examples_in_order_evenly_spaced(n: int, size: int) -> None:
+    part = numbered(n)
+    thinned = part.thin(size)
+    assert len(thinned) == min(n, size)
+    assert len(set(thinned.inputs.tolist())) == len(thinned)
+    np.testing.assert_array_equal(thinned.targets, thinned.inputs + 1000)
+    assert thinned.preprocess == part.preprocess
+    gaps = np.diff(thinned.inputs)
+    assert gaps.min(initial=1) >= 1
+    assert np.ptp(gaps) <= 1 if len(gaps) else True
+    if size > 1:
+        assert (thinned.inputs[0], thinned.inputs[-1]) == (0, n - 1)
+
+
+def test_a_part_that_is_small_enough_is_itself() -> None:
+    part = numbered(5)
+    assert part.thin(5) is part
+    assert part.thin(6) is part
+    assert len(numbered(0).thin(3)) == 0
+
+
+def test_a_part_that_is_sorted_by_class_keeps_every_class_in_its_share() -> None:
+    part = Part(np.zeros(1000), np.repeat(np.arange(10), 100))
+    assert np.bincount(part.thin(50).targets).tolist() == [5] * 10
+
+
+@pytest.mark.parametrize("validation", [DIGITS.validation, None], ids=["validation", "none"])
+def test_a_thinned_set_has_thinned_parts_and_all_else(validation: Part | None) -> None:
+    data = attrs.evolve(DIGITS, validation=validation)
+    thinned = data.thin(100, 50)
+    np.testing.assert_array_equal(thinned.train.inputs, data.train.thin(100).inputs)
+    np.testing.assert_array_equal(thinned.test.targets, data.test.thin(50).targets)
+    if validation is None:
+        assert thinned.validation is None
+    else:
+        np.testing.assert_array_equal(thinned.validation.inputs, validation.thin(50).inputs)
+    assert (thinned.classes, thinned.in_shape) == (data.classes, data.in_shape)
+    assert set(np.unique(thinned.test.targets)) == set(range(10))
+    assert (len(data.train), len(data.test)) == (1294, 359)
