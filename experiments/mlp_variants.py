@@ -1,7 +1,7 @@
 """Five ways to train one small net, on MNIST and on Fashion-MNIST, and a table of what they reach.
 
     python experiments/mlp_variants.py                                   all ten, as published
-    python experiments/mlp_variants.py --recipe ours --variants dropout  AdamW over one cycle
+    python experiments/mlp_variants.py --recipe ours --variants dropout  AdamW over one cycle, smoothed labels
 
 The net, 784-128-64-10 with leaky relu, and the variants are those of devvrath123/neuralnetworksfromscratch. Each run
 leaves its results in a folder of its own, and with --resume a finished one is not trained again.
@@ -9,10 +9,11 @@ leaves its results in a folder of its own, and with --resume a finished one is n
 
 import json
 from argparse import ArgumentParser
+from functools import partial
 
 import attrs
 
-from funcnn.data import Dataset
+from funcnn.data import Dataset, shifted_crop
 from funcnn.files import write_text
 from funcnn.layers import leaky_relu
 from funcnn.losses import softmax_cross_entropy
@@ -27,19 +28,23 @@ SETS = ("mnist", "fashion_mnist")
 VARIANTS = ("plain", "dropout", "dropout_l2", "stochastic", "stochastic_momentum")
 
 
-def problem_of(variant: str, data: Dataset, options: Options) -> Problem:
+def problem_of(name: str, variant: str, data: Dataset, options: Options) -> Problem:
     net = fully_connected([128, 64], 10, activation=leaky_relu, dropout=0.2 if "dropout" in variant else 0.0)
     steps = steps_per_epoch(data, options)
-    if options.recipe == "ours":
-        total = options.epochs * steps
-        rate = warmup_cosine(options.lr, total // 20, total)
-        optimizer = adamw(rate, weight_decay=0.05)
-    else:
+    if options.recipe == "original":
         rate = inverse_time_decay(options.lr, 0.0005, every=steps, staircase=True)
         optimizer = sgd(rate) if variant == "stochastic" else momentum(rate)
+        loss, augment = softmax_cross_entropy, ()
+    else:
+        total = options.epochs * steps
+        rate = warmup_cosine(options.lr, total // 20, total)
+        optimizer = adamw(rate, weight_decay=0.05, mask=weights_only)
+        loss = partial(softmax_cross_entropy, label_smoothing=0.1)
+        # On the validation part a shift makes digits better (0.981 to 0.985), and clothes worse (0.911 to 0.900).
+        augment = (partial(shifted_crop, pad=1),) if name == "mnist" else ()
     if variant == "dropout_l2":
         optimizer = chain(add_decayed_weights(0.001, mask=weights_only), optimizer)
-    return Problem(net, softmax_cross_entropy, optimizer)
+    return Problem(net, loss, optimizer, augment=augment)
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -63,7 +68,7 @@ def main() -> None:
             )
             if not options.quiet:
                 print(f"\n--- {name}, {variant.replace('_', ' + ')}\n")
-            metrics = run(problem_of(variant, data, its_options), data, its_options)
+            metrics = run(problem_of(name, variant, data, its_options), data, its_options)
             rows.append({"data": name, "variant": variant} | metrics)
     write_text(options.out / "table.json", json.dumps(rows, indent=2) + "\n")
     if not options.quiet:

@@ -15,7 +15,9 @@ from funcnn.files import write_bytes
 from funcnn.layer import Array
 from funcnn.report.history import Row
 
-__all__ = ["can_draw", "draw_confusion", "draw_curves", "draw_filters", "draw_samples"]
+__all__ = [
+    "can_draw", "draw_confusion", "draw_curves", "draw_filters", "draw_samples", "new_figure", "write_figure",
+]  # fmt: skip
 
 _LINES = {"train": ("#4063d8", 1.4), "validation": ("#d66a28", 1.4), "test": ("#888888", 0.9)}
 _INK, _WRONG = "#333333", "#b3261e"
@@ -32,13 +34,15 @@ def can_draw(say: Callable[[str], None]) -> bool:
     return True
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """A figure of that many inches, made without pyplot."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
 
 
-def _write(figure: Any, path: Path) -> None:
+def write_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getvalue())
@@ -46,7 +50,7 @@ def _write(figure: Any, path: Path) -> None:
 
 def draw_curves(rows: list[Row], path: Path, *, title: str) -> None:
     """Loss and accuracy of each part after each epoch, side by side in one picture."""
-    figure = _figure(9, 3.6)
+    figure = new_figure(9, 3.6)
     figure.suptitle(title, fontsize=11)
     epochs = [row.epoch for row in rows]
     for i, measure in enumerate(("loss", "accuracy")):
@@ -64,14 +68,14 @@ def draw_curves(rows: list[Row], path: Path, *, title: str) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def draw_confusion(counts: Array, classes: tuple[str, ...], path: Path, *, title: str) -> None:
     """The confusion matrix, rows (the true classes) as shares of 1, with the shares written in: counts (k, k)."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2.4 + 0.5 * len(classes)
-    figure = _figure(size, size)
+    figure = new_figure(size, size)
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for true, predicted in np.argwhere(counts > 0):
@@ -86,7 +90,7 @@ def draw_confusion(counts: Array, classes: tuple[str, ...], path: Path, *, title
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, fontsize=11)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def draw_samples(
@@ -106,7 +110,7 @@ def draw_samples(
         order = np.lexsort((np.where(wrong, -confidence, confidence), ~wrong))[:_SAMPLES]
     columns = min(8, len(order))
     rows = -(-len(order) // columns)
-    figure = _figure(max(1.25 * columns, 4), 1.6 * rows + 0.5)
+    figure = new_figure(max(1.25 * columns, 4), 1.6 * rows + 0.5)
     figure.suptitle(title, fontsize=11)
     for place, i in enumerate(order):
         axes = figure.add_subplot(rows, columns, place + 1)
@@ -118,7 +122,7 @@ def draw_samples(
         axes.set_title(
             f"{true}{classes[predicted[i]]}\n{confidence[i]:.2f}", fontsize=8, color=_WRONG if wrong[i] else _INK
         )
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def draw_filters(weight: Array, path: Path, *, title: str) -> None:
@@ -130,7 +134,7 @@ def draw_filters(weight: Array, path: Path, *, title: str) -> None:
     count = min(filters, 64)
     columns = 8
     rows = -(-count // columns)
-    figure = _figure(0.9 * columns, 0.9 * rows * height / width + 0.5)
+    figure = new_figure(0.9 * columns, 0.9 * rows * height / width + 0.5)
     figure.suptitle(title, fontsize=11)
     for i in range(count):
         axes = figure.add_subplot(rows, columns, i + 1)
@@ -141,4 +145,4 @@ def draw_filters(weight: Array, path: Path, *, title: str) -> None:
         else:
             axes.imshow(image.mean(axis=-1), cmap="RdBu_r", vmin=-1, vmax=1)
         axes.set_axis_off()
-    _write(figure, path)
+    write_figure(figure, path)

@@ -1,0 +1,305 @@
+"""A whole sweep from the command line: options, executor, progress, table, CSV, pictures, a page with all of them.
+
+What the scripts ``experiments/sweep_*.py`` have in common. A script says its question, its axes, what a trial trains,
+and which pictures answer the question; `run_sweep` does the rest.
+"""
+
+import argparse
+import base64
+import html
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from funcnn.configurations import Configuration, SweepError, grid
+from funcnn.executors import InProcess, Processes
+from funcnn.files import make_folder, write_text
+from funcnn.halving import TrainingTrial, halving
+from funcnn.records import Records, Result
+from funcnn.report.options import hyphens, positive
+from funcnn.report.pictures import can_draw
+from funcnn.report.summary import results_csv, summaries, summary_table
+from funcnn.sweep import sweep
+from funcnn.trials import Trial
+
+__all__ = ["SweepOptions", "parse_sweep_options", "run_sweep"]
+
+Draw = Callable[[Sequence[Result], Path], None]
+
+
+@attrs.frozen
+class SweepOptions:
+    """What the command line of every sweep sets."""
+
+    data: str
+    epochs: int
+    seeds: int
+    axes: dict[str, tuple[Any, ...]]
+    jobs: int | None
+    scheduler: str | None
+    halving: bool
+    out: Path
+    quick: bool
+    quiet: bool
+    plots: bool
+    report: bool
+    mix: bool
+
+
+def parse_sweep_options(
+    description: str | None,
+    *,
+    name: str,
+    axes: dict[str, Sequence[Any]],
+    quick: dict[str, Sequence[Any]],
+    epochs: int,
+    seeds: int = 3,
+    arguments: list[str] | None = None,
+) -> SweepOptions:
+    """The options of a sweep from its command line; `axes` are the script's, and `quick` those that a quick run has.
+
+    >>> options = parse_sweep_options("Rates.", name="demo", axes={"lr": [1, 2, 3]}, quick={"lr": [1]}, epochs=9,
+    ...                               arguments=["--axis", "lr=0.1,0.2"])
+    >>> options.axes
+    {'lr': (0.1, 0.2)}
+
+    Ends the program with a message for an axis that the script does not have.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    option = parser.add_argument
+    sets = ("digits", "mnist", "fashion_mnist")
+    option("--data", choices=sets, default="digits", help="the data set (default %(default)s)")
+    option("--epochs", type=positive(int), help=f"passes over the data in a trial (default {epochs}; 2 if --quick)")
+    option("--seeds", type=positive(int), help=f"trials of each configuration (default {seeds}; 1 if --quick)")
+    option("--axis", action="append", default=[], metavar="NAME=V1,V2", help=f"other values for: {', '.join(axes)}")
+    option("--jobs", type=positive(int), help="processes on this machine (default: one for each core)")
+    option("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler, as tcp://host:8786")
+    option("--halving", action="store_true", help="stop hopeless trials early (one seed): see docs/sweeps.md")
+    option("--out", type=Path, default=Path("runs") / name, help="the folder for results (default %(default)s)")
+    option("--resume", action="store_true", help="go on with the sweep in --out: that is always so")
+    option("--mix", action="store_true", help="count results of an earlier version of the trial")
+    option("--report", action="store_true", help="run nothing: table, pictures and page from the results in --out")
+    option("--quick", action="store_true", help="a small grid, to see that everything works")
+    option("--quiet", action="store_true", help="print nothing but errors")
+    option("--no-plots", dest="plots", action="store_false", help="draw no pictures")
+    values = vars(parser.parse_args([hyphens(each) for each in (sys.argv[1:] if arguments is None else arguments)]))
+    values.pop("resume")
+    chosen = {key: tuple(each) for key, each in (axes | quick if values["quick"] else axes).items()}
+    for given in values.pop("axis"):
+        axis, equals, text = given.partition("=")
+        if axis not in axes or not equals:
+            parser.error(f"--axis {given}: expected NAME=V1,V2 with a name out of {', '.join(axes)}")
+        chosen[axis] = tuple(_value(each) for each in text.split(","))
+    values["axes"] = chosen
+    values["epochs"] = values["epochs"] or (2 if values["quick"] else epochs)
+    values["seeds"] = values["seeds"] or (1 if values["quick"] else seeds)
+    return SweepOptions(**values)
+
+
+def _value(text: str) -> Any:
+    """A value as it is written: a truth value, a number, or a name."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def run_sweep(
+    trial: Trial, options: SweepOptions, *, question: str, draw: Draw, metric: str = "validation_accuracy",
+    also: Sequence[str] = ("test_accuracy",),
+) -> list[Result]:  # fmt: skip
+    """Run a sweep over the options' axes, and leave its answer in ``options.out``; returns the results.
+
+    Every configuration also has the options' `data` and `epochs`, so that it says all that its trial needs. Writes
+    results.jsonl as trials finish, at the end results.csv, the pictures that `draw` makes, and report.html, a page that
+    needs no other file. With `report` it runs no trial. On Ctrl-C it says how to go on, and exits.
+
+    Raises SweepError and OSError as `sweep`; ConnectionError if a scheduler cannot be reached.
+    """
+    say = _silent if options.quiet else print
+    chosen = grid(**options.axes, data=[options.data], epochs=[options.epochs])
+    folder = make_folder(options.out)
+    started = time.perf_counter()
+    if options.report:
+        results = Records(folder / "results.jsonl").read()
+        if not results:
+            raise SweepError(f"{folder / 'results.jsonl'}: no results to report. Run the sweep first, without --report")
+    else:
+        results = _run(trial, chosen, options, metric, folder, say)
+    _leave(results, options, question, draw, metric, also, folder, say)
+    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    say(f"results in {folder} after {time.perf_counter() - started:.1f} s: {names}")
+    return results
+
+
+def _silent(text: str) -> None:
+    return None
+
+
+def _run(
+    trial: Trial,
+    chosen: tuple[Configuration, ...],
+    options: SweepOptions,
+    metric: str,
+    folder: Path,
+    say: Callable[[str], None],
+) -> list[Result]:
+    seeds = range(options.seeds)
+    total = len(chosen) * len(seeds)
+    say(f"{len(chosen)} configurations with {len(seeds)} seeds: {total} trials")
+    with _executor(options) as executor:
+        if options.halving:
+            if not isinstance(trial, TrainingTrial):
+                raise SweepError("--halving: this sweep's trials measure more than a training, and run to the end")
+            total = len(chosen)
+            found = halving(trial.make, chosen, epochs=options.epochs, executor=executor, out=folder, mix=options.mix)
+        else:
+            found = sweep(trial, chosen, seeds=seeds, executor=executor, out=folder, mix=options.mix)
+        results: list[Result] = []
+        try:
+            for result in _progress(found, total, metric, quiet=options.quiet):
+                results.append(result)
+        except KeyboardInterrupt:
+            command = shlex.join([Path(sys.executable).name, *sys.argv])
+            say(f"\nStopped with {len(results)} results. To go on: {command}")
+            raise SystemExit(130) from None
+    return results
+
+
+@contextmanager
+def _executor(options: SweepOptions) -> Iterator[Executor]:
+    """Where the trials run: processes here, or a Dask cluster."""
+    if options.scheduler is None:
+        executor: Executor = InProcess() if options.jobs == 0 else Processes(options.jobs)
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise SweepError('--scheduler needs Dask, which is not installed: pip install "funcnn[dask]"') from error
+    try:
+        connect: Any = Client
+        client = connect(options.scheduler, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise SweepError(
+            f"--scheduler {options.scheduler}: no scheduler can be reached there ({error}). Start one with "
+            "`dask scheduler`, and workers with `dask worker ADDRESS --nthreads 1`"
+        ) from error
+    with client:
+        yield client.get_executor()
+
+
+def _progress(results: Iterator[Result], total: int, metric: str, *, quiet: bool) -> Iterator[Result]:
+    """Pass results on, showing how many there are, the time remaining and the best so far."""
+    if quiet:
+        yield from results
+        return
+    bar = _bar(total)
+    best: Result | None = None
+    for count, result in enumerate(results, start=1):
+        value = result.metrics.get(metric)
+        if result.status == "done" and value is not None and (best is None or value > best.metrics[metric]):
+            best = result
+        shown = f"best {metric.replace('_', ' ')} {best.metrics[metric]:.4f}" if best else "none has ended well yet"
+        if bar is not None:
+            bar.set_postfix_str(shown, refresh=False)
+            bar.update()
+        elif count % max(1, total // 10) == 0:
+            print(f"{count} of {total} trials, {shown}", flush=True)
+        yield result
+    if bar is not None:
+        bar.close()
+
+
+def _bar(total: int) -> Any:
+    if not sys.stdout.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    form = "{n}/{total} trials {percentage:3.0f}%|{bar:24}|{postfix} [{elapsed} so far, {remaining} left]"
+    return tqdm(total=total, file=sys.stdout, bar_format=form, leave=False, dynamic_ncols=True)
+
+
+# --- What is left ---------------------------------------------------------------------------------------------
+
+
+def _leave(
+    results: list[Result],
+    options: SweepOptions,
+    question: str,
+    draw: Draw,
+    metric: str,
+    also: Sequence[str],
+    folder: Path,
+    say: Callable[[str], None],
+) -> None:
+    write_text(folder / "results.csv", results_csv(results))
+    found = summaries(results, metric)
+    table = summary_table(found, {name: summaries(results, name) for name in (metric, *also)})
+    say("\n" + table + "\n")
+    for status in ("diverged", "failed", "lost"):
+        bad = [each for each in results if each.status == status]
+        if bad:
+            last = bad[0].error.strip().splitlines()[-1] if bad[0].error else ""
+            say(f"{len(bad)} {status}, as {bad[0].config}, seed {bad[0].seed}: {last}")
+    pictures: list[Path] = []
+    if options.plots and can_draw(say) and any(each.status == "done" for each in results):
+        draw(results, folder)
+        pictures = sorted(folder.glob("*.png"))
+    write_text(folder / "report.html", _page(question, table, pictures, results, options))
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem } img { max-width: 100% }
+pre { background: #f5f5f3; padding: 1rem; overflow-x: auto; font-size: 13px }
+"""
+
+
+def _page(question: str, table: str, pictures: Sequence[Path], results: Sequence[Result], options: SweepOptions) -> str:
+    """The page: the question, the pictures, the table, and how to do it again; images within it."""
+    title, _, text = question.strip().partition("\n")
+    images = "\n".join(
+        f'<p><img alt="{html.escape(path.stem.replace("_", " "))}" '
+        f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"></p>'
+        for path in pictures
+    )
+    paragraphs = "".join(f"<p>{html.escape(each)}</p>" for each in text.strip().split("\n\n") if each.strip())
+    command = shlex.join(["python", *sys.argv])
+    versions = ", ".join(sorted({f"{each.trial}, version {each.version}" for each in results}))
+    axes = "\n".join(f"{name}: {', '.join(map(str, values))}" for name, values in options.axes.items())
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
+<body>
+<h1>{html.escape(title)}</h1>
+{paragraphs}
+{images}
+<h2>Results</h2>
+<pre>{html.escape(table)}</pre>
+<h2>Do it again</h2>
+<pre>{html.escape(command)}</pre>
+<p>{len(results)} results of {html.escape(versions)}, on {html.escape(options.data)}, {options.epochs} epochs.</p>
+<pre>{html.escape(axes)}</pre>
+</body>
+</html>
+"""
