@@ -1,6 +1,6 @@
 """A convolutional net with a bias for every position learns MNIST: 70,000 handwritten digits of 28x28 pixels.
 
-    python experiments/mnist_position_bias_cnn.py                in batches of 64, by Adam
+    python experiments/mnist_position_bias_cnn.py                in batches of 64, by Adam, with shifts of a pixel
     python experiments/mnist_position_bias_cnn.py --per-sample   as published: plain SGD, one image a step
 
 The net, the epochs and the learning rates, 1e-5 to 1e-3 over three epochs and down a quarter cosine over six, are
@@ -8,10 +8,12 @@ those of raisaat/Convolutional-Neural-Network-from-scratch-for-MNIST: 359,846 pa
 """
 
 from argparse import ArgumentParser
+from functools import partial
 
 import attrs
 
 from funcnn import serial
+from funcnn.data import shifted_crop
 from funcnn.layers import conv2d, dense, flatten, max_pool2d, position_bias, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import adam, sgd
@@ -39,8 +41,11 @@ def main() -> None:
     data = load_data("mnist", options)
     steps = options.epochs * steps_per_epoch(data, options)
     rate = warmup_cosine(options.lr, steps // 3, steps, start=options.lr / 100, end=options.lr / 100, quarter=True)
-    optimizer = sgd(rate) if options.own.per_sample else adam(rate)
-    run(Problem(NET, softmax_cross_entropy, optimizer), data, options)
+    if options.own.per_sample:
+        problem = Problem(NET, softmax_cross_entropy, sgd(rate))
+    else:
+        problem = Problem(NET, softmax_cross_entropy, adam(rate), augment=(partial(shifted_crop, pad=1),))
+    run(problem, data, options)
 
 
 if __name__ == "__main__":
