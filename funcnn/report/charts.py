@@ -88,9 +88,13 @@ def draw_pareto(results: Sequence[Result], path: Path, *, cost: str, metric: str
     names = (
         [name for name, _ in front[0][2].settings if len({getattr(p[2], name) for p in points}) > 1] if front else []
     )
-    for price, value, config in front:
-        text = ", ".join(f"{name} {_short(getattr(config, name))}" for name in names)
-        axes.annotate(text, (price, value), textcoords="offset points", xytext=(6, -10), fontsize=7)
+    for number, (price, value, _) in enumerate(front, start=1):
+        axes.annotate(str(number), (price, value), textcoords="offset points", xytext=(-3, 7), fontsize=8)
+    settings = (
+        ", ".join(f"{_words(name)} {_short(getattr(config, name))}" for name in names) for _, _, config in front
+    )
+    legend = "\n".join(f"{number}: {text}" for number, text in enumerate(settings, start=1))
+    axes.text(0.98, 0.03, legend, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
     axes.set_xscale("log")
     _label(axes, cost, metric, title)
     write_figure(figure, path)
