@@ -10,7 +10,7 @@ import numpy as np
 from funcnn.configurations import Configuration
 from funcnn.records import Result
 from funcnn.report.pictures import new_figure, write_figure
-from funcnn.report.summary import Summary, summaries
+from funcnn.report.summary import Summary, summaries, varied_axes
 
 __all__ = ["draw_heat_map", "draw_lines", "draw_pareto"]
 
@@ -85,9 +85,7 @@ def draw_pareto(results: Sequence[Result], path: Path, *, cost: str, metric: str
     axes = figure.add_subplot()
     axes.scatter([point[0] for point in points], [point[1] for point in points], s=18, color="#9aa5b8")
     axes.plot([point[0] for point in front], [point[1] for point in front], "o-", color="#4063d8", markersize=5)
-    names = (
-        [name for name, _ in front[0][2].settings if len({getattr(p[2], name) for p in points}) > 1] if front else []
-    )
+    names = varied_axes([config for _, _, config in points]) if points else []
     for number, (price, value, _) in enumerate(front, start=1):
         axes.annotate(str(number), (price, value), textcoords="offset points", xytext=(-3, 7), fontsize=8)
     settings = (

@@ -19,6 +19,7 @@ import numpy as np
 
 from funcnn import checkpoint, train, tree
 from funcnn.checkpoint import CheckpointError
+from funcnn.configurations import SweepError
 from funcnn.data import DataError, Dataset, load
 from funcnn.files import make_folder, write_text
 from funcnn.keys import Key
@@ -48,7 +49,7 @@ def run_script(main: Callable[[], None]) -> None:
     keep_freed_memory()
     try:
         main()
-    except (CheckpointError, DataError, LayerError, NonFiniteError, OSError, TreeError) as error:
+    except (CheckpointError, DataError, LayerError, NonFiniteError, OSError, SweepError, TreeError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from funcnn.configurations import Configuration, SweepError, grid
-from funcnn.executors import InProcess, Processes
+from funcnn.executors import Processes
 from funcnn.files import make_folder, write_text
 from funcnn.halving import TrainingTrial, halving
 from funcnn.records import Records, Result
@@ -128,7 +128,7 @@ def run_sweep(
     results.jsonl as trials finish, at the end results.csv, the pictures that `draw` makes, and report.html, a page that
     needs no other file. With `report` it runs no trial. On Ctrl-C it says how to go on, and exits.
 
-    Raises SweepError and OSError as `sweep`; ConnectionError if a scheduler cannot be reached.
+    Raises SweepError and OSError as `sweep`, and SweepError if a scheduler cannot be reached.
     """
     say = _silent if options.quiet else print
     chosen = grid(**options.axes, data=[options.data], epochs=[options.epochs])
@@ -159,13 +159,13 @@ def _run(
     say: Callable[[str], None],
 ) -> list[Result]:
     seeds = range(options.seeds)
-    total = len(chosen) * len(seeds)
-    say(f"{len(chosen)} configurations with {len(seeds)} seeds: {total} trials")
+    total = len(chosen) * (1 if options.halving else len(seeds))
+    how = "with one seed, halved as they go" if options.halving else f"with {len(seeds)} seeds: {total} trials"
+    say(f"{len(chosen)} configurations {how}")
     with _executor(options) as executor:
         if options.halving:
             if not isinstance(trial, TrainingTrial):
                 raise SweepError("--halving: this sweep's trials measure more than a training, and run to the end")
-            total = len(chosen)
             found = halving(trial.make, chosen, epochs=options.epochs, executor=executor, out=folder, mix=options.mix)
         else:
             found = sweep(trial, chosen, seeds=seeds, executor=executor, out=folder, mix=options.mix)
@@ -184,11 +184,8 @@ def _run(
 def _executor(options: SweepOptions) -> Iterator[Executor]:
     """Where the trials run: processes here, or a Dask cluster."""
     if options.scheduler is None:
-        executor: Executor = InProcess() if options.jobs == 0 else Processes(options.jobs)
-        try:
+        with Processes(options.jobs) as executor:
             yield executor
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
         return
     try:
         from distributed import Client
