@@ -6,7 +6,7 @@ python experiments/cifar10_ensemble.py
 """
 
 import json
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from funcnn.data import DataError, Dataset
 from funcnn.files import make_folder, write_text
 from funcnn.layer import Array
 from funcnn.report.experiment import load_data, run_script
+from funcnn.report.options import new_parser, read_arguments
 from funcnn.report.pictures import can_draw
 from funcnn.report.results import draw_predictions
 from funcnn.report.table import text_table
@@ -24,7 +25,7 @@ MODELS = [Path("runs") / f"cifar10_convnet_{number}" / "model.safetensors" for n
 
 
 def parse() -> Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("--models", type=Path, nargs="+", default=MODELS, help="model files (default: those that the above leaves)")
     add("--data-dir", help="the folder of the data files (default: FUNCNN_DATA, or else they are downloaded)")
@@ -32,7 +33,7 @@ def parse() -> Namespace:
     add("--quick", action="store_true", help="a slice of the data, to see that everything works")
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--no-plots", dest="plots", action="store_false", help="draw no pictures")
-    return parser.parse_args()
+    return read_arguments(parser)
 
 
 def predictions(path: Path, data: Dataset) -> tuple[Array, Array]:

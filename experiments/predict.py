@@ -9,12 +9,13 @@ grey or coloured. The models learned light figures on black; --invert is for dar
 
 import csv
 import io
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from pathlib import Path
 
 from funcnn.data import read_images
 from funcnn.files import make_folder, write_text
 from funcnn.report.experiment import run_script
+from funcnn.report.options import new_parser, read_arguments
 from funcnn.report.pictures import can_draw, draw_samples
 from funcnn.report.table import text_table
 from funcnn.trained import load_trained, probabilities
@@ -24,7 +25,7 @@ SHOWN = 40  # rows of the table on the screen; predictions.csv has all
 
 
 def parse() -> Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("images", type=Path, help="an image, a folder of images, or an IDX file")
     add("--model", type=Path, required=True, help="a model.safetensors that an experiment left, or one of models/")
@@ -34,7 +35,7 @@ def parse() -> Namespace:
     add("--quick", action="store_true", help=f"the first {QUICK} images alone")
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--no-plots", dest="plots", action="store_false", help="draw no picture")
-    return parser.parse_args()
+    return read_arguments(parser)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Options", "hyphens", "parse_options", "positive"]
+__all__ = ["Options", "new_parser", "parse_options", "positive", "read_arguments"]
 
 
 @attrs.frozen
@@ -53,9 +53,7 @@ def parse_options(
     >>> parse_options("Train.", name="demo", epochs=9, batch_size=32, lr=0.1, arguments=["--quick"]).epochs
     1
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(description)
     option = parser.add_argument
     passes = f"passes over the training data (default {epochs}; {quick_epochs} if --quick)"
     option("--epochs", type=positive(int), help=passes)
@@ -77,7 +75,7 @@ def parse_options(
     common = {"recipe"} | {action.dest for action in parser._actions} - {"help"}
     if add is not None:
         add(parser)
-    values = vars(parser.parse_args([hyphens(each) for each in (sys.argv[1:] if arguments is None else arguments)]))
+    values = vars(read_arguments(parser, arguments))
     own = argparse.Namespace(**{key: values.pop(key) for key in list(values) if key not in common})
     values["epochs"] = values["epochs"] or (quick_epochs if values["quick"] else epochs)
     values["lr"] = values["lr"] or rates[values["recipe"]]
@@ -85,8 +83,19 @@ def parse_options(
     return Options(**values, own=own)
 
 
-def hyphens(argument: str) -> str:
-    """An argument of a command line, its option written with hyphens: ``--batch_size=8`` is ``--batch-size=8``."""
+def new_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser that shows a description as it is written, and takes no option by the beginning of its name."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+
+
+def read_arguments(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> argparse.Namespace:
+    """What a command line says (the program's, without arguments): ``--batch_size=8`` is ``--batch-size=8``."""
+    return parser.parse_args([_hyphens(each) for each in (sys.argv[1:] if arguments is None else arguments)])
+
+
+def _hyphens(argument: str) -> str:
     if not argument.startswith("--"):
         return argument
     option, equals, value = argument.partition("=")

@@ -4,7 +4,6 @@ What the scripts ``experiments/sweep_*.py`` have in common. A script says its qu
 and which pictures answer the question; `run_sweep` does the rest.
 """
 
-import argparse
 import base64
 import html
 import shlex
@@ -23,7 +22,7 @@ from funcnn.executors import Processes
 from funcnn.files import make_folder, write_text
 from funcnn.halving import TrainingTrial, halving
 from funcnn.records import Records, Result
-from funcnn.report.options import hyphens, positive
+from funcnn.report.options import new_parser, positive, read_arguments
 from funcnn.report.pictures import can_draw
 from funcnn.report.summary import results_csv, summaries, summary_table
 from funcnn.sweep import sweep
@@ -72,9 +71,7 @@ def parse_sweep_options(
 
     Ends the program with a message for an axis that the script does not have.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(description)
     option = parser.add_argument
     sets = ("digits", "mnist", "fashion_mnist")
     option("--data", choices=sets, default="digits", help="the data set (default %(default)s)")
@@ -91,7 +88,7 @@ def parse_sweep_options(
     option("--quick", action="store_true", help="a small grid, to see that everything works")
     option("--quiet", action="store_true", help="print nothing but errors")
     option("--no-plots", dest="plots", action="store_false", help="draw no pictures")
-    values = vars(parser.parse_args([hyphens(each) for each in (sys.argv[1:] if arguments is None else arguments)]))
+    values = vars(read_arguments(parser, arguments))
     values.pop("resume")
     chosen = {key: tuple(each) for key, each in (axes | quick if values["quick"] else axes).items()}
     for given in values.pop("axis"):
