@@ -28,6 +28,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/originals.py
 	$(BIN)/python benchmarks/algorithms.py
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/sweeps.py
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

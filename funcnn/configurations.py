@@ -28,15 +28,24 @@ class SweepError(ValueError):
     """A sweep that cannot be: of no configurations, of a trial that no other process could run, of mixed results."""
 
 
-@attrs.frozen(repr=False, cache_hash=True)
+@attrs.frozen(repr=False)
 class Configuration:
     """Named settings, read as attributes: ``grid(lr=[0.1])[0].lr``. Made by `grid`, `sample` and `configuration`."""
 
-    # Compared as they are written: in Python 1 equals True, and an order of the axes means nothing.
-    settings: tuple[tuple[str, Setting], ...] = attrs.field(eq=lambda settings: _text(dict(settings)))
+    settings: tuple[tuple[str, Setting], ...] = attrs.field(eq=False)
+    # What is compared: in Python 1 equals True, and an order of the axes means nothing. Made once, since a long sweep
+    # compares often.
+    as_json: str = attrs.field(init=False)
+
+    @as_json.default
+    def _as_json(self) -> str:
+        return json.dumps(self.as_dict(), sort_keys=True)
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name != "settings":  # which do not exist yet while one is unpickled
+        if not name.startswith("_") and name not in (
+            "settings",
+            "as_json",
+        ):  # which do not exist yet while one is unpickled
             for known, value in self.settings:
                 if known == name:
                     return value
@@ -66,10 +75,6 @@ def configuration(**settings: Any) -> Configuration:
         if name.startswith("_") or hasattr(Configuration, name):
             raise SweepError(f"{name}: no axis can be called so: a configuration has something else of that name")
     return Configuration(tuple((name, _setting(name, value)) for name, value in settings.items()))
-
-
-def _text(settings: dict[str, Setting]) -> str:
-    return json.dumps(settings, sort_keys=True)
 
 
 def _setting(name: str, value: Any) -> Setting:

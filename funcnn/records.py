@@ -42,7 +42,7 @@ def trial_key(config: Configuration, seed: int, trial: str, version: str) -> str
     >>> trial_key(configuration(lr=0.1), 0, "train", "1") == trial_key(configuration(lr=0.1), 0, "train", "1")
     True
     """
-    identity = json.dumps([config.as_dict(), seed, trial, version], sort_keys=True)
+    identity = f"[{config.as_json}, {seed}, {json.dumps(trial)}, {json.dumps(version)}]"
     return hashlib.sha256(identity.encode()).hexdigest()[:20]
 
 

@@ -92,7 +92,7 @@ def test_an_unknown_axis_has_a_hint() -> None:
     assert not hasattr(config, "_private")
 
 
-@pytest.mark.parametrize("name", ["settings", "as_dict", "_hidden", "__class__"])
+@pytest.mark.parametrize("name", ["settings", "as_dict", "as_json", "_hidden", "__class__"])
 def test_a_name_that_would_not_give_the_setting_is_refused(name: str) -> None:
     text = f"{name}: no axis can be called so: a configuration has something else of that name"
     assert message(SweepError, configuration, **{name: 1}) == text

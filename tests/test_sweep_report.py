@@ -1,9 +1,12 @@
 """What a sweep leaves: summaries, tables, CSV, pictures, the page; and its command line."""
 
 import csv
+import html
 import io
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import pytest
@@ -11,7 +14,8 @@ import pytest
 from funcnn.configurations import SweepError, configuration
 from funcnn.records import Result
 from funcnn.report.charts import draw_heat_map, draw_lines, draw_pareto
-from funcnn.report.summary import results_csv, summaries, summary_table, varied_axes
+from funcnn.report.page import page
+from funcnn.report.summary import results_csv, summaries, summary_rows, varied_axes
 from funcnn.report.sweeps import parse_sweep_options, run_sweep
 
 AXES = {"lr": (0.1, 0.2), "kind": ("a", "b")}
@@ -39,7 +43,7 @@ def test_summaries_are_means_over_seeds_best_first():
     assert [each.config.lr for each in found] == [0.2, 0.1, 0.3]
     assert [each.mean for each in found] == [0.9, pytest.approx(0.6), None]
     assert found[1].deviation == pytest.approx(0.02**0.5)  # of a sample: sum of squares over n - 1
-    assert [(each.done, each.not_done) for each in found] == [(1, 1), (2, 0), (0, 1)]
+    assert [(len(each.values), each.not_done) for each in found] == [(1, 1), (2, 0), (0, 1)]
 
 
 def test_summaries_may_have_the_lowest_first_and_those_without_one_last():
@@ -54,12 +58,12 @@ def test_the_last_result_of_a_seed_counts():
 
 def test_the_table_has_the_axes_that_vary():
     found = summaries(RESULTS, "accuracy")
-    table = summary_table(found, {"accuracy": found, "cost": summaries(RESULTS, "cost")})
-    assert table.splitlines() == [
-        "lr          accuracy     cost  done",
-        "0.2           0.9000    2,000   1/2",
-        "0.1  0.6000 ± 0.1414  10.0000   2/2",
-        "0.3                -        -   0/1",
+    header, rows = summary_rows(found, {"accuracy": found, "cost": summaries(RESULTS, "cost")})
+    assert header == ["lr", "accuracy", "cost", "done"]
+    assert rows == [
+        ["0.2", "0.9000", "2,000", "1/2"],
+        ["0.1", "0.6000 ± 0.1414", "10.0000", "2/2"],
+        ["0.3", "-", "-", "0/1"],
     ]
     assert varied_axes([RESULTS[0].config]) == ["lr", "data"]
 
@@ -86,6 +90,45 @@ def test_pictures_are_drawn_from_whatever_came_out(tmp_path):
     for path in tmp_path.iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 3
+
+
+# --- The page -------------------------------------------------------------------------------------------------
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+# What the browser made of the page, written where --dump-dom shows it.
+PROBE = """<script>addEventListener("load", () => {
+  const root = document.documentElement
+  document.title = JSON.stringify({
+    images: [...document.images].map(each => [each.naturalWidth, each.width]),
+    rows: [...document.querySelectorAll("tr")].map(each => [...each.cells].map(cell => cell.innerText)),
+    heading: document.querySelector("h1").innerText,
+    commands: [...document.querySelectorAll("pre")].map(each => each.innerText),
+    sideways: root.scrollWidth - root.clientWidth,
+  })
+})</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_browser_renders_the_page(tmp_path):
+    draw_heat_map(RESULTS, tmp_path / "map.png", x="lr", y="data", metric="accuracy", title="a map")
+    found = summaries(RESULTS, "accuracy")
+    rows = summary_rows(found, {"accuracy": found})
+    question = "What is <best>?\n\nA & B.\n\n    python a.py\n    python b.py\n"
+    text = page(question, [tmp_path / "map.png"], rows, RESULTS, settings={"lr": "0.1, 0.2"}, command="python -m it")
+    (tmp_path / "report.html").write_text(text + PROBE, encoding="utf-8")
+    switches = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    switches += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [CHROMIUM, *switches, "--window-size=800,900", "--virtual-time-budget=5000", "--dump-dom"]
+    address = (tmp_path / "report.html").as_uri()
+    shown = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True).stdout
+    seen = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", shown, re.DOTALL)[1]))
+    assert seen["heading"] == "What is <best>?"
+    ((natural, width),) = seen["images"]
+    assert 0 < width <= min(natural, 800)
+    assert seen["rows"] == [["lr", "accuracy", "done"], ["0.2", "0.9000", "1/2"], ["0.1", "0.6000 ± 0.1414", "2/2"],
+                            ["0.3", "-", "0/1"]]  # fmt: skip
+    assert seen["commands"] == ["python a.py\npython b.py", "python -m it", "lr: 0.1, 0.2"]
+    assert seen["sideways"] == 0
 
 
 # --- The command line -----------------------------------------------------------------------------------------
@@ -201,3 +244,9 @@ def test_configurations_say_the_data_and_the_epochs(tmp_path):
     }
     first = json.loads((tmp_path / "results.jsonl").read_text().splitlines()[0])
     assert first["config"]["data"] == "digits"
+
+
+def test_mpi_is_not_asked_of_a_process_without_ranks(tmp_path):
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    with pytest.raises(SweepError, match=r"For two that work: mpirun -n 3 python -m mpi4py\.futures "):
+        run_sweep(trial, options("--mpi", "--out", str(tmp_path)), question="Q?", draw=draw)

@@ -19,7 +19,7 @@ def draw_lines(
     results: Sequence[Result], path: Path, *, x: str, lines: str, metric: str, title: str, log_x: bool = False,
     log_y: bool = False, lowest: bool = False,
 ) -> None:  # fmt: skip
-    """A metric over an axis, a line for each value of another, with a band of one deviation over seeds around it.
+    """A metric over an axis, a line for each value of another: the mean, in a band from a seed's lowest to highest.
 
     Where other axes vary too, each point is the best configuration there, of the highest metric (or the `lowest`): the
     curve of what can be reached.
@@ -33,10 +33,10 @@ def draw_lines(
             if getattr(each.config, lines) == value:
                 best.setdefault(getattr(each.config, x), each)
         places = sorted(best)
-        means = np.array([best[place].mean for place in places], float)
-        bands = np.array([best[place].deviation for place in places], float)
+        means = [best[place].mean for place in places]
         (line,) = axes.plot(places, means, marker="o", markersize=4, linewidth=1.5, label=f"{value}")
-        axes.fill_between(places, means - bands, means + bands, color=line.get_color(), alpha=0.18, linewidth=0)
+        low, high = ([end(best[place].values) for place in places] for end in (min, max))
+        axes.fill_between(places, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
     if log_x:
         axes.set_xscale("log")
     if log_y:

@@ -26,7 +26,7 @@ from funcnn.keys import Key
 from funcnn.layer import LayerError, describe, show
 from funcnn.memory import keep_freed_memory
 from funcnn.report.history import Row, best_row, read_history, row_of, write_history
-from funcnn.report.options import Options, parse_options
+from funcnn.report.options import Options, parse_options, printer
 from funcnn.report.pictures import can_draw
 from funcnn.report.progress import progress
 from funcnn.report.results import draw_results, test_metrics
@@ -80,7 +80,7 @@ def run(
     settings, and TreeError for an initial model of another net.
     """
     started = time.perf_counter()
-    say = _silent if options.quiet else print
+    say = printer(options.quiet)
     folder = make_folder(options.out)
     settings = _settings(problem, dataset, options)
     _banner(problem, dataset, settings, say)
@@ -149,10 +149,6 @@ def _save_model(
     about = {"epoch": row.epoch, "validation_accuracy": row.validation_accuracy, **how}
     trained = Trained(problem.net, state, dataset.in_shape, dataset.classes, dataset.test.preprocess, about)
     save_trained(folder / "model.safetensors", trained)
-
-
-def _silent(text: str) -> None:
-    return None
 
 
 def _settings(problem: Problem, dataset: Dataset, options: Options) -> dict[str, Any]:

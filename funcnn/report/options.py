@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Options", "new_parser", "parse_options", "positive", "read_arguments"]
+__all__ = ["Options", "new_parser", "parse_options", "positive", "printer", "read_arguments"]
 
 
 @attrs.frozen
@@ -113,3 +113,8 @@ def positive(kind: type) -> Callable[[str], Any]:
 
     convert.__name__ = kind.__name__  # argparse names the converter in its messages
     return convert
+
+
+def printer(quiet: bool) -> Callable[[str], None]:
+    """What says things to the user: `print`, or nothing at all."""
+    return (lambda text: None) if quiet else print

@@ -9,20 +9,28 @@ import attrs
 
 from funcnn.configurations import Configuration
 from funcnn.records import Result
-from funcnn.report.table import text_table
 
-__all__ = ["Summary", "results_csv", "summaries", "summary_table", "varied_axes"]
+__all__ = ["Summary", "results_csv", "summaries", "summary_rows", "varied_axes"]
 
 
 @attrs.frozen
 class Summary:
-    """A configuration's metric over its seeds: mean, deviation (of a sample; 0 for one seed), how many came out how."""
+    """A configuration's metric: its values, one for each seed that ended well, and how many seeds did not."""
 
     config: Configuration
-    mean: float | None
-    deviation: float
-    done: int
+    values: tuple[float, ...]
     not_done: int
+
+    @property
+    def mean(self) -> float | None:
+        return sum(self.values) / len(self.values) if self.values else None
+
+    @property
+    def deviation(self) -> float:
+        """That of a sample, over n - 1; 0 for one value."""
+        if self.mean is None or len(self.values) < 2:
+            return 0.0
+        return math.sqrt(sum((value - self.mean) ** 2 for value in self.values) / (len(self.values) - 1))
 
     def shown(self) -> str:
         """The metric as text: mean ± deviation, the latter if there are several seeds and they differ."""
@@ -42,9 +50,8 @@ def summaries(results: Iterable[Result], metric: str, *, lowest: bool = False) -
         by_config.setdefault(each.config, {})[each.seed] = each
     found = []
     for config, by_seed in by_config.items():
-        values = [value for each in by_seed.values() if (value := _value(each, metric)) is not None]
-        mean = sum(values) / len(values) if values else None
-        found.append(Summary(config, mean, _deviation(values), len(values), len(by_seed) - len(values)))
+        values = tuple(value for each in by_seed.values() if (value := _value(each, metric)) is not None)
+        found.append(Summary(config, values, len(by_seed) - len(values)))
     sign = 1.0 if lowest else -1.0
     return sorted(found, key=lambda each: math.inf if each.mean is None else sign * each.mean)
 
@@ -57,13 +64,6 @@ def _value(result: Result, metric: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _deviation(values: Sequence[float]) -> float:
-    if len(values) < 2:
-        return 0.0
-    mean = sum(values) / len(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-
 def varied_axes(configurations: Sequence[Configuration]) -> list[str]:
     """The axes on which the configurations differ; all of them if there is but one configuration."""
     names = [name for name, _ in configurations[0].settings]
@@ -71,16 +71,19 @@ def varied_axes(configurations: Sequence[Configuration]) -> list[str]:
     return varied or names
 
 
-def summary_table(found: Sequence[Summary], metrics: dict[str, Sequence[Summary]], *, rows: int = 20) -> str:
-    """The first summaries as text: the axes that vary, then every metric (by name, in the configurations' order)."""
+def summary_rows(found: Sequence[Summary], metrics: dict[str, Sequence[Summary]]) -> tuple[list[str], list[list[str]]]:
+    """The summaries as a table's header and rows: the axes that vary, every metric in the given order, how many ended.
+
+    Metrics come by name, each with its summaries of the same configurations in any order.
+    """
     axes = varied_axes([each.config for each in found])
     others = {name: {each.config: each for each in several} for name, several in metrics.items()}
-    lines = [
+    rows = [
         [*(_cell(getattr(each.config, axis)) for axis in axes), *(others[name][each.config].shown() for name in others),
-         f"{each.done}/{each.done + each.not_done}"]
-        for each in found[:rows]
+         f"{len(each.values)}/{len(each.values) + each.not_done}"]
+        for each in found
     ]  # fmt: skip
-    return text_table([*axes, *others, "done"], lines, left=len(axes))
+    return [*axes, *others, "done"], rows
 
 
 def _cell(value: object) -> str:

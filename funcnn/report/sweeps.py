@@ -4,8 +4,6 @@ What the scripts ``experiments/sweep_*.py`` have in common. A script says its qu
 and which pictures answer the question; `run_sweep` does the rest.
 """
 
-import base64
-import html
 import shlex
 import sys
 import time
@@ -22,15 +20,18 @@ from funcnn.executors import Processes
 from funcnn.files import make_folder, write_text
 from funcnn.halving import TrainingTrial, halving
 from funcnn.records import Records, Result
-from funcnn.report.options import new_parser, positive, read_arguments
+from funcnn.report.options import new_parser, positive, printer, read_arguments
+from funcnn.report.page import page
 from funcnn.report.pictures import can_draw
-from funcnn.report.summary import results_csv, summaries, summary_table
+from funcnn.report.summary import results_csv, summaries, summary_rows
+from funcnn.report.table import text_table
 from funcnn.sweep import sweep
 from funcnn.trials import Trial
 
 __all__ = ["SweepOptions", "parse_sweep_options", "run_sweep"]
 
 Draw = Callable[[Sequence[Result], Path], None]
+_IN_TERMINAL, _ON_PAGE = 20, 500  # rows of the table
 
 
 @attrs.frozen
@@ -43,6 +44,7 @@ class SweepOptions:
     axes: dict[str, tuple[Any, ...]]
     jobs: int | None
     scheduler: str | None
+    mpi: bool
     halving: bool
     out: Path
     quick: bool
@@ -79,7 +81,9 @@ def parse_sweep_options(
     option("--seeds", type=positive(int), help=f"trials of each configuration (default {seeds}; 1 if --quick)")
     option("--axis", action="append", default=[], metavar="NAME=V1,V2", help=f"other values for: {', '.join(axes)}")
     option("--jobs", type=positive(int), help="processes on this machine (default: one for each core)")
-    option("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler, as tcp://host:8786")
+    where = parser.add_mutually_exclusive_group().add_argument
+    where("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler, as tcp://host:8786")
+    where("--mpi", action="store_true", help="run on the ranks of: mpirun -n N python -m mpi4py.futures SCRIPT --mpi")
     option("--halving", action="store_true", help="stop hopeless trials early (one seed): see docs/sweeps.md")
     option("--out", type=Path, default=Path("runs") / name, help="the folder for results (default %(default)s)")
     option("--resume", action="store_true", help="go on with the sweep in --out: that is always so")
@@ -127,7 +131,7 @@ def run_sweep(
 
     Raises SweepError and OSError as `sweep`, and SweepError if a scheduler cannot be reached.
     """
-    say = _silent if options.quiet else print
+    say = printer(options.quiet)
     chosen = grid(**options.axes, data=[options.data], epochs=[options.epochs])
     folder = make_folder(options.out)
     started = time.perf_counter()
@@ -143,10 +147,6 @@ def run_sweep(
     return results
 
 
-def _silent(text: str) -> None:
-    return None
-
-
 def _run(
     trial: Trial,
     chosen: tuple[Configuration, ...],
@@ -157,7 +157,11 @@ def _run(
 ) -> list[Result]:
     seeds = range(options.seeds)
     total = len(chosen) * (1 if options.halving else len(seeds))
-    how = "with one seed, halved as they go" if options.halving else f"with {len(seeds)} seeds: {total} trials"
+    how = (
+        "halved as they go"
+        if options.halving
+        else f"each with {len(seeds)} seed{'s'[: len(seeds) > 1]}: {total} trials"
+    )
     say(f"{len(chosen)} configurations {how}")
     with _executor(options) as executor:
         if options.halving:
@@ -179,7 +183,11 @@ def _run(
 
 @contextmanager
 def _executor(options: SweepOptions) -> Iterator[Executor]:
-    """Where the trials run: processes here, or a Dask cluster."""
+    """Where the trials run: processes here, a Dask cluster, or MPI's ranks."""
+    if options.mpi:
+        with _mpi_executor() as executor:
+            yield executor
+        return
     if options.scheduler is None:
         with Processes(options.jobs) as executor:
             yield executor
@@ -198,6 +206,18 @@ def _executor(options: SweepOptions) -> Iterator[Executor]:
         ) from error
     with client:
         yield client.get_executor()
+
+
+def _mpi_executor() -> Executor:
+    try:
+        from mpi4py.futures import MPIPoolExecutor
+    except ImportError as error:
+        raise SweepError(f'--mpi needs MPI: pip install "funcnn[mpi]" ({error})') from error
+    if "mpi4py.futures" not in sys.orig_argv:  # else every rank would run the whole sweep
+        command = shlex.join(["mpirun", "-n", "3", "python", "-m", "mpi4py.futures", *sys.argv])
+        raise SweepError(f"--mpi: the ranks are mpi4py's to start. For two that work: {command}")
+    executor: Executor = MPIPoolExecutor()
+    return executor
 
 
 def _progress(results: Iterator[Result], total: int, metric: str, *, quiet: bool) -> Iterator[Result]:
@@ -248,8 +268,9 @@ def _leave(
 ) -> None:
     write_text(folder / "results.csv", results_csv(results))
     found = summaries(results, metric)
-    table = summary_table(found, {name: summaries(results, name) for name in (metric, *also)})
-    say("\n" + table + "\n")
+    header, rows = summary_rows(found, {name: summaries(results, name) for name in (metric, *also)})
+    say("\n" + text_table(header, rows[:_IN_TERMINAL], left=len(header) - 2 - len(also)))
+    say(f"the best {_IN_TERMINAL} of {len(rows)} configurations\n" if len(rows) > _IN_TERMINAL else "")
     for status in ("diverged", "failed", "lost"):
         bad = [each for each in results if each.status == status]
         if bad:
@@ -259,41 +280,8 @@ def _leave(
     if options.plots and can_draw(say) and any(each.status == "done" for each in results):
         draw(results, folder)
         pictures = sorted(folder.glob("*.png"))
-    write_text(folder / "report.html", _page(question, table, pictures, results, options))
-
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem } img { max-width: 100% }
-pre { background: #f5f5f3; padding: 1rem; overflow-x: auto; font-size: 13px }
-"""
-
-
-def _page(question: str, table: str, pictures: Sequence[Path], results: Sequence[Result], options: SweepOptions) -> str:
-    """The page: the question, the pictures, the table, and how to do it again; images within it."""
-    title, _, text = question.strip().partition("\n")
-    images = "\n".join(
-        f'<p><img alt="{html.escape(path.stem.replace("_", " "))}" '
-        f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"></p>'
-        for path in pictures
-    )
-    paragraphs = "".join(f"<p>{html.escape(each)}</p>" for each in text.strip().split("\n\n") if each.strip())
+    settings = {name: ", ".join(map(str, values)) for name, values in options.axes.items()}
+    settings |= {"data": options.data, "epochs": str(options.epochs), "seeds": str(options.seeds)}
     command = shlex.join(["python", *sys.argv])
-    versions = ", ".join(sorted({f"{each.trial}, version {each.version}" for each in results}))
-    axes = "\n".join(f"{name}: {', '.join(map(str, values))}" for name, values in options.axes.items())
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
-<body>
-<h1>{html.escape(title)}</h1>
-{paragraphs}
-{images}
-<h2>Results</h2>
-<pre>{html.escape(table)}</pre>
-<h2>Do it again</h2>
-<pre>{html.escape(command)}</pre>
-<p>{len(results)} results of {html.escape(versions)}, on {html.escape(options.data)}, {options.epochs} epochs.</p>
-<pre>{html.escape(axes)}</pre>
-</body>
-</html>
-"""
+    text = page(question, pictures, (header, rows[:_ON_PAGE]), results, settings=settings, command=command)
+    write_text(folder / "report.html", text)

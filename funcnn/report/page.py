@@ -1,0 +1,90 @@
+"""A sweep's answer as one HTML page that needs no other file: question, pictures, table, how to do it again."""
+
+import base64
+import html
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from funcnn.records import Result
+
+__all__ = ["page"]
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem } img { max-width: 100% }
+pre, .wide { overflow-x: auto; font-size: 14px }
+pre { background: #f5f5f3; padding: 1rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: 0.2rem 0.8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
+th { border-bottom: 2px solid #222 } tbody tr:first-child { background: #eef2fb }
+"""
+
+
+def page(
+    question: str,
+    pictures: Sequence[Path],
+    table: tuple[Sequence[str], Sequence[Sequence[str]]],
+    results: Sequence[Result],
+    *,
+    settings: Mapping[str, object],
+    command: str,
+) -> str:
+    """The page as text: images within it, the table (header, rows) as given, what did not end well named below it.
+
+    The question is a script's description: its first line the title, then paragraphs, and indented lines for commands.
+
+    >>> text = page("Which?", [], (["lr", "accuracy"], [["0.1", "0.9"]]), [], settings={}, command="python which.py")
+    >>> "<h1>Which?</h1>" in text, "<td>0.9</td>" in text
+    (True, True)
+    """
+    title, _, rest = question.strip().partition("\n")
+    header, rows = table
+    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in header)
+    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    versions = ", ".join(sorted({f"{each.trial}, version {each.version}" for each in results}))
+    configurations = len({each.config for each in results})
+    lines = "\n".join(f"{name}: {value}" for name, value in settings.items())
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
+<body>
+<h1>{html.escape(title)}</h1>
+{_paragraphs(rest)}
+{"".join(map(_image, pictures))}
+<h2>Results</h2>
+<div class="wide"><table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{body}
+</tbody>
+</table></div>
+<p>{len(rows)} of {configurations} configurations, the best first; mean ± deviation over seeds. {_outcomes(results)}</p>
+<h2>Do it again</h2>
+<pre>{html.escape(command)}</pre>
+<p>{len(results)} results of {html.escape(versions)}, with</p>
+<pre>{html.escape(lines)}</pre>
+</body>
+</html>
+"""
+
+
+def _paragraphs(text: str) -> str:
+    """Paragraphs, those of indented lines as they stand."""
+    found = [each.strip("\n") for each in text.split("\n\n") if each.strip()]
+    return "\n".join(
+        f"<pre>{html.escape(textwrap.dedent(each))}</pre>" if each.startswith(" ") else f"<p>{html.escape(each)}</p>"
+        for each in found
+    )
+
+
+def _image(path: Path) -> str:
+    name = html.escape(path.stem.replace("_", " "))
+    return f'<p><img alt="{name}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"></p>\n'
+
+
+def _outcomes(results: Sequence[Result]) -> str:
+    """Which trials have no metrics to show, in words."""
+    bad = Counter(each.status for each in results if each.status != "done")
+    return "".join(f"{count} trials {status}. " for status, count in sorted(bad.items()))
