@@ -33,6 +33,7 @@ def parse() -> Namespace:
     add("--quick", action="store_true", help="a slice of the data, to see that everything works")
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--no-plots", dest="plots", action="store_false", help="draw no pictures")
+    parser.set_defaults(validation=True)
     return read_arguments(parser)
 
 

@@ -9,11 +9,10 @@
 from functools import partial
 
 from funcnn import serial
-from funcnn.data import load
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import adam
-from funcnn.report.experiment import parse_options, run, run_script
+from funcnn.report.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.schedules import warmup_cosine
 from funcnn.train import Problem
 
@@ -29,8 +28,8 @@ NET = serial(
 
 def main() -> None:
     options = parse_options(__doc__, name="digits_cnn", epochs=30, batch_size=64, lr=4e-3, quick_epochs=3)
-    data = load("digits")
-    steps = -(-len(data.train) // options.batch_size)
+    data = load_data("digits", options)
+    steps = steps_per_epoch(data, options)
     rate = warmup_cosine(options.lr, warmup_steps=steps // 2, total_steps=options.epochs * steps, start=options.lr / 20)
     loss = partial(softmax_cross_entropy, label_smoothing=0.1)
     run(Problem(NET, loss, adam(rate)), data, options)

@@ -22,7 +22,7 @@ from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import Optimizer, adam, add_decayed_weights, chain, momentum, sgd, weights_only
 from funcnn.report.experiment import load_data, parse_options, run, run_script
 from funcnn.report.options import positive
-from funcnn.train import Problem
+from funcnn.train import Model, Problem
 from funcnn.trained import load_trained
 
 ACTIVATIONS: dict[str, Callable[[], Layer]] = {
@@ -91,6 +91,21 @@ def build(own: Namespace) -> Layer:
     return serial(*stack)
 
 
+def weights_of(path: str, net: Layer, sizes: list[int]) -> Model:
+    """The model of this net with the weights of a trained one of the same layers, whatever regularized that."""
+    trained = load_trained(path)
+    both = zip(trained.net.config.children, trained.model.params, strict=True)
+    given = [params for layer, params in both if layer.name == "dense"]
+    theirs = [each.weight.shape[0] for each in given[:1]] + [each.weight.shape[1] for each in given]
+    if theirs != sizes:
+        sys.exit(
+            f"error: --weights {path}: its layers are {','.join(map(str, theirs))}, those of --layers "
+            f"{','.join(map(str, sizes))}. Pass --layers {','.join(map(str, theirs))}"
+        )
+    params = tuple(given.pop(0) if layer.name == "dense" else None for layer in net.config.children)
+    return Model(params, (None,) * len(params))
+
+
 def decays(path: str, leaf: object, *, places: tuple[str, ...]) -> bool:
     """Whether a parameter is a weight of one of the layers at these places of the net."""
     return path.partition(".")[0] in places and weights_only(path, leaf)
@@ -110,7 +125,7 @@ def main() -> None:
     optimizer = OPTIMIZERS[own.optimizer](options.lr)
     if places:
         optimizer = chain(add_decayed_weights(own.l2, mask=partial(decays, places=places)), optimizer)
-    initial = load_trained(own.weights).model if own.weights else None
+    initial = weights_of(own.weights, net, own.layers) if own.weights else None
     run(Problem(net, softmax_cross_entropy, optimizer), data, options, initial=initial)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funcnn.data import Part, load, rescale
+from funcnn.data import Dataset, Part, load, rescale
 
 DIGITS = load("digits")
 
@@ -55,3 +55,13 @@ def test_a_thinned_set_has_thinned_parts_and_all_else(validation: Part | None) -
     assert (thinned.classes, thinned.in_shape) == (data.classes, data.in_shape)
     assert set(np.unique(thinned.test.targets)) == set(range(10))
     assert (len(data.train), len(data.test)) == (1294, 359)
+
+
+def test_without_a_validation_part_its_examples_are_to_train_on() -> None:
+    data = Dataset(numbered(7), numbered(3), numbered(2), ("a",), ())
+    last = data.without_validation()
+    assert last.validation is None
+    assert last.train.inputs.tolist() == [*range(7), *range(3)]
+    assert last.train.targets.tolist() == [*range(1000, 1007), *range(1000, 1003)]
+    assert (last.test, last.train.preprocess) == (data.test, data.train.preprocess)
+    assert last.without_validation() is last

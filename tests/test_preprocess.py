@@ -339,6 +339,8 @@ def test_no_labels_are_no_rows() -> None:
     [
         ([0, 3], 3, "labels must be from 0 to 2, got some from 0 to 3"),
         ([-1, 2], 3, "labels must be from 0 to 2, got some from -1 to 2"),
+        ([0.0, 1.0], 3, r"labels must be integers, got float64\. Pass labels\.astype\(int\)"),
+        ([], 3, r"labels must be integers, got float64\. Pass labels\.astype\(int\)"),
         ([10], 10, "labels must be from 0 to 9, got some from 10 to 10"),
     ],
 )

@@ -352,7 +352,7 @@ def test_options_have_the_scripts_defaults():
     assert attrs.asdict(options) == {
         "epochs": 9, "batch_size": 32, "lr": 0.1, "recipe": "original", "seed": 0, "data_dir": None,
         "out": Path("runs/demo_2"), "resume": False, "quick": False, "quiet": False, "print_every": 0, "plots": True,
-        "own": argparse.Namespace(num_layers=2, data_sets=["one"]),
+        "validation": True, "own": argparse.Namespace(num_layers=2, data_sets=["one"]),
     }  # fmt: skip
 
 
@@ -360,11 +360,12 @@ def test_options_have_the_users_values():
     options = parsed(
         *["--epochs", "3", "--batch-size", "8", "--lr", "0.5", "--recipe", "ours", "--seed", "4", "--data-dir", "data"],
         *["--out", "there", "--resume", "--quick", "--quiet", "--print-every", "10", "--no-plots", "--num-layers", "5"],
+        "--no-validation",
     )
     assert attrs.asdict(options) == {
         "epochs": 3, "batch_size": 8, "lr": 0.5, "recipe": "ours", "seed": 4, "data_dir": "data",
         "out": Path("there"), "resume": True, "quick": True, "quiet": True, "print_every": 10, "plots": False,
-        "own": argparse.Namespace(num_layers=5, data_sets=["one"]),
+        "validation": False, "own": argparse.Namespace(num_layers=5, data_sets=["one"]),
     }  # fmt: skip
 
 
@@ -738,6 +739,18 @@ def test_a_quick_run_takes_a_slice_of_the_data(options):
     assert steps_per_epoch(data, options) == STEPS
     assert steps_per_epoch(data, attrs.evolve(options, batch_size=1294)) == 1
     assert steps_per_epoch(data, attrs.evolve(options, batch_size=1293)) == 2
+
+
+def test_a_run_without_a_validation_part_trains_on_all_and_keeps_the_last_epoch(options):
+    options = attrs.evolve(options, validation=False, plots=True)
+    data = load_data("digits", options)
+    assert (len(data.train), data.validation) == (1438, None)
+    metrics = run(problem(), data, options)
+    rows = read_history(options.out / "history.csv")
+    assert (metrics["best_epoch"], metrics["validation_accuracy"]) == (options.epochs, None)
+    assert metrics["test_accuracy"] == rows[-1].test_accuracy
+    assert {row.validation_accuracy for row in rows} == {None}
+    assert (options.out / "curves.png").exists()
 
 
 def test_a_run_draws_its_pictures(options, capsys):

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funcnn import Key, checkpoint
+from funcnn import Key, checkpoint, serial, tree
+from funcnn.data import rescale
+from funcnn.layers import dense, dropout, flatten, gaussian_noise, relu
 from funcnn.report.history import best_row, read_history
 from funcnn.report.table import count_parameters
-from funcnn.trained import load_trained
+from funcnn.train import Model
+from funcnn.trained import Trained, load_trained, save_trained
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -246,3 +249,17 @@ def test_the_ensembles_models_are_those_of_the_published_one(number: int) -> Non
     assert (names.count("conv2d"), names.count("dense")) == ((2, 2), (4, 3))[number - 1]
     assert names.count("batch_norm") == len([name for name in names if name in ("conv2d", "dense")]) - 1
     assert net.config.out_shape((32, 32, 3)) == (10,)
+
+
+def test_weights_come_from_a_net_of_the_same_layers_however_it_was_regularized(tmp_path: Path) -> None:
+    module = module_of("notmnist_mlp.py")
+    theirs = serial(flatten(), dense(5), relu(), dense(3))
+    model = Model(*theirs.init(Key(1), (2, 2, 1))[:2])
+    save_trained(tmp_path / "model.safetensors", Trained(theirs, model, (2, 2, 1), ("a", "b", "c"), rescale(255)))
+    net = serial(flatten(), gaussian_noise(0.1), dense(5), relu(), dropout(0.5), dense(3))
+    found = module.weights_of(str(tmp_path / "model.safetensors"), net, [4, 5, 3])
+    assert tree.equal((found.params[2], found.params[5]), (model.params[1], model.params[3]))
+    made = net.init(Key(0), (2, 2, 1))
+    tree.check_like((found.params, found.state), (made.params, made.state), names=("found", "made"), shapes=True)
+    with pytest.raises(SystemExit, match=r"its layers are 4,5,3, those of --layers 4,6,3\. Pass --layers 4,5,3"):
+        module.weights_of(str(tmp_path / "model.safetensors"), net, [4, 6, 3])

@@ -77,6 +77,20 @@ class Dataset:
         thinned = self._each(lambda part: part.thin(rest))
         return attrs.evolve(thinned, train=self.train.thin(train))
 
+    def without_validation(self) -> "Dataset":
+        """The same, with the validation part among what to train on: for a last training, its settings chosen before.
+
+        >>> from funcnn.data import load
+        >>> data = load("digits").without_validation()
+        >>> len(data.train), data.validation
+        (1438, None)
+        """
+        if self.validation is None:
+            return self
+        both = self.train, self.validation
+        inputs, targets = (np.concatenate([getattr(part, name) for part in both]) for name in ("inputs", "targets"))
+        return attrs.evolve(self, train=attrs.evolve(self.train, inputs=inputs, targets=targets), validation=None)
+
     def _each(self, change: Callable[[Part], Part]) -> "Dataset":
         validation = None if self.validation is None else change(self.validation)
         return attrs.evolve(self, train=change(self.train), validation=validation, test=change(self.test))

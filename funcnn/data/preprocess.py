@@ -138,8 +138,10 @@ def one_hot(labels: Array, classes: int, *, dtype: DTypeLike = np.float32) -> Ar
     array([[0., 0., 1.],
            [1., 0., 0.]], dtype=float32)
 
-    Raises ValueError for a label that is not from 0 to classes - 1.
+    Raises ValueError for labels that are not integers, or one that is not from 0 to classes - 1.
     """
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"one_hot: labels must be integers, got {labels.dtype}. Pass labels.astype(int)")
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(
             f"one_hot: labels must be from 0 to {classes - 1}, got some from {labels.min()} to {labels.max()}"

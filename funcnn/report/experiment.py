@@ -54,9 +54,14 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def load_data(name: str, options: Options | Namespace) -> Dataset:
-    """A data set by name, from where the options say, and a slice of it for a quick run. Raises DataError as `load`."""
+    """A data set by name, as the options say: from where, a slice for a quick run, without a validation part.
+
+    Raises DataError as `load`.
+    """
     dataset = load(name, data_dir=options.data_dir)
-    return dataset.thin(*_QUICK) if options.quick else dataset
+    if options.quick:
+        dataset = dataset.thin(*_QUICK)
+    return dataset if options.validation else dataset.without_validation()
 
 
 def steps_per_epoch(dataset: Dataset, options: Options) -> int:

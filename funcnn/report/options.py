@@ -30,6 +30,7 @@ class Options:
     quiet: bool
     print_every: int
     plots: bool
+    validation: bool
     own: argparse.Namespace = attrs.field(factory=argparse.Namespace)
 
 
@@ -71,6 +72,8 @@ def parse_options(
     option("--quiet", action="store_true", help="print nothing but errors")
     option("--print-every", type=positive(int), default=0, metavar="K", help="a line with the loss after every K steps")
     option("--no-plots", dest="plots", action="store_false", help="draw no pictures")
+    last = "train on the validation part too and keep the last epoch: when all settings are chosen"
+    option("--no-validation", dest="validation", action="store_false", help=last)
     parser.set_defaults(recipe=next(iter(rates)))
     common = {"recipe"} | {action.dest for action in parser._actions} - {"help"}
     if add is not None:
