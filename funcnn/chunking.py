@@ -30,10 +30,8 @@ _SUMS = 8  # of the gradients' shares, each a task
 
 @attrs.frozen
 class Stage:
-    """A run of layers, from `start` to before `stop`, that takes a batch one way; `order` is how they are applied."""
+    """Layers that take a batch in one way: their positions, as they are applied."""
 
-    start: int
-    stop: int
     takes: Literal["chunks", "all chunks", "the batch"]
     order: tuple[int, ...]
 
@@ -41,40 +39,43 @@ class Stage:
 def stages(layers: Sequence[Layer], *, train: bool = True) -> tuple[Stage, ...]:
     """Maximal runs of layers that go by chunks, and every other layer for itself.
 
-    What takes all chunks in training, as batch norm does, treats examples one by one in evaluation.
+    A max pool goes before the increasing activation that it follows: they commute, and after a pool of 2 × 2 there is
+    a quarter of the work. The gradient is the same too: the same cell wins, unless the activation makes equals of
+    different values; their gradients are then zero, or equal but for rounding. What takes all chunks in training, as
+    batch norm does, takes such a pool along, and treats examples one by one in evaluation.
 
-    >>> from funcnn.layers import batch_norm, conv2d, dense, flatten, relu
-    >>> for stage in stages([conv2d(8, 3), batch_norm(), relu(), flatten(), dense(10)]):
-    ...     print(stage.start, stage.stop, stage.takes)
-    0 1 chunks
-    1 2 all chunks
-    2 4 chunks
-    4 5 the batch
+    >>> from funcnn.layers import batch_norm, conv2d, dense, flatten, max_pool2d, relu
+    >>> for stage in stages([conv2d(8, 3), batch_norm(), relu(), max_pool2d(2), flatten(), dense(10)]):
+    ...     print(stage.order, stage.takes)
+    (0,) chunks
+    (1, 3) all chunks
+    (2, 4) chunks
+    (5,) the batch
     """
     found: list[Stage] = []
-    for i, layer in enumerate(layers):
-        takes_all = layer.config.apply_chunks is not None
-        if layer.config.by_chunks or (takes_all and not train):
-            follows = found and found[-1].takes == "chunks"
-            start = found.pop().start if follows else i
-            found.append(Stage(start, i + 1, "chunks", _order(layers, start, i + 1)))
+    for i in _pools_first(layers):
+        config, before = layers[i].config, found[-1] if found else Stage("the batch", ())
+        takes_all = config.apply_chunks is not None
+        if before.takes == "all chunks" and len(before.order) == 1 and config.takes_maximum:
+            found[-1] = Stage("all chunks", (*before.order, i))
+        elif not (config.by_chunks or (takes_all and not train)):
+            found.append(Stage("all chunks" if takes_all else "the batch", (i,)))
+        elif before.takes == "chunks":
+            found[-1] = Stage("chunks", (*before.order, i))
         else:
-            found.append(Stage(i, i + 1, "all chunks" if takes_all else "the batch", (i,)))
+            found.append(Stage("chunks", (i,)))
     return tuple(found)
 
 
-def _order(layers: Sequence[Layer], start: int, stop: int) -> tuple[int, ...]:
-    """The layers of a run, but a max pool before the increasing activation that it follows.
-
-    They commute, and after a pool of 2 × 2 there is a quarter of the work. The gradient is the same too: the same cell
-    wins, unless the activation makes equals of different values; their gradients are then zero, or equal but for
-    rounding.
-    """
-    order = list(range(start, stop))
-    for i in range(start, stop - 1):
-        if layers[i].config.increasing and layers[i + 1].config.takes_maximum:
-            order[i - start], order[i + 1 - start] = i + 1, i
-    return tuple(order)
+def _pools_first(layers: Sequence[Layer]) -> list[int]:
+    """The layers' positions, each max pool's before those of the increasing activations that it follows."""
+    order: list[int] = []
+    for i, layer in enumerate(layers):
+        place = len(order)
+        while layer.config.takes_maximum and place > 0 and layers[order[place - 1]].config.increasing:
+            place -= 1
+        order.insert(place, i)
+    return order
 
 
 def largest_array(layers: Sequence[Layer], in_shape: Shape) -> int:

@@ -189,8 +189,9 @@ class Config(Described):
     takes_maximum: ClassVar[bool] = False
 
     # A layer that couples the examples in training alone may define these, the same functions over a batch in chunks:
-    #     apply_chunks(params, state, xs, *, train)            -> (ys, state, residuals)
-    #     backward_chunks(params, residuals, dys, *, need_dx)  -> (gradients, dxs or None)
+    #     apply_chunks(params, state, xs, *, train, pool)            -> (ys, state, residuals)
+    #     backward_chunks(params, residuals, dys, *, need_dx, pool)  -> (gradients, dxs or None)
+    # with a max pool to apply after it, if one follows, in any order that gives the same.
     apply_chunks: ClassVar[Callable[..., tuple[list[Array], Any, Any]] | None] = None
     backward_chunks: ClassVar[Callable[..., tuple[Any, list[Array] | None]] | None] = None
 

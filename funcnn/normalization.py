@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn import parallel
+from funcnn.conv_windows import images
 from funcnn.kernels import channel_rows, dot_channels, empty_like_channels, for_channels, sum_channels
 from funcnn.keys import Key
 from funcnn.layer import (
@@ -66,14 +67,14 @@ class _BatchNorm(Config):
         return in_shape
 
     def apply_chunks(
-        self, params: BatchNormParams, state: BatchNormState, xs: list[Array], *, train: bool
+        self, params: BatchNormParams, state: BatchNormState, xs: list[Array], *, train: bool, pool: Layer | None = None
     ) -> tuple[list[Array], BatchNormState, Any]:
-        return _apply_chunks(self, params, state, xs, train=train)
+        return _apply_chunks(self, params, state, xs, train=train, pool=pool)
 
     def backward_chunks(
-        self, params: BatchNormParams, residuals: Any, dys: list[Array], *, need_dx: bool
+        self, params: BatchNormParams, residuals: Any, dys: list[Array], *, need_dx: bool, pool: Layer | None = None
     ) -> tuple[BatchNormParams, list[Array] | None]:
-        return _backward_chunks(self, params, residuals, dys, need_dx=need_dx)
+        return _backward_chunks(self, params, residuals, dys, need_dx=need_dx, pool=pool)
 
 
 def _init(config: _BatchNorm, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
@@ -99,23 +100,34 @@ def _backward(
     return Gradients(gradients, dxs[0] if dxs else None)
 
 
-# The layer itself is written for a batch in chunks, as `serial` holds it. Each chunk is centred by the mean of some of
-# its numbers first, so that numbers far from zero lose no digits; statistics are added up in float64, first chunk to
-# last.
+# The layer itself is written for a batch in chunks, as `serial` holds it; statistics are added up in float64, first
+# chunk to last. With a max pool to follow, the pool goes first if it may: scale · x + shift increases with x unless the
+# scale is negative, so it has its maxima where x has them, and what is left to do is done on a quarter of the numbers
+# (or less), forward and back.
+
+_SAFE = 16.0  # Σx² by its part around the mean: from there on, differences of squares lose more than four bits
+
+
+@node
+class _Chunk:
+    """x as `channel_rows`, less a centre; the centre less the mean; the pool's residuals, and its y if it was first."""
+
+    centred: Array
+    offset: Array
+    pool: Any
+    pooled: Array | None
 
 
 @node
 class _BatchNormResiduals:
-    """For each chunk: x less the centre, and the centre less the batch's mean; and 1/σ."""
-
-    centred: tuple[Array, ...]
-    offsets: tuple[Array, ...]
+    chunks: tuple[_Chunk, ...]
     inverse_deviation: Array
 
 
 def _apply_chunks(
-    config: _BatchNorm, params: BatchNormParams, state: BatchNormState, xs: list[Array], *, train: bool
-) -> tuple[list[Array], BatchNormState, _BatchNormResiduals | None]:
+    config: _BatchNorm, params: BatchNormParams, state: BatchNormState, xs: list[Array], *, train: bool,
+    pool: Layer | None,
+) -> tuple[list[Array], BatchNormState, _BatchNormResiduals | None]:  # fmt: skip
     for x in xs:
         check_array(config, x, params.scale.dtype)
         check_input(config, x, (*[None] * (x.ndim - 2), len(params.scale)), params.scale.dtype)
@@ -125,7 +137,7 @@ def _apply_chunks(
         return parallel.run([partial(_scale_and_shift, x, factor, shift) for x in xs]), state, None
     if sum(x.size for x in xs) == 0:
         raise LayerError(repr(config), "an empty batch has no mean", "Train on batches of at least one example")
-    centred, centres, sums, squares = zip(*parallel.run([partial(_centre, x) for x in xs]), strict=True)
+    centred, centres, sums, squares = zip(*parallel.run([partial(_moments, x) for x in xs]), strict=True)
     # Moments about the chunks' centres, then about the batch's mean.
     counts = np.array([x.size // x.shape[-1] for x in xs], np.float64)[:, None]
     mean = (np.sum(sums, axis=0) + (counts * centres).sum(axis=0)) / counts.sum()
@@ -136,23 +148,51 @@ def _apply_chunks(
     inverse_deviation = 1 / np.sqrt(var + config.epsilon)
     factor = params.scale * inverse_deviation
     tasks = [
-        partial(_scale_and_shift, x, factor, params.shift + offset * factor)
-        for x, offset in zip(centred, offsets, strict=True)
+        partial(_normalise, x, x_centred, offset, factor, params.shift, pool)
+        for x, x_centred, offset in zip(xs, centred, offsets, strict=True)
     ]
+    ys, chunks = zip(*parallel.run(tasks), strict=True)
     keep, take = config.momentum, 1 - config.momentum
     running = BatchNormState(mean=keep * state.mean + take * mean, var=keep * state.var + take * var)
-    return parallel.run(tasks), read_only(running), _BatchNormResiduals(centred, tuple(offsets), inverse_deviation)
+    return list(ys), read_only(running), _BatchNormResiduals(chunks, inverse_deviation)
 
 
-def _centre(x: Array) -> tuple[Array, Array, Array, Array]:
-    """x less the centre; and for each channel the centre, the sum of what is left, and its sum of squares."""
+def _moments(x: Array) -> tuple[Array, Array, Array, Array]:
+    """x less a centre, as `channel_rows`; and for each channel the centre, the sum of what is left, and of its squares.
+
+    The centre is 0 if float32 has digits enough for that, and else the mean: it costs a pass, and a copy.
+    """
     source = channel_rows(x)
-    some = source[: max(1, len(source) // 8)] if x.ndim == 4 else source
-    centre = (sum_channels(some) / max(1, some.size // x.shape[-1])).astype(x.dtype)
-    centred = empty_like_channels(x)
-    out = channel_rows(centred)
-    np.subtract(source, for_channels(centre, source), out=out)
-    return centred, centre, sum_channels(out), dot_channels(out, out)
+    total, squares = sum_channels(source), dot_channels(source, source)
+    centre = total / max(1, source.size // x.shape[-1])
+    if (squares <= _SAFE * (squares - total * centre)).all():
+        return source, np.zeros(len(centre), x.dtype), total, squares
+    centre = centre.astype(x.dtype)
+    centred = np.subtract(source, for_channels(centre, source))
+    return centred, centre, sum_channels(centred), dot_channels(centred, centred)
+
+
+def _normalise(
+    x: Array, centred: Array, offset: Array, factor: Array, shift: Array, pool: Layer | None
+) -> tuple[Array, _Chunk]:
+    """factor · (centred + offset) + shift, pooled if there is a pool."""
+    shift = shift + offset * factor
+    its = _shaped(centred, x.shape)
+    if pool is None:
+        return _scale_and_shift(its, factor, shift), _Chunk(centred, offset, None, None)
+    if (factor >= 0).all():
+        pooled, _, kept = pool.apply(None, None, its, train=True)
+        return _scale_and_shift(pooled, factor, shift), _Chunk(centred, offset, kept, pooled)
+    y, _, kept = pool.apply(None, None, _scale_and_shift(its, factor, shift), train=True)
+    return y, _Chunk(centred, offset, kept, None)
+
+
+def _shaped(x: Array, shape: tuple[int, ...]) -> Array:
+    """`channel_rows` as a batch of a shape again."""
+    if len(shape) != 4:
+        return x.reshape(shape)
+    n, h, w, c = shape
+    return images(x.reshape(h, c, w, n))
 
 
 def _scale_and_shift(x: Array, factor: Array, shift: Array) -> Array:
@@ -164,42 +204,57 @@ def _scale_and_shift(x: Array, factor: Array, shift: Array) -> Array:
 
 
 def _backward_chunks(
-    config: _BatchNorm, params: BatchNormParams, residuals: Any, dys: list[Array], *, need_dx: bool
+    config: _BatchNorm, params: BatchNormParams, residuals: Any, dys: list[Array], *, need_dx: bool, pool: Layer | None
 ) -> tuple[BatchNormParams, list[Array] | None]:
     kept = check_residuals(config, residuals)
-    chunks = list(zip(kept.centred, kept.offsets, dys, strict=True))
-    sums = parallel.run([partial(_sums, *each) for each in chunks])
-    along, total = (np.sum(each, axis=0) for each in zip(*sums, strict=True))
+    pairs = list(zip(kept.chunks, dys, strict=True))
+    sums = parallel.run([partial(_sums, chunk, dy, pool) for chunk, dy in pairs])
+    along, total, spread = zip(*sums, strict=True)
     dtype = kept.inverse_deviation.dtype
-    scale, shift = (along * kept.inverse_deviation).astype(dtype), total.astype(dtype)
+    scale = (np.sum(along, axis=0) * kept.inverse_deviation).astype(dtype)
+    shift = np.sum(total, axis=0).astype(dtype)
     gradients = BatchNormParams(scale=scale, shift=shift)
     if not need_dx:
         return gradients, None
     # dx = scale/σ · (dy - mean(dy) - x̂ · mean(dy · x̂)): what is left of dy once its parts along the two
     # directions that the statistics remove, constants and (but for epsilon) x̂ = (x - mean)/σ, are taken out.
-    count = sum(x.size for x in kept.centred) // len(scale)
+    count = sum(chunk.centred.size for chunk, _ in pairs) // len(scale)
     factor = params.scale * kept.inverse_deviation
-    along_x, along_1 = -kept.inverse_deviation * scale / count, -shift / count
-    tasks = [partial(_project, x, dy, factor, along_x, along_1 + offset * along_x) for x, offset, dy in chunks]
+    along_x, along_1 = -factor * kept.inverse_deviation * scale / count, -factor * shift / count
+    tasks = [
+        partial(_project, chunk, dy, factor, along_x, along_1 + chunk.offset * along_x, pool)
+        for (chunk, _), dy in zip(pairs, spread, strict=True)
+    ]
     return gradients, parallel.run(tasks)
 
 
-def _sums(centred: Array, offset: Array, dy: Array) -> tuple[Array, Array]:
-    """Σ dy · (x - mean) and Σ dy for each channel."""
+def _sums(chunk: _Chunk, dy: Array, pool: Layer | None) -> tuple[Array, Array, Array]:
+    """Σ dy · (x - mean) and Σ dy for each channel, and dy, before the pool if that was not first."""
+    x = chunk.centred
+    if chunk.pooled is not None:
+        x = channel_rows(chunk.pooled)  # where a maximum was, dy is; elsewhere it is zero
+    elif pool is not None:
+        dy = _unpool(pool, chunk, dy)
     gradient = channel_rows(dy)
     total = sum_channels(gradient)
-    return dot_channels(gradient, channel_rows(centred)) + offset * total, total
+    return dot_channels(gradient, x) + chunk.offset * total, total, dy
 
 
-def _project(centred: Array, dy: Array, factor: Array, along_x: Array, along_1: Array) -> Array:
-    """factor · (dy + along_x · centred + along_1)."""
-    dx = empty_like_channels(centred)
-    x, out = channel_rows(centred), channel_rows(dx)
-    np.multiply(x, for_channels(along_x, x), out=out)
-    out += for_channels(along_1, x)
-    out += channel_rows(dy)
-    out *= for_channels(factor, x)
+def _project(chunk: _Chunk, dy: Array, factor: Array, along_x: Array, along_1: Array, pool: Layer | None) -> Array:
+    """factor · dy + along_x · centred + along_1, dy taken back through the pool if that was first."""
+    x = chunk.centred
+    scaled = empty_like_channels(dy)
+    np.multiply(channel_rows(dy), for_channels(factor, channel_rows(dy)), out=channel_rows(scaled))
+    dx = _unpool(pool, chunk, scaled) if pool is not None and chunk.pooled is not None else scaled
+    rest = np.multiply(x, for_channels(along_x, x), out=parallel.scratch("batch norm", x.shape, x.dtype))
+    rest += for_channels(along_1, x)
+    out = channel_rows(dx)
+    out += rest
     return dx
+
+
+def _unpool(pool: Layer, chunk: _Chunk, dy: Array) -> Array:
+    return pool.backward(None, chunk.pool, dy).dx  # type: ignore[return-value]  # never None: it is asked for
 
 
 def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:

@@ -119,18 +119,28 @@ class _Serial(Composed):
         return stages(self.layers, train=False)
 
     @cached_property
-    def _largest_arrays(self) -> dict[tuple[int, int, Shape], int]:
-        return {}  # of a stage and its input shape: worked out at the first batch, not at every step
+    def _largest_arrays(self) -> dict[tuple[tuple[int, ...], Shape], int]:
+        return {}  # of a stage's layers and its input shape: worked out at the first batch, not at every step
 
     def split(self, stage: Stage, x: Array) -> list[Array]:
         """The chunks in which a stage takes a batch; what does not fit stays whole, for its layer to refuse."""
-        at = stage.start, stage.stop, np.shape(x)[1:]
+        at = stage.order, np.shape(x)[1:]
         if at not in self._largest_arrays:
             try:
-                self._largest_arrays[at] = largest_array(self.layers[stage.start : stage.stop], at[2])
+                self._largest_arrays[at] = largest_array([self.layers[i] for i in stage.order], at[1])
             except LayerError:
                 return [x]
         return split(x, chunk_sizes(len(x), self._largest_arrays[at])) if self._largest_arrays[at] else [x]
+
+    def pool(self, stage: Stage, in_shape: Shape | None = None) -> Layer | None:
+        """The max pool that a layer takes along; raises ShapeError for an input shape that does not fit."""
+        if len(stage.order) == 1:
+            return None
+        pool = self.layers[stage.order[1]]
+        if in_shape is not None:
+            with place(self.name, stage.order[1]):
+                pool.config.out_shape(in_shape)
+        return pool
 
     def macs(self, in_shape: Shape) -> int:
         total = 0
@@ -159,7 +169,7 @@ def _serial_apply(
     xs, states, kept = [x], list(state), []
     with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
         for stage in config.stages if train else config.evaluation_stages:
-            i = stage.start
+            i = stage.order[0]
             layer, residuals = config.layers[i], None
             if stage.takes == "chunks":
                 if len(xs) == 1:
@@ -171,8 +181,11 @@ def _serial_apply(
                 ys, residuals = zip(*run(tasks), strict=True)
                 xs = list(ys)
             elif stage.takes == "all chunks" and layer.config.apply_chunks is not None:
+                pool = config.pool(stage, np.shape(xs[0])[1:])
                 with place(config.name, i):
-                    xs, states[i], residuals = layer.config.apply_chunks(params[i], state[i], xs, train=train)
+                    xs, states[i], residuals = layer.config.apply_chunks(
+                        params[i], state[i], xs, train=train, pool=pool
+                    )
             else:
                 with place(config.name, i):
                     y, states[i], residuals = layer.apply(
@@ -215,20 +228,22 @@ def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Array, *,
     dys: Any = [dy]
     with single_blas_thread():
         for stage, its in zip(reversed(config.stages), reversed(kept), strict=True):
-            i = stage.start
-            if stage.stop <= first:
+            i = stage.order[0]
+            if max(stage.order) < first:
                 break
             if stage.takes != "the batch" and tuple(map(len, dys)) != its.sizes:
                 dys = _split_like(config, join(dys), its.sizes)
             if stage.takes == "chunks":
                 backward = partial(_backward_run, config, stage, params, its.residuals, first, need_dx)
-                gradients[i : stage.stop], dys = backward_chunks(backward, dys)
+                found, dys = backward_chunks(backward, dys)
+                for j, its_gradients in zip(stage.order, found, strict=True):
+                    gradients[j] = its_gradients
                 continue
             layer = config.layers[i]
             with place(config.name, i):
                 if layer.config.backward_chunks is not None:
                     gradients[i], dys = layer.config.backward_chunks(
-                        params[i], its.residuals, dys, need_dx=need_dx or i > first
+                        params[i], its.residuals, dys, need_dx=need_dx or i > first, pool=config.pool(stage)
                     )
                 else:
                     gradients[i], dx = layer.backward(params[i], its.residuals, join(dys), need_dx=need_dx or i > first)
@@ -250,14 +265,12 @@ def _backward_run(
     config: _Serial, stage: Stage, params: Any, residuals: Any, first: int, need_dx: bool, chunk: int, dy: Any
 ) -> tuple[tuple[Any, ...], Any]:
     """A chunk's gradient back through the layers of a stage: their gradients and dx."""
-    gradients: list[Any] = [None] * (stage.stop - stage.start)
-    for i, kept in zip(reversed(stage.order), reversed(residuals[chunk]), strict=True):
+    gradients: list[Any] = [None] * len(stage.order)
+    for j, (i, kept) in reversed(list(enumerate(zip(stage.order, residuals[chunk], strict=True)))):
         if i < first:
             break
         with place(config.name, i):
-            gradients[i - stage.start], dy = config.layers[i].backward(
-                params[i], kept, dy, need_dx=need_dx or i > first
-            )
+            gradients[j], dy = config.layers[i].backward(params[i], kept, dy, need_dx=need_dx or i > first)
     return tuple(gradients), dy
 
 

@@ -285,22 +285,29 @@ def test_the_layers_that_commute_with_a_maximum() -> None:
 @given(st.lists(st.sampled_from(ANY), max_size=10))
 def test_stages_cut_the_layers_into_runs_and_only_move_pools_forward(layers: list[Layer]) -> None:
     found = chunking.stages(layers)
-    assert [i for stage in found for i in range(stage.start, stage.stop)] == list(range(len(layers)))
     for stage in found:
-        its = [layer.config for layer in layers[stage.start : stage.stop]]
-        assert all(each.by_chunks for each in its) == (stage.takes == "chunks")
-        assert stage.takes == "chunks" or len(its) == 1
+        its = [layers[i].config for i in stage.order]
         assert (stage.takes == "all chunks") == (its[0].name == "batch_norm")
+        assert (stage.takes == "chunks") == all(each.by_chunks for each in its)
+        if stage.takes != "chunks":
+            followers = [each.name for each in its[1:]]
+            assert followers == [] or (followers == ["max_pool2d"] and stage.takes == "all chunks")
     together = [(first.takes, second.takes) for first, second in itertools.pairwise(found)]
     assert ("chunks", "chunks") not in together
 
-    names = [layer.name for layer in layers]
-    order: list[int] = []
-    while len(order) < len(layers):
-        i = len(order)
-        moves = names[i] in INCREASING and names[i + 1 : i + 2] == ["max_pool2d"]
-        order += [i + 1, i] if moves else [i]
+    # By bubbles: as long as a pool follows an increasing activation, they change places.
+    order = list(range(len(layers)))
+    moved = True
+    while moved:
+        moved = False
+        for at, (i, j) in enumerate(itertools.pairwise(order)):
+            if layers[i].name in INCREASING and layers[j].name == "max_pool2d":
+                order[at : at + 2], moved = [j, i], True
     assert [i for stage in found for i in stage.order] == order
+    # The first pool after a batch norm is its own.
+    for at, i in enumerate(order[:-1]):
+        if layers[i].name == "batch_norm" and layers[order[at + 1]].name == "max_pool2d":
+            assert (i, order[at + 1]) in [stage.order for stage in found]
 
 
 @every_increasing
@@ -315,6 +322,37 @@ def test_an_increasing_activation_and_a_max_pool_change_places(layer: Layer, poo
     np.testing.assert_array_equal(net.apply((None, None), state, x).y, expected.y, strict=True)
     dx = net.backward((None, None), applied.residuals, dy).dx
     assert_close(dx, backward(net, (None, None), expected.residuals, dy).dx, 16 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("between", [(), (relu(),), (leaky_relu(0.3), relu())], ids=str)
+@pytest.mark.parametrize("pool", POOLS, ids=str)
+@pytest.mark.parametrize("scale", [(2.0, 0.5, 1.0), (2.0, 0.0, 1.0), (2.0, -0.5, 1.0)], ids=str)
+@pytest.mark.parametrize("examples", [2, 40], ids=["in chunks", "whole"])
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_a_batch_norm_and_a_max_pool_change_places(
+    between: tuple[Layer, ...], pool: Layer, scale: tuple[float, ...], examples: int, mean: float
+) -> None:
+    net, params, state, x, dy = ready(
+        Case(serial(conv2d(3, 1, use_bias=False), batch_norm(), *between, pool), (7, 6, 3)), n=9
+    )
+    params = tree.replace(params, "1.scale", np.array(scale))
+    x = x + mean
+    assert net.config.stages[1] == chunking.Stage("all chunks", (1, 2 + len(between)))
+    y, moved, kept = forward(net, params, state, x)
+    with chunks_of(examples, net, (7, 6, 3)):
+        applied = net.apply(params, state, x, train=True)
+        found = net.backward(params, applied.residuals, dy)
+        assert tree.equal(found.params, net.backward(params, applied.residuals, dy, need_dx=False).params)
+    assert (len(sizes(applied.residuals)[1]) == 1) == (examples > 9)
+    assert_close(applied.y, y, 1e-12)
+    assert_close(applied.state, moved, 1e-12)
+    expected = backward(net, params, kept, dy)
+    assert_close(found.dx, expected.dx, 1e-11)
+    if 0.0 in scale:  # all of a window's numbers are equal, and which one wins is not said
+        found, expected = (
+            Gradients(tree.replace(each.params, "1.scale", np.zeros(3)), None) for each in (found, expected)
+        )
+    assert_close(found.params, expected.params, 1e-11)
 
 
 @every_increasing
