@@ -84,17 +84,21 @@ def max_pool_backward(dy: Array, winners: Winners, geo: Geometry) -> Array:
 def _spread_along(dy: Array, winner: Array | None, axis: int, geo: Geometry, taps: _Taps) -> Array:
     """Each window's gradient to the cell that won along one axis; to all of its cells where there is no winner."""
     side = 0 if axis == _ROWS else 1
-    size, stride, window = geo.in_size[side], geo.stride[side], geo.window[side]
-    disjoint = stride >= window
-    complete = stride == window and dy.shape[axis] * window == size and geo.padding[side] == (0, 0)  # no cell is left
+    size, stride = geo.in_size[side], geo.stride[side]
+    # Cells that lie a stride apart are reached by the same taps. The first tap to reach them sets their gradient, and
+    # later ones, of windows that overlap, add to it; if the first misses some, they must be zero before.
+    first: dict[int, slice] = {}
+    for _, pixels in taps:
+        first.setdefault(pixels.start % stride, pixels)
+    complete = sum(len(range(size)[pixels]) for pixels in first.values()) == size
     dx = (np.empty if complete else np.zeros)(_out_shape(dy, axis, size), dy.dtype)
     for k, (outputs, pixels) in enumerate(taps):
         there, cells = _at(axis, outputs), dx[_at(axis, pixels)]
-        share = dy[there]
-        if disjoint:
-            np.multiply(share, 1 if winner is None else winner[there] == k, out=cells)
+        won = 1 if winner is None else winner[there] == k
+        if first[pixels.start % stride] is pixels:
+            np.multiply(dy[there], won, out=cells)
         else:
-            cells += share if winner is None else share * (winner[there] == k)
+            cells += dy[there] * won
     return dx
 
 
