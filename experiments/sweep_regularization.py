@@ -1,9 +1,10 @@
 """What helps when there is little data?
 
-Dropout, weight decay and noise on the input, alone and together, for training sets from a hundred images to all of
-them. Every trial takes as many steps, so that small sets are seen more often, not trained less.
+Dropout, weight decay and noise on the input, alone and together, for training sets from a hundred images to a
+thousand. Every trial takes as many steps, so that small sets are seen more often, not trained less.
 
     python experiments/sweep_regularization.py
+    python experiments/sweep_regularization.py --data fashion_mnist
 """
 
 from collections.abc import Sequence

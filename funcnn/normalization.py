@@ -134,7 +134,7 @@ def _apply_chunks(
     if not train:
         factor = params.scale / np.sqrt(state.var + config.epsilon)
         shift = params.shift - state.mean * factor
-        return parallel.run([partial(_scale_and_shift, x, factor, shift) for x in xs]), state, None
+        return parallel.run([partial(_evaluate, x, factor, shift, pool) for x in xs]), state, None
     if sum(x.size for x in xs) == 0:
         raise LayerError(repr(config), "an empty batch has no mean", "Train on batches of at least one example")
     centred, centres, sums, squares = zip(*parallel.run([partial(_moments, x) for x in xs]), strict=True)
@@ -155,6 +155,14 @@ def _apply_chunks(
     keep, take = config.momentum, 1 - config.momentum
     running = BatchNormState(mean=keep * state.mean + take * mean, var=keep * state.var + take * var)
     return list(ys), read_only(running), _BatchNormResiduals(chunks, inverse_deviation)
+
+
+def _evaluate(x: Array, factor: Array, shift: Array, pool: Layer | None) -> Array:
+    if pool is None:
+        return _scale_and_shift(x, factor, shift)
+    if (factor >= 0).all():
+        return _scale_and_shift(pool.apply(None, None, x).y, factor, shift)
+    return pool.apply(None, None, _scale_and_shift(x, factor, shift)).y
 
 
 def _moments(x: Array) -> tuple[Array, Array, Array, Array]:

@@ -1,5 +1,6 @@
 """`serial`, the combinator that nets are made of, and what all combinators share."""
 
+from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -132,13 +133,13 @@ class _Serial(Composed):
                 return [x]
         return split(x, chunk_sizes(len(x), self._largest_arrays[at])) if self._largest_arrays[at] else [x]
 
-    def pool(self, stage: Stage, in_shape: Shape | None = None) -> Layer | None:
-        """The max pool that a layer takes along; raises ShapeError for an input shape that does not fit."""
-        if len(stage.order) == 1:
+    def max_pool(self, order: Sequence[int], in_shape: Shape | None = None) -> Layer | None:
+        """The first of some layers if it is a max pool; raises ShapeError for an input shape that does not fit it."""
+        if not order or not self.layers[order[0]].config.takes_maximum:
             return None
-        pool = self.layers[stage.order[1]]
+        pool = self.layers[order[0]]
         if in_shape is not None:
-            with place(self.name, stage.order[1]):
+            with place(self.name, order[0]):
                 pool.config.out_shape(in_shape)
         return pool
 
@@ -181,7 +182,7 @@ def _serial_apply(
                 ys, residuals = zip(*run(tasks), strict=True)
                 xs = list(ys)
             elif stage.takes == "all chunks" and layer.config.apply_chunks is not None:
-                pool = config.pool(stage, np.shape(xs[0])[1:])
+                pool = config.max_pool(stage.order[1:], np.shape(xs[0])[1:])
                 with place(config.name, i):
                     xs, states[i], residuals = layer.config.apply_chunks(
                         params[i], state[i], xs, train=train, pool=pool
@@ -208,8 +209,16 @@ def _apply_run(
 ) -> tuple[Array, tuple[Any, ...]]:
     """A chunk (None: the whole batch) through the layers of a stage: y and the residuals."""
     kept = []
-    for i in stage.order:
+    order = list(stage.order)
+    while order:
+        i = order.pop(0)
         layer = config.layers[i]
+        if layer.config.apply_chunks is not None:  # in evaluation, where it treats examples one by one
+            pool = config.max_pool(order, np.shape(x)[1:])
+            del order[: pool is not None]
+            with place(config.name, i):
+                (x,), _, _ = layer.config.apply_chunks(params[i], state[i], [x], train=False, pool=pool)
+            continue
         its_key = child_key(key, layer, i)
         if its_key is not None and chunk is not None:
             its_key = fold_in(its_key, chunk)
@@ -243,7 +252,11 @@ def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Array, *,
             with place(config.name, i):
                 if layer.config.backward_chunks is not None:
                     gradients[i], dys = layer.config.backward_chunks(
-                        params[i], its.residuals, dys, need_dx=need_dx or i > first, pool=config.pool(stage)
+                        params[i],
+                        its.residuals,
+                        dys,
+                        need_dx=need_dx or i > first,
+                        pool=config.max_pool(stage.order[1:]),
                     )
                 else:
                     gradients[i], dx = layer.backward(params[i], its.residuals, join(dys), need_dx=need_dx or i > first)

@@ -346,6 +346,8 @@ def test_a_batch_norm_and_a_max_pool_change_places(
     assert (len(sizes(applied.residuals)[1]) == 1) == (examples > 9)
     assert_close(applied.y, y, 1e-12)
     assert_close(applied.state, moved, 1e-12)
+    evaluated = forward(net, params, state, x, train=False).y
+    np.testing.assert_array_equal(net.apply(params, state, x).y, evaluated, strict=True)  # to the bit
     expected = backward(net, params, kept, dy)
     assert_close(found.dx, expected.dx, 1e-11)
     if 0.0 in scale:  # all of a window's numbers are equal, and which one wins is not said

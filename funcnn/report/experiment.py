@@ -185,7 +185,8 @@ def _banner(problem: Problem, dataset: Dataset, settings: dict[str, Any], say: C
         say(f"augment    {', '.join(map(show, problem.augment))}")
     say(f"optimizer  {problem.optimizer}")
     say(f"loss       {show(problem.loss)}")
-    say(f"run        {settings['epochs']} epochs of batches of {settings['batch_size']}, seed {settings['seed']}\n")
+    epochs = f"{settings['epochs']} epoch{'s'[: settings['epochs'] > 1]}"
+    say(f"run        {epochs} of batches of {settings['batch_size']}, seed {settings['seed']}\n")
     say(layer_table(problem.net, dataset.in_shape) + "\n")
 
 
