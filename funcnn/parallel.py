@@ -290,7 +290,7 @@ def matmul(a: Array, b: Array) -> Array:
         pair = np.zeros((2, m + n), np.result_type(a, b))
         pair[0, :m], pair[0, m:] = a[:, 0], b[0]
         a, b = pair[:, :m].T, pair[:, m:]
-    blocks = min(m * k * n // _BLOCK_OPERATIONS, max(m, n) // _BLOCK_WIDTH, _BLOCKS)
+    blocks = min(m * k * n // _BLOCK_OPERATIONS, max(m, n) // _BLOCK_WIDTH, _BLOCKS) // 2 * 2  # for two threads
     if blocks < 2:
         with single_blas_thread():
             return a @ b
