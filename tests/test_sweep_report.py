@@ -62,7 +62,7 @@ def test_the_table_has_the_axes_that_vary():
     assert header == ["lr", "accuracy", "cost", "done"]
     assert rows == [
         ["0.2", "0.9000", "2,000", "1/2"],
-        ["0.1", "0.6000 ± 0.1414", "10.0000", "2/2"],
+        ["0.1", "0.6000 ± 0.1414", "10", "2/2"],
         ["0.3", "-", "-", "0/1"],
     ]
     assert varied_axes([RESULTS[0].config]) == ["lr", "data"]

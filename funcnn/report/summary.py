@@ -36,7 +36,8 @@ class Summary:
         """The metric as text: mean ± deviation, the latter if there are several seeds and they differ."""
         if self.mean is None:
             return "-"
-        form = ",.0f" if abs(self.mean) >= 1000 else ".4f"
+        whole = all(value.is_integer() for value in self.values)
+        form = ",.0f" if abs(self.mean) >= 1000 or (whole and abs(self.mean) > 1) else ".4f"
         return f"{self.mean:{form}}" + (f" ± {self.deviation:{form}}" if self.deviation else "")
 
 
