@@ -87,4 +87,4 @@ def _image(path: Path) -> str:
 def _outcomes(results: Sequence[Result]) -> str:
     """Which trials have no metrics to show, in words."""
     bad = Counter(each.status for each in results if each.status != "done")
-    return "".join(f"{count} trials {status}. " for status, count in sorted(bad.items()))
+    return "".join(f"{count} trial{'s'[: count > 1]} {status}. " for status, count in sorted(bad.items()))
