@@ -97,9 +97,12 @@ def resume(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, rounds=3, threads=False)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, beside one (%(default)s)")
+    jobs = max(2, os.cpu_count() or 2)
+    parser.add_argument("--jobs", type=int, default=jobs, help="processes, beside one (%(default)s)")
     parser.add_argument("--resume", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.jobs < 2:
+        parser.error(f"--jobs must be at least 2, to compare with one, got {options.jobs}")
     if options.resume:
         resume(options.resume)
         return

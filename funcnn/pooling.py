@@ -98,7 +98,7 @@ def _spread_along(dy: Array, winner: Array | None, axis: int, geo: Geometry, tap
         if first[pixels.start % stride] is pixels:
             np.multiply(dy[there], won, out=cells)
         else:
-            cells += dy[there] * won
+            cells += dy[there] if winner is None else dy[there] * won
     return dx
 
 

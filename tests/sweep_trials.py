@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -193,6 +194,18 @@ def run_until_interrupted(folder: str, quick: int, *, own: bool) -> None:
                 list(sweep(waits, configs, executor=executor, out=folder))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def on_mpi() -> list[str]:
+    """The start of a command on MPI, by which one rank hands out the trials of two others; skips a test without MPI."""
+    import pytest  # here, since the other ranks have no use for it
+
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if mpirun is None:
+        pytest.skip("mpirun is not installed")
+    # As root too, and on fewer cores than ranks.
+    return [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", "3", sys.executable, "-m", "mpi4py.futures"]
 
 
 def run_on_mpi(rates: Iterable[float]) -> None:

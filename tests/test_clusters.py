@@ -1,12 +1,12 @@
 """A sweep's script on this machine's processes, on a Dask cluster, on MPI's ranks: the same results, bit for bit."""
 
-import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from sweep_trials import on_mpi
 
 from funcnn.records import Records
 
@@ -14,12 +14,10 @@ SCRIPT = Path(__file__).parents[1] / "experiments" / "sweep_learning_rate.py"
 SETTINGS = ["--quick", "--quiet", "--no-plots", "--axis", "optimizer=momentum,adam"]
 
 
-def run(out: Path, *options: str, start: tuple[str, ...] = ()) -> list[str]:
+def run(out: Path, *options: str, start: Sequence[str] = (sys.executable,)) -> list[str]:
     """The results of a sweep, without what may differ."""
-    # One rank hands out the trials of two others, as root too, and on fewer cores than ranks.
-    command = [*start, sys.executable, *(["-m", "mpi4py.futures"] if start else [])]
     result = subprocess.run(
-        [*command, str(SCRIPT), *SETTINGS, *options, "--out", str(out)], capture_output=True, text=True, timeout=120
+        [*start, str(SCRIPT), *SETTINGS, *options, "--out", str(out)], capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr
     results = Records(out / "results.jsonl").read()
@@ -41,9 +39,4 @@ def test_on_the_workers_of_a_dask_scheduler(expected: list[str], tmp_path: Path)
 
 
 def test_on_the_ranks_of_mpi(expected: list[str], tmp_path: Path) -> None:
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
-    mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if mpirun is None:
-        pytest.skip("mpirun is not installed")
-    start = (mpirun, "--allow-run-as-root", "--oversubscribe", "-n", "3")
-    assert run(tmp_path, "--mpi", start=start) == expected
+    assert run(tmp_path, "--mpi", start=on_mpi()) == expected

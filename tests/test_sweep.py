@@ -4,7 +4,6 @@ import contextlib
 import multiprocessing
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -100,14 +99,8 @@ def test_trainings_are_the_same_on_a_dask_cluster(expected: list[str]) -> None:
 
 
 def test_trainings_are_the_same_on_mpi(expected: list[str]) -> None:
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
-    mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if mpirun is None:
-        pytest.skip("mpirun is not installed")
-    # One rank hands out the trials of two others, as root too, and on fewer cores than ranks.
-    command = [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", "3", sys.executable, "-m", "mpi4py.futures"]
     arguments = [str(HERE / "sweep_trials.py"), *map(str, RATES)]
-    result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([*sweep_trials.on_mpi(), *arguments], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert sorted(result.stdout.splitlines()) == expected
 

@@ -114,7 +114,7 @@ def test_a_browser_renders_the_page(tmp_path):
     found = summaries(RESULTS, "accuracy")
     rows = summary_rows(found, {"accuracy": found})
     question = "What is <best>?\n\nA & B.\n\n    python a.py\n    python b.py\n"
-    text = page(question, [tmp_path / "map.png"], rows, RESULTS, settings={"lr": "0.1, 0.2"}, command="python -m it")
+    text = page(question, [tmp_path / "map.png"], rows, RESULTS, command="python -m it")
     (tmp_path / "report.html").write_text(text + PROBE, encoding="utf-8")
     switches = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     switches += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
@@ -127,7 +127,7 @@ def test_a_browser_renders_the_page(tmp_path):
     assert 0 < width <= min(natural, 800)
     assert seen["rows"] == [["lr", "accuracy", "done"], ["0.2", "0.9000", "1/2"], ["0.1", "0.6000 ± 0.1414", "2/2"],
                             ["0.3", "-", "0/1"]]  # fmt: skip
-    assert seen["commands"] == ["python a.py\npython b.py", "python -m it", "lr: 0.1, 0.2"]
+    assert seen["commands"] == ["python a.py\npython b.py", "python -m it", "lr: 0.1, 0.2, 0.3\ndata: x\nseed: 0, 1"]
     assert seen["sideways"] == 0
 
 

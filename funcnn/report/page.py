@@ -4,7 +4,7 @@ import base64
 import html
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from funcnn.records import Result
@@ -28,14 +28,15 @@ def page(
     table: tuple[Sequence[str], Sequence[Sequence[str]]],
     results: Sequence[Result],
     *,
-    settings: Mapping[str, object],
     command: str,
 ) -> str:
     """The page as text: images within it, the table (header, rows) as given, what did not end well named below it.
 
+    What the sweep ran over is read off the results, since a report may be made with other options than the sweep was.
+
     The question is a script's description: its first line the title, then paragraphs, and indented lines for commands.
 
-    >>> text = page("Which?", [], (["lr", "accuracy"], [["0.1", "0.9"]]), [], settings={}, command="python which.py")
+    >>> text = page("Which?", [], (["lr", "accuracy"], [["0.1", "0.9"]]), [], command="python which.py")
     >>> "<h1>Which?</h1>" in text, "<td>0.9</td>" in text
     (True, True)
     """
@@ -45,7 +46,6 @@ def page(
     body = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     versions = ", ".join(sorted({f"{each.trial}, version {each.version}" for each in results}))
     configurations = len({each.config for each in results})
-    lines = "\n".join(f"{name}: {value}" for name, value in settings.items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
@@ -64,7 +64,7 @@ def page(
 <h2>Do it again</h2>
 <pre>{html.escape(command)}</pre>
 <p>{len(results)} results of {html.escape(versions)}, with</p>
-<pre>{html.escape(lines)}</pre>
+<pre>{html.escape(_settings(results))}</pre>
 </body>
 </html>
 """
@@ -77,6 +77,15 @@ def _paragraphs(text: str) -> str:
         f"<pre>{html.escape(textwrap.dedent(each))}</pre>" if each.startswith(" ") else f"<p>{html.escape(each)}</p>"
         for each in found
     )
+
+
+def _settings(results: Sequence[Result]) -> str:
+    """A line for each axis, and one for the seeds, with their values in the order in which they came."""
+    axes: dict[str, dict[str, None]] = {}
+    for each in results:
+        for name, value in (*each.config.settings, ("seed", each.seed)):
+            axes.setdefault(name, {})[str(value)] = None
+    return "\n".join(f"{name}: {', '.join(values)}" for name, values in axes.items())
 
 
 def _image(path: Path) -> str:

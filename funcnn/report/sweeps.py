@@ -280,8 +280,6 @@ def _leave(
     if options.plots and can_draw(say) and any(each.status == "done" for each in results):
         draw(results, folder)
         pictures = sorted(folder.glob("*.png"))
-    settings = {name: ", ".join(map(str, values)) for name, values in options.axes.items()}
-    settings |= {"data": options.data, "epochs": str(options.epochs), "seeds": str(options.seeds)}
-    command = shlex.join(["python", *sys.argv])
-    text = page(question, pictures, (header, rows[:_ON_PAGE]), results, settings=settings, command=command)
+    command = shlex.join(["python", *(each for each in sys.argv if each != "--report")])
+    text = page(question, pictures, (header, rows[:_ON_PAGE]), results, command=command)
     write_text(folder / "report.html", text)
