@@ -219,16 +219,17 @@ def _backward_chunks(
     sums = parallel.run([partial(_sums, chunk, dy, pool) for chunk, dy in pairs])
     along, total, spread = zip(*sums, strict=True)
     dtype = kept.inverse_deviation.dtype
-    scale = (np.sum(along, axis=0) * kept.inverse_deviation).astype(dtype)
-    shift = np.sum(total, axis=0).astype(dtype)
-    gradients = BatchNormParams(scale=scale, shift=shift)
+    dscale = (np.sum(along, axis=0) * kept.inverse_deviation).astype(dtype)
+    dshift = np.sum(total, axis=0).astype(dtype)
+    gradients = BatchNormParams(scale=dscale, shift=dshift)
     if not need_dx:
         return gradients, None
     # dx = scale/σ · (dy - mean(dy) - x̂ · mean(dy · x̂)): what is left of dy once its parts along the two
-    # directions that the statistics remove, constants and (but for epsilon) x̂ = (x - mean)/σ, are taken out.
-    count = sum(chunk.centred.size for chunk, _ in pairs) // len(scale)
+    # directions that the statistics remove, constants and (but for epsilon) x̂ = (x - mean)/σ, are taken out. The means
+    # are dshift / count and dscale / count, and x̂ = (centred + offset)/σ.
+    count = sum(chunk.centred.size for chunk, _ in pairs) // len(dshift)
     factor = params.scale * kept.inverse_deviation
-    along_x, along_1 = -factor * kept.inverse_deviation * scale / count, -factor * shift / count
+    along_x, along_1 = -factor * kept.inverse_deviation * dscale / count, -factor * dshift / count
     tasks = [
         partial(_project, chunk, dy, factor, along_x, along_1 + chunk.offset * along_x, pool)
         for (chunk, _), dy in zip(pairs, spread, strict=True)
