@@ -129,12 +129,14 @@ class NotedPart:
     part: Part
     folder: str
     name: str
+    pause: float
 
     def __len__(self) -> int:
         return len(self.part)
 
     def take(self, index: Any) -> tuple[Array, Array]:
         note(self.folder, "taken", self.name)
+        time.sleep(self.pause)
         return self.part.take(index)
 
 
@@ -151,7 +153,7 @@ BATCHES = 4  # in an epoch
 
 
 def make(config: Configuration, seed: int) -> Training:
-    """A small net on a part of the digits. Settings that a configuration may lack: folder, epochs, how."""
+    """A small net on a part of the digits. Settings that a configuration may lack: folder, pause, epochs, how."""
     settings = config.as_dict()
     if settings.get("how") == "raises":
         raise RuntimeError("no luck")
@@ -159,7 +161,7 @@ def make(config: Configuration, seed: int) -> Training:
     rate = 1e30 if settings.get("how") == "diverges" else config.lr
     problem = Problem(fully_connected([16], 10), softmax_cross_entropy, adam(rate))
     if "folder" in settings:
-        part = NotedPart(data.train, config.folder, f"{config.lr}")
+        part = NotedPart(data.train, config.folder, f"{config.lr}", settings.get("pause", 0.0))
         data = NotedSet(part, data.validation, data.test, data.in_shape)  # type: ignore[assignment]
     if settings.get("how") == "blind":
         data = attrs.evolve(data, validation=None)
@@ -175,8 +177,9 @@ def run_logged(folder: str, count: int, seconds: float, jobs: int) -> list[Resul
     return list(sweep(logged, configs, executor=Processes(jobs), out=folder))
 
 
-def run_halving(folder: str, rates: Iterable[float], jobs: int) -> list[Result]:
-    configs = grid(lr=rates, folder=[folder])
+def run_halving(folder: str, rates: Iterable[float], pause: float, jobs: int) -> list[Result]:
+    """Successive halving, of trainings that take a pause before each batch: no machine is quicker than that."""
+    configs = grid(lr=rates, folder=[folder], pause=[pause])
     with Processes(jobs) as executor:
         return list(halving(make, configs, epochs=EPOCHS, executor=executor, out=folder))
 

@@ -329,7 +329,8 @@ def test_results_of_other_rungs_are_refused(tmp_path: Path) -> None:
 
 @linux
 def test_killed_again_and_again_it_comes_to_an_end_that_is_the_same(tmp_path: Path) -> None:
-    program = f"import sweep_trials; sweep_trials.run_halving(folder, {RATES}, 2)"
+    pause = 0.02  # at least 21 epochs of four batches on two processes: 0.84 s in all, of which two kills use 0.37
+    program = f"import sweep_trials; sweep_trials.run_halving(folder, {RATES}, {pause}, 2)"
     killed = 0
     for moment in np.random.default_rng(1).uniform(0, 0.25, size=4):
         before, done = len(notes(tmp_path, "taken")), Records(tmp_path / "results.jsonl").read()
@@ -345,7 +346,7 @@ def test_killed_again_and_again_it_comes_to_an_end_that_is_the_same(tmp_path: Pa
         wait_for(lambda: none_left(tmp_path), "its processes have ended", 30)
         assert Records(tmp_path / "results.jsonl").read()[: len(done)] == done
     assert killed >= 2
-    check_climbed(tmp_path, sweep_trials.run_halving(str(tmp_path), RATES, 2))
+    check_climbed(tmp_path, sweep_trials.run_halving(str(tmp_path), RATES, pause, 2))
 
 
 # --- What goes wrong ------------------------------------------------------------------------------------------
