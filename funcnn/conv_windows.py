@@ -22,7 +22,7 @@ from funcnn.parallel import scratch
 
 __all__ = [
     "Geometry", "Padding", "Sides", "Size", "add_shifted", "band", "conv_out_size", "geometry", "images", "rows",
-    "shares_products", "tap", "turned_rows", "windows",
+    "shares_products", "shift", "tap", "turned_rows", "windows",
 ]  # fmt: skip
 
 Size = tuple[int, int]  # (height, width)
@@ -59,6 +59,12 @@ class Geometry:
         """The image's size with its padding."""
         (top, bottom), (left, right) = self.padding
         return self.in_size[0] + top + bottom, self.in_size[1] + left + right
+
+    @cached_property
+    def vertical(self) -> "Geometry":
+        """The same rows of windows, of one column each: what is left to do once the columns are shifted."""
+        (kh, _), (sh, _), (dh, _) = self.window, self.stride, self.dilation
+        return Geometry(self.in_size, (kh, 1), (sh, 1), (dh, 1), (self.padding[0], (0, 0)))
 
     @cached_property
     def taps(self) -> tuple[tuple[tuple[slice, slice], ...], tuple[tuple[slice, slice], ...]]:
@@ -153,13 +159,18 @@ def band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     if below - above < count:
         made[:, :above] = 0
         made[:, below:] = 0
+    shift(source, geo, made[:, above:below])
+    return made
+
+
+def shift(x: Array, geo: Geometry, out: Array) -> None:
+    """Copy rows (..., c, w, n) once for each column of the kernel, shifted: out (..., kw, c, ow, n), zero over the edge."""
     for l, (outputs, pixels) in enumerate(geo.taps[1]):  # noqa: E741
-        shifted = made[:, above:below, l]
+        shifted = out[..., l, :, :, :]
         if outputs.stop - outputs.start < geo.out_size[1]:
             shifted[..., : outputs.start, :] = 0
             shifted[..., outputs.stop :, :] = 0
-        shifted[..., outputs, :] = source[..., pixels, :]
-    return made
+        shifted[..., outputs, :] = x[..., pixels, :]
 
 
 def windows(x: Array, geo: Geometry, groups: int, part: slice) -> Array:

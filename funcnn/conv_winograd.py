@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from funcnn.conv_windows import Geometry, add_shifted, band, images, rows, turned_rows
+from funcnn.conv_windows import Geometry, add_shifted, band, images, rows, shift, turned_rows
 from funcnn.layer import Array
 from funcnn.parallel import chunks, in_tasks, scratch, sum_in_tasks
 from funcnn.tree import read_only
@@ -72,23 +72,27 @@ def _tiles(size: int, row_bytes: int) -> list[slice]:
 
 
 def _transformed_kernel(weight: Array) -> Array:
-    """G w: (groups, 3, out, in) -> (groups, 1, 6, out, in)."""
-    kernel: Array = np.einsum("ak,gkoi->gaoi", _transforms(weight.dtype).kernel, weight)
-    return kernel[:, None]
+    """G w: (3, in, groups, out) -> (groups, 1, 6, out, in)."""
+    kernel = _transforms(weight.dtype).kernel @ weight.reshape(3, -1)
+    return kernel.reshape(_REACH, *weight.shape[1:]).transpose(2, 0, 3, 1)[:, None]
 
 
 def _transformed_rows(x: Array, geo: Geometry, groups: int, tiles: slice) -> Array:
     """Bᵀ x of the windows of some tiles: x (h, c, w, n) -> (groups, tiles, 6, kw·c/groups, ow·n)."""
-    source = band(x, geo, groups, slice(tiles.start * _TILE, tiles.stop * _TILE))
-    _, _, kw, inner, ow, n = source.shape
+    source = band(x, geo.vertical, groups, slice(tiles.start * _TILE, tiles.stop * _TILE))
+    _, _, _, inner, w, n = source.shape
     group, row, *_, number = source.strides
-    shape = groups, tiles.stop - tiles.start, _REACH, kw * inner, ow * n
+    count, kw, ow = tiles.stop - tiles.start, geo.window[1], geo.out_size[1]
     six = as_strided(
-        source, (*shape[:3], shape[3] * shape[4]), (group, row * _TILE, row, number), writeable=False
+        source, (groups, count, _REACH, inner * w * n), (group, row * _TILE, row, number), writeable=False
     )  # each tile's rows, the last two of which are also the next one's first
-    made = scratch("transformed rows", shape, x.dtype)
-    np.matmul(_transforms(x.dtype).input, six, out=made.reshape(*six.shape))
-    return made
+    made = scratch("transformed rows", six.shape, x.dtype)
+    np.matmul(_transforms(x.dtype).input, six, out=made)
+    if geo.vertical != geo:
+        # The transform takes rows as they are, so the columns are shifted after it: a third of the work.
+        narrow, made = made, scratch("shifted rows", (groups, count, _REACH, kw, inner, ow, n), x.dtype)
+        shift(narrow.reshape(groups, count, _REACH, inner, w, n), geo, made)
+    return made.reshape(groups, count, _REACH, kw * inner, ow * n)
 
 
 def _fill_rows(x: Array, kernel: Array, geo: Geometry, groups: int, tiles: slice, out: Array) -> None:
@@ -104,8 +108,8 @@ def _fill_rows(x: Array, kernel: Array, geo: Geometry, groups: int, tiles: slice
 def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: Array | None = None) -> Array:
     """As `conv_strided.conv_forward`: x (n, h, w, c), weight (3, kw, c/groups, o), bias (o,) -> (n, oh, ow, o)."""
     n, (oh, ow), filters = len(x), geo.out_size, weight.shape[3]
-    split = weight.reshape(3, -1, groups, filters // groups).transpose(2, 0, 3, 1)
-    source, kernel = np.ascontiguousarray(rows(x)), _transformed_kernel(split)
+    source = np.ascontiguousarray(rows(x))
+    kernel = _transformed_kernel(weight.reshape(3, -1, groups, filters // groups))
     repeated = None if bias is None else np.repeat(bias, ow * n).reshape(filters, ow * n)
     tiles_of = -(-oh // _TILE)
     y = np.empty((tiles_of, _TILE, groups, filters // groups, ow * n), x.dtype)
@@ -161,8 +165,8 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
     (h, w), kw, n, inner = geo.in_size, geo.window[1], len(dy), weight.shape[2]
     turned = turned_rows(geo)
     assert turned is not None, "only a convolution that `fits`"
-    split = weight[::-1].reshape(3, kw * inner, groups, -1).transpose(2, 0, 1, 3)
-    gradient, kernel = np.ascontiguousarray(rows(dy)), _transformed_kernel(split)
+    turned_weight = weight[::-1].reshape(3, kw * inner, groups, -1).transpose(0, 3, 2, 1)
+    gradient, kernel = np.ascontiguousarray(rows(dy)), _transformed_kernel(turned_weight)
     dx = np.zeros((h, groups, inner, w, n), dy.dtype)
     blocks = _tiles(h, weight.shape[3] * geo.out_size[1] * n * dy.itemsize)
 
