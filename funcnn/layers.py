@@ -109,7 +109,10 @@ def _dense_backward(
 ) -> Gradients:
     x = check_residuals(config, residuals)
     bias = dy.sum(axis=0) if params.bias is not None else None
-    dx = parallel.matmul(dy, params.weight.T) if need_dx else None
+    dx = None
+    if need_dx:  # in the order in which x lies in memory, so that what comes before finds it as it made it
+        by_rows = x.flags.c_contiguous
+        dx = parallel.matmul(dy, params.weight.T) if by_rows else parallel.matmul(params.weight, dy.T).T
     return Gradients(DenseParams(parallel.matmul(x.T, dy), bias), dx)
 
 
@@ -224,7 +227,12 @@ def _reshape_apply(
     config: Config, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_float(config, x)
-    y = x.reshape(len(x), *config.out_shape(x.shape[1:]))
+    shape = config.out_shape(x.shape[1:])
+    if len(shape) == 1 and x.strides[0] == x.itemsize:
+        # Images by rows: examples that stay next to each other in memory are copied in long runs.
+        y = np.moveaxis(x, 0, -1).reshape(*shape, len(x)).T
+    else:
+        y = x.reshape(len(x), *shape)
     return Applied(y, state, x.shape[1:] if train else None)
 
 
