@@ -2,8 +2,9 @@
 
 A chunk goes through all layers of a run while it is in cache, forward and back, each chunk a task for one of the
 threads (`funcnn.parallel`): one wake-up of the threads for a run instead of one for every layer, and the
-memory that a layer frees is used again by the next chunk. Layers that couple the examples (batch norm) take all
-chunks at once, and the others (a dense layer, whose weight gradient is as large as many chunks) the whole batch.
+memory that a layer frees is used again by the next chunk. Where a layer couples the examples (batch norm), the chunks
+meet: each is a coroutine that says what the others must know of it and goes on with what follows from all (`resume`).
+Other layers (a dense one of many units, whose weight gradient is as large as many chunks) take the whole batch.
 
 The number of chunks depends on shapes alone, never on threads, and gradients are added up in the order of the
 chunks: so results do not depend on the number of threads.
@@ -11,16 +12,18 @@ chunks: so results do not depend on the number of threads.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, NamedTuple, TypeVar
 
 import attrs
 import numpy as np
 
 from funcnn import parallel, tree
 from funcnn.conv_windows import images, rows
-from funcnn.layer import Array, Layer, Shape
+from funcnn.layer import Array, Chunk, Coupled, Layer, Shape
 
-__all__ = ["Stage", "backward_chunks", "chunk_sizes", "join", "largest_array", "split", "stages"]
+__all__ = ["Stage", "Step", "add_up", "chunk_sizes", "join", "largest_array", "resume", "split", "stages"]
+
+T = TypeVar("T")
 
 _LARGE = 2**20  # numbers in the largest array that a chunk makes, about: larger ones leave the cache
 _SMALL = 2**18  # and at least, about: on smaller ones two threads wait longer for the interpreter than they gain
@@ -28,42 +31,55 @@ _MANY = 32  # examples in a chunk at most: rows of images have that many times t
 _SUMS = 8  # of the gradients' shares, each a task
 
 
+class Step(NamedTuple):
+    """A layer's position, and that of the max pool that it takes along, if it does."""
+
+    layer: int
+    pool: int | None = None
+
+
 @attrs.frozen
 class Stage:
-    """Layers that take a batch in one way: their positions, as they are applied."""
+    """Layers that take a batch in one way: in chunks all of them, or one of them the whole batch."""
 
-    takes: Literal["chunks", "all chunks", "the batch"]
-    order: tuple[int, ...]
+    by_chunks: bool
+    steps: tuple[Step, ...]
+    coupled: tuple[tuple[int, Coupled], ...] = ()  # those layers at which the chunks meet
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The layers' positions, as they are applied."""
+        return tuple([i for step in self.steps for i in step if i is not None])
 
 
-def stages(layers: Sequence[Layer], *, train: bool = True) -> tuple[Stage, ...]:
+def stages(layers: Sequence[Layer]) -> tuple[Stage, ...]:
     """Maximal runs of layers that go by chunks, and every other layer for itself.
 
     A max pool goes before the increasing activation that it follows: they commute, and after a pool of 2 × 2 there is
     a quarter of the work. The gradient is the same too: the same cell wins, unless the activation makes equals of
-    different values; their gradients are then zero, or equal but for rounding. What takes all chunks in training, as
-    batch norm does, takes such a pool along, and treats examples one by one in evaluation.
+    different values; their gradients are then zero, or equal but for rounding. What couples the examples, as batch norm
+    does, takes such a pool along.
 
     >>> from funcnn.layers import batch_norm, conv2d, dense, flatten, max_pool2d, relu
-    >>> for stage in stages([conv2d(8, 3), batch_norm(), relu(), max_pool2d(2), flatten(), dense(10)]):
-    ...     print(stage.order, stage.takes)
-    (0,) chunks
-    (1, 3) all chunks
-    (2, 4) chunks
-    (5,) the batch
+    >>> for stage in stages([conv2d(8, 3), batch_norm(), relu(), max_pool2d(2), flatten(), dense(512), dense(10)]):
+    ...     print(stage.by_chunks, stage.order)
+    True (0, 1, 3, 2, 4)
+    False (5,)
+    True (6,)
     """
     found: list[Stage] = []
     for i in _pools_first(layers):
-        config, before = layers[i].config, found[-1] if found else Stage("the batch", ())
-        takes_all = config.apply_chunks is not None
-        if before.takes == "all chunks" and len(before.order) == 1 and config.takes_maximum:
-            found[-1] = Stage("all chunks", (*before.order, i))
-        elif not (config.by_chunks or (takes_all and not train)):
-            found.append(Stage("all chunks" if takes_all else "the batch", (i,)))
-        elif before.takes == "chunks":
-            found[-1] = Stage("chunks", (*before.order, i))
+        config, before = layers[i].config, found[-1] if found else None
+        meetings = ((i, config),) if isinstance(config, Coupled) else ()
+        by_chunks = config.by_chunks or bool(meetings)
+        if before is None or not (before.by_chunks and by_chunks):
+            found.append(Stage(by_chunks, (Step(i),), meetings))
+            continue
+        *steps, last = before.steps
+        if config.takes_maximum and last.pool is None and isinstance(layers[last.layer].config, Coupled):
+            found[-1] = Stage(True, (*steps, Step(last.layer, i)), before.coupled)
         else:
-            found.append(Stage("chunks", (i,)))
+            found[-1] = Stage(True, (*before.steps, Step(i)), (*before.coupled, *meetings))
     return tuple(found)
 
 
@@ -91,7 +107,7 @@ def largest_array(layers: Sequence[Layer], in_shape: Shape) -> int:
     return max(sizes) if products else 0
 
 
-def chunk_sizes(n: int, largest: int) -> tuple[int, ...]:
+def chunk_sizes(n: int, largest: int, *, are_images: bool = True) -> tuple[int, ...]:
     """The sizes of the chunks of a batch of n examples, given the `largest_array` of one.
 
     >>> chunk_sizes(64, 28 * 28 * 16), chunk_sizes(20, 24 * 24 * 8)
@@ -100,7 +116,7 @@ def chunk_sizes(n: int, largest: int) -> tuple[int, ...]:
     numbers = n * largest
     if n == 0 or numbers < 2 * _SMALL:
         return (n,)
-    parts = max(-(-numbers // _LARGE), -(-n // _MANY))
+    parts = max(-(-numbers // _LARGE), -(-n // _MANY) if are_images else 1)
     parts = min(-(-parts // 2) * 2, n)  # even, for two threads
     return tuple([(i + 1) * n // parts - i * n // parts for i in range(parts)])
 
@@ -122,29 +138,35 @@ def join(xs: Sequence[Array]) -> Array:
     return np.concatenate(xs)
 
 
-def backward_chunks(
-    backward: Callable[[int, Array], tuple[Any, Array | None]], dys: Sequence[Array]
-) -> tuple[Any, list[Any]]:
-    """The sum of the gradients that ``backward(i, dys[i])`` gives, in order, and the list of the dx."""
+def resume(chunk: Chunk, sent: Any = None) -> Any:
+    """What a coroutine yields next, or what it returns; it is started, or sent what it waits for."""
+    try:
+        return chunk.send(sent)
+    except StopIteration as end:
+        return end.value
 
-    if len(dys) == 1:  # most often, in a net of dense layers: no need of threads, or of sums
-        gradients, dx = backward(0, dys[0])
-        return gradients, [dx]
 
-    def share(part: slice) -> tuple[Any, list[Any]]:
-        total, dxs = None, []
-        for i in range(part.start, part.stop):
-            gradients, dx = backward(i, dys[i])
-            total = gradients if i == part.start else _add(total, gradients)
-            dxs.append(dx)
-        return total, dxs
+def add_up(tasks: Sequence[Callable[[], tuple[Any, T]]]) -> tuple[Any, list[T]]:
+    """Of tasks that each give gradients and something else: the sum of the gradients, in order, and all the others."""
+
+    if len(tasks) == 1:  # most often, in a net of dense layers: no need of threads, or of sums
+        gradients, other = tasks[0]()
+        return gradients, [other]
+
+    def share(part: slice) -> tuple[Any, list[T]]:
+        total, others = None, []
+        for i, task in enumerate(tasks[part]):
+            gradients, other = task()
+            total = gradients if i == 0 else _add(total, gradients)
+            others.append(other)
+        return total, others
 
     # A few sums over many chunks each: one for every chunk would make memory grow with parameters × batch.
-    shares = parallel.for_each(share, parallel.chunks(len(dys), -(-len(dys) // _SUMS)))
+    shares = parallel.for_each(share, parallel.chunks(len(tasks), -(-len(tasks) // _SUMS)))
     total = shares[0][0]
     for gradients, _ in shares[1:]:
         total = _add(total, gradients)
-    return total, [dx for _, dxs in shares for dx in dxs]
+    return total, [other for _, others in shares for other in others]
 
 
 def _add(a: Any, b: Any) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from funcnn import init as initializers
 from funcnn import layers as plain
-from funcnn.chunking import backward_chunks, join, split
+from funcnn.chunking import add_up, join, split
 from funcnn.keys import Key, fold_in
 from funcnn.layer import (
     Applied,
@@ -151,11 +151,12 @@ def _chunked_apply(
 def _chunked_backward(config: _Chunked, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     sizes, kept = check_residuals(config, residuals)
 
-    def backward(i: int, chunk: Array) -> Gradients:
+    def backward(its: Any, chunk: Array) -> tuple[Any, Any]:
         with place(config.name):
-            return config.layer.backward(params, kept[i], chunk, need_dx=need_dx)
+            return config.layer.backward(params, its, chunk, need_dx=need_dx)
 
-    gradients, dxs = backward_chunks(backward, split(dy, sizes))
+    pairs = zip(kept, split(dy, sizes), strict=True)
+    gradients, dxs = add_up([partial(backward, its, chunk) for its, chunk in pairs])
     return Gradients(gradients, join(dxs) if need_dx else None)
 
 

@@ -164,7 +164,7 @@ def band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
 
 
 def shift(x: Array, geo: Geometry, out: Array) -> None:
-    """Copy rows (..., c, w, n) once for each column of the kernel, shifted: out (..., kw, c, ow, n), zero over the edge."""
+    """Copy rows (..., c, w, n) once a column of the kernel, shifted: out (..., kw, c, ow, n), zero past the edge."""
     for l, (outputs, pixels) in enumerate(geo.taps[1]):  # noqa: E741
         shifted = out[..., l, :, :, :]
         if outputs.stop - outputs.start < geo.out_size[1]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn import conv_strided, conv_winograd, pooling
-from funcnn.conv_windows import Geometry, Padding, Size, geometry
+from funcnn.conv_windows import Geometry, Padding, Size, geometry, images, rows
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.kernels import channel_rows, sum_channels
 from funcnn.keys import Key, fold_in
@@ -192,6 +192,7 @@ def _conv_apply(
     check_input(config, x, (None, None, params.weight.shape[2] * config.groups), params.weight.dtype)
     geo = config.geometry(x.shape[1:])
     products = config.products(geo, len(x), params.weight)
+    x = images(np.ascontiguousarray(rows(x)))  # once, for backward too
     y = products.conv_forward(x, params.weight, geo, config.groups, params.bias)
     return Applied(y, state, x if train else None)
 

@@ -58,6 +58,8 @@ __all__ = [
 
 # --- Dense ----------------------------------------------------------------------------------------------------
 
+_FEW = 128  # units: the weight gradient, which every chunk of a batch makes anew, is then about as large as the chunk
+
 
 @node
 class DenseParams:
@@ -74,6 +76,10 @@ class _Dense(Config):
     use_bias: bool = True
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
+
+    @property
+    def by_chunks(self) -> bool:
+        return self.units <= _FEW
 
     def out_shape(self, in_shape: Shape) -> Shape:
         if len(in_shape) != 1:

@@ -1,21 +1,24 @@
 """Normalising layers: batch norm over the batch, L2 normalisation over each example."""
 
 import math
-from functools import partial
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn import parallel
+from funcnn.chunking import resume
 from funcnn.conv_windows import images
 from funcnn.kernels import channel_rows, dot_channels, empty_like_channels, for_channels, sum_channels
 from funcnn.keys import Key
 from funcnn.layer import (
     Applied,
     Array,
+    Chunk,
     Config,
+    Coupled,
     Gradients,
     Initialised,
     Layer,
@@ -53,9 +56,8 @@ class BatchNormState:
 
 
 @config
-class _BatchNorm(Config):
+class _BatchNorm(Coupled):
     name: ClassVar[str] = "batch_norm"
-    couples_examples: ClassVar[bool] = True
     momentum: float = attrs.field(default=0.9, validator=check_share, converter=float)
     epsilon: float = attrs.field(default=1e-5, validator=check_positive, converter=float)
 
@@ -66,15 +68,24 @@ class _BatchNorm(Config):
             )
         return in_shape
 
-    def apply_chunks(
-        self, params: BatchNormParams, state: BatchNormState, xs: list[Array], *, train: bool, pool: Layer | None = None
-    ) -> tuple[list[Array], BatchNormState, Any]:
-        return _apply_chunks(self, params, state, xs, train=train, pool=pool)
+    def apply_chunk(self, params: BatchNormParams, x: Array, *, pool: Layer | None) -> Chunk:
+        return _apply_chunk(self, params, x, pool)
 
-    def backward_chunks(
-        self, params: BatchNormParams, residuals: Any, dys: list[Array], *, need_dx: bool, pool: Layer | None = None
-    ) -> tuple[BatchNormParams, list[Array] | None]:
-        return _backward_chunks(self, params, residuals, dys, need_dx=need_dx, pool=pool)
+    def meet(
+        self, params: BatchNormParams, state: BatchNormState, said: Sequence["_Moments"]
+    ) -> tuple["_Normalising", BatchNormState]:
+        return _meet(self, params, state, said)
+
+    def backward_chunk(
+        self, params: BatchNormParams, residuals: Any, dy: Array, *, need_dx: bool, pool: Layer | None
+    ) -> Chunk:
+        return _backward_chunk(self, residuals, dy, need_dx, pool)
+
+    def meet_backward(self, params: BatchNormParams, said: Sequence["_Sums"]) -> tuple["_Projecting", BatchNormParams]:
+        return _meet_backward(params, said)
+
+    def evaluate(self, params: BatchNormParams, state: BatchNormState, x: Array, *, pool: Layer | None) -> Array:
+        return _evaluate(self, params, state, x, pool)
 
 
 def _init(config: _BatchNorm, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
@@ -89,18 +100,23 @@ def _apply(
     config: _BatchNorm, params: BatchNormParams, state: BatchNormState, x: Array,
     *, key: Key | None = None, train: bool = False,
 ) -> Applied:  # fmt: skip
-    (y,), state, residuals = config.apply_chunks(params, state, [x], train=train)
+    if not train:
+        return Applied(config.evaluate(params, state, x, pool=None), state, None)
+    batch = config.apply_chunk(params, x, pool=None)
+    sent, state = config.meet(params, state, [next(batch)])
+    y, residuals = resume(batch, sent)
     return Applied(y, state, residuals)
 
 
 def _backward(
     config: _BatchNorm, params: BatchNormParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    gradients, dxs = config.backward_chunks(params, residuals, [dy], need_dx=need_dx)
-    return Gradients(gradients, dxs[0] if dxs else None)
+    batch = config.backward_chunk(params, residuals, dy, need_dx=need_dx, pool=None)
+    sent, gradients = config.meet_backward(params, [next(batch)])
+    return Gradients(gradients, resume(batch, sent))
 
 
-# The layer itself is written for a batch in chunks, as `serial` holds it; statistics are added up in float64, first
+# The layer itself is written for a chunk of a batch, as `serial` has them; statistics are added up in float64, first
 # chunk to last. With a max pool to follow, the pool goes first if it may: scale · x + shift increases with x unless the
 # scale is negative, so it has its maxima where x has them, and what is left to do is done on a quarter of the numbers
 # (or less), forward and back.
@@ -108,91 +124,104 @@ def _backward(
 _SAFE = 16.0  # Σx² by its part around the mean: from there on, differences of squares lose more than four bits
 
 
+class _Moments(NamedTuple):
+    """Of a chunk, for each channel: how many numbers, a centre, and of x - centre the sum and the sum of squares."""
+
+    size: int
+    centre: Array
+    total: Array
+    squares: Array
+
+
+class _Normalising(NamedTuple):
+    """y = factor · (x - mean) + shift, all in float64 that are sums; x̂ = (x - mean) · inverse_deviation."""
+
+    mean: Array
+    factor: Array
+    shift: Array
+    inverse_deviation: Array
+
+
 @node
-class _Chunk:
+class _ChunkResiduals:
     """x as `channel_rows`, less a centre; the centre less the mean; the pool's residuals, and its y if it was first."""
 
     centred: Array
     offset: Array
+    inverse_deviation: Array
     pool: Any
     pooled: Array | None
 
 
-@node
-class _BatchNormResiduals:
-    chunks: tuple[_Chunk, ...]
-    inverse_deviation: Array
+def _check(config: _BatchNorm, params: BatchNormParams, x: Array) -> None:
+    check_array(config, x, params.scale.dtype)
+    check_input(config, x, (*[None] * (x.ndim - 2), len(params.scale)), params.scale.dtype)
 
 
-def _apply_chunks(
-    config: _BatchNorm, params: BatchNormParams, state: BatchNormState, xs: list[Array], *, train: bool,
-    pool: Layer | None,
-) -> tuple[list[Array], BatchNormState, _BatchNormResiduals | None]:  # fmt: skip
-    for x in xs:
-        check_array(config, x, params.scale.dtype)
-        check_input(config, x, (*[None] * (x.ndim - 2), len(params.scale)), params.scale.dtype)
-    if not train:
-        factor = params.scale / np.sqrt(state.var + config.epsilon)
-        shift = params.shift - state.mean * factor
-        return parallel.run([partial(_evaluate, x, factor, shift, pool) for x in xs]), state, None
-    if sum(x.size for x in xs) == 0:
+def _apply_chunk(config: _BatchNorm, params: BatchNormParams, x: Array, pool: Layer | None) -> Chunk:
+    _check(config, params, x)
+    source, moments = _moments(x)
+    mean, factor, shift, inverse_deviation = yield moments
+    # y = factor · (centred + offset) + shift
+    offset = (moments.centre - mean).astype(x.dtype)
+    shift = shift + offset * factor
+    centred, kept, pooled = _shaped(source, x.shape), None, None
+    if pool is None:
+        y = _scale_and_shift(centred, factor, shift)
+    elif (factor >= 0).all():
+        pooled, _, kept = pool.apply(None, None, centred, train=True)
+        y = _scale_and_shift(pooled, factor, shift)
+    else:
+        y, _, kept = pool.apply(None, None, _scale_and_shift(centred, factor, shift), train=True)
+    return y, _ChunkResiduals(source, offset, inverse_deviation, kept, pooled)
+
+
+def _moments(x: Array) -> tuple[Array, _Moments]:
+    """x less a centre, as `channel_rows`, and its moments.
+
+    The centre is 0 if float32 has digits enough for that, and else the mean: it costs a pass, and a copy.
+    """
+    source = channel_rows(x)
+    size = source.size // x.shape[-1]
+    total, squares = sum_channels(source), dot_channels(source, source)
+    centre = total / max(1, size)
+    if (squares <= _SAFE * (squares - total * centre)).all():
+        return source, _Moments(size, np.zeros(len(centre), x.dtype), total, squares)
+    centre = centre.astype(x.dtype)
+    centred = np.subtract(source, for_channels(centre, source))
+    return centred, _Moments(size, centre, sum_channels(centred), dot_channels(centred, centred))
+
+
+def _meet(
+    config: _BatchNorm, params: BatchNormParams, state: BatchNormState, said: Sequence[_Moments]
+) -> tuple[_Normalising, BatchNormState]:
+    counts = np.array([each.size for each in said], np.float64)[:, None]
+    centres, sums, squares = (np.stack(each) for each in list(zip(*said, strict=True))[1:])
+    if counts.sum() == 0:
         raise LayerError(repr(config), "an empty batch has no mean", "Train on batches of at least one example")
-    centred, centres, sums, squares = zip(*parallel.run([partial(_moments, x) for x in xs]), strict=True)
     # Moments about the chunks' centres, then about the batch's mean.
-    counts = np.array([x.size // x.shape[-1] for x in xs], np.float64)[:, None]
-    mean = (np.sum(sums, axis=0) + (counts * centres).sum(axis=0)) / counts.sum()
+    dtype = params.scale.dtype
+    mean = (sums + counts * centres).sum(axis=0) / counts.sum()
     offsets = centres - mean
-    total = np.sum(squares, axis=0) + (offsets * (2 * np.stack(sums) + counts * offsets)).sum(axis=0)
-    var = np.maximum(total, 0) / counts.sum()
-    mean, var, offsets = (each.astype(xs[0].dtype) for each in (mean, var, offsets))
+    total = squares.sum(axis=0) + (offsets * (2 * sums + counts * offsets)).sum(axis=0)
+    var = (np.maximum(total, 0) / counts.sum()).astype(dtype)
     inverse_deviation = 1 / np.sqrt(var + config.epsilon)
-    factor = params.scale * inverse_deviation
-    tasks = [
-        partial(_normalise, x, x_centred, offset, factor, params.shift, pool)
-        for x, x_centred, offset in zip(xs, centred, offsets, strict=True)
-    ]
-    ys, chunks = zip(*parallel.run(tasks), strict=True)
     keep, take = config.momentum, 1 - config.momentum
-    running = BatchNormState(mean=keep * state.mean + take * mean, var=keep * state.var + take * var)
-    return list(ys), read_only(running), _BatchNormResiduals(chunks, inverse_deviation)
+    running = BatchNormState(mean=keep * state.mean + take * mean.astype(dtype), var=keep * state.var + take * var)
+    return _Normalising(mean, params.scale * inverse_deviation, params.shift, inverse_deviation), read_only(running)
 
 
-def _evaluate(x: Array, factor: Array, shift: Array, pool: Layer | None) -> Array:
+def _evaluate(
+    config: _BatchNorm, params: BatchNormParams, state: BatchNormState, x: Array, pool: Layer | None
+) -> Array:
+    _check(config, params, x)
+    factor = params.scale / np.sqrt(state.var + config.epsilon)
+    shift = params.shift - state.mean * factor
     if pool is None:
         return _scale_and_shift(x, factor, shift)
     if (factor >= 0).all():
         return _scale_and_shift(pool.apply(None, None, x).y, factor, shift)
     return pool.apply(None, None, _scale_and_shift(x, factor, shift)).y
-
-
-def _moments(x: Array) -> tuple[Array, Array, Array, Array]:
-    """x less a centre, as `channel_rows`; and for each channel the centre, the sum of what is left, and of its squares.
-
-    The centre is 0 if float32 has digits enough for that, and else the mean: it costs a pass, and a copy.
-    """
-    source = channel_rows(x)
-    total, squares = sum_channels(source), dot_channels(source, source)
-    centre = total / max(1, source.size // x.shape[-1])
-    if (squares <= _SAFE * (squares - total * centre)).all():
-        return source, np.zeros(len(centre), x.dtype), total, squares
-    centre = centre.astype(x.dtype)
-    centred = np.subtract(source, for_channels(centre, source))
-    return centred, centre, sum_channels(centred), dot_channels(centred, centred)
-
-
-def _normalise(
-    x: Array, centred: Array, offset: Array, factor: Array, shift: Array, pool: Layer | None
-) -> tuple[Array, _Chunk]:
-    """factor · (centred + offset) + shift, pooled if there is a pool."""
-    shift = shift + offset * factor
-    its = _shaped(centred, x.shape)
-    if pool is None:
-        return _scale_and_shift(its, factor, shift), _Chunk(centred, offset, None, None)
-    if (factor >= 0).all():
-        pooled, _, kept = pool.apply(None, None, its, train=True)
-        return _scale_and_shift(pooled, factor, shift), _Chunk(centred, offset, kept, pooled)
-    y, _, kept = pool.apply(None, None, _scale_and_shift(its, factor, shift), train=True)
-    return y, _Chunk(centred, offset, kept, None)
 
 
 def _shaped(x: Array, shape: tuple[int, ...]) -> Array:
@@ -211,50 +240,58 @@ def _scale_and_shift(x: Array, factor: Array, shift: Array) -> Array:
     return y
 
 
-def _backward_chunks(
-    config: _BatchNorm, params: BatchNormParams, residuals: Any, dys: list[Array], *, need_dx: bool, pool: Layer | None
-) -> tuple[BatchNormParams, list[Array] | None]:
+class _Sums(NamedTuple):
+    """Of a chunk, for each channel: how many numbers, Σ dy · (x - mean) and Σ dy."""
+
+    size: int
+    along: Array
+    total: Array
+    inverse_deviation: Array
+
+
+class _Projecting(NamedTuple):
+    """dx = factor · dy + along_x · (x - mean) + along_1."""
+
+    factor: Array
+    along_x: Array
+    along_1: Array
+
+
+def _backward_chunk(config: _BatchNorm, residuals: Any, dy: Array, need_dx: bool, pool: Layer | None) -> Chunk:
     kept = check_residuals(config, residuals)
-    pairs = list(zip(kept.chunks, dys, strict=True))
-    sums = parallel.run([partial(_sums, chunk, dy, pool) for chunk, dy in pairs])
-    along, total, spread = zip(*sums, strict=True)
-    dtype = kept.inverse_deviation.dtype
-    dscale = (np.sum(along, axis=0) * kept.inverse_deviation).astype(dtype)
-    dshift = np.sum(total, axis=0).astype(dtype)
-    gradients = BatchNormParams(scale=dscale, shift=dshift)
-    if not need_dx:
-        return gradients, None
-    # dx = scale/σ · (dy - mean(dy) - x̂ · mean(dy · x̂)): what is left of dy once its parts along the two
-    # directions that the statistics remove, constants and (but for epsilon) x̂ = (x - mean)/σ, are taken out. The means
-    # are dshift / count and dscale / count, and x̂ = (centred + offset)/σ.
-    count = sum(chunk.centred.size for chunk, _ in pairs) // len(dshift)
-    factor = params.scale * kept.inverse_deviation
-    along_x, along_1 = -factor * kept.inverse_deviation * dscale / count, -factor * dshift / count
-    tasks = [
-        partial(_project, chunk, dy, factor, along_x, along_1 + chunk.offset * along_x, pool)
-        for (chunk, _), dy in zip(pairs, spread, strict=True)
-    ]
-    return gradients, parallel.run(tasks)
-
-
-def _sums(chunk: _Chunk, dy: Array, pool: Layer | None) -> tuple[Array, Array, Array]:
-    """Σ dy · (x - mean) and Σ dy for each channel, and dy, before the pool if that was not first."""
-    x = chunk.centred
-    if chunk.pooled is not None:
-        x = channel_rows(chunk.pooled)  # where a maximum was, dy is; elsewhere it is zero
+    x = kept.centred
+    if kept.pooled is not None:
+        x = channel_rows(kept.pooled)  # where a maximum was, dy is; elsewhere it is zero
     elif pool is not None:
-        dy = _unpool(pool, chunk, dy)
+        dy = _unpool(pool, kept, dy)
     gradient = channel_rows(dy)
     total = sum_channels(gradient)
-    return dot_channels(gradient, x) + chunk.offset * total, total, dy
+    along = dot_channels(gradient, x) + kept.offset * total
+    factor, along_x, along_1 = yield _Sums(kept.centred.size // len(total), along, total, kept.inverse_deviation)
+    return _project(kept, dy, factor, along_x, along_1 + kept.offset * along_x, pool) if need_dx else None
 
 
-def _project(chunk: _Chunk, dy: Array, factor: Array, along_x: Array, along_1: Array, pool: Layer | None) -> Array:
+def _meet_backward(params: BatchNormParams, said: Sequence[_Sums]) -> tuple[_Projecting, BatchNormParams]:
+    # dx = scale/σ · (dy - mean(dy) - x̂ · mean(dy · x̂)): what is left of dy once its parts along the two
+    # directions that the statistics remove, constants and (but for epsilon) x̂ = (x - mean)/σ, are taken out. The means
+    # are dshift / count and dscale / count.
+    sizes, along, total, (inverse_deviation, *_) = zip(*said, strict=True)
+    dtype, count = inverse_deviation.dtype, sum(sizes)
+    dscale = (np.sum(along, axis=0) * inverse_deviation).astype(dtype)
+    dshift = np.sum(total, axis=0).astype(dtype)
+    factor = params.scale * inverse_deviation
+    sent = _Projecting(factor, -factor * inverse_deviation * dscale / count, -factor * dshift / count)
+    return sent, BatchNormParams(scale=dscale, shift=dshift)
+
+
+def _project(
+    kept: _ChunkResiduals, dy: Array, factor: Array, along_x: Array, along_1: Array, pool: Layer | None
+) -> Array:
     """factor · dy + along_x · centred + along_1, dy taken back through the pool if that was first."""
-    x = chunk.centred
+    x = kept.centred
     scaled = empty_like_channels(dy)
     np.multiply(channel_rows(dy), for_channels(factor, channel_rows(dy)), out=channel_rows(scaled))
-    dx = _unpool(pool, chunk, scaled) if pool is not None and chunk.pooled is not None else scaled
+    dx = _unpool(pool, kept, scaled) if pool is not None and kept.pooled is not None else scaled
     rest = np.multiply(x, for_channels(along_x, x), out=parallel.scratch("batch norm", x.shape, x.dtype))
     rest += for_channels(along_1, x)
     out = channel_rows(dx)
@@ -262,8 +299,8 @@ def _project(chunk: _Chunk, dy: Array, factor: Array, along_x: Array, along_1: A
     return dx
 
 
-def _unpool(pool: Layer, chunk: _Chunk, dy: Array) -> Array:
-    return pool.backward(None, chunk.pool, dy).dx  # type: ignore[return-value]  # never None: it is asked for
+def _unpool(pool: Layer, kept: _ChunkResiduals, dy: Array) -> Array:
+    return pool.backward(None, kept.pool, dy).dx  # type: ignore[return-value]  # never None: it is asked for
 
 
 def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:

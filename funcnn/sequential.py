@@ -1,6 +1,5 @@
 """`serial`, the combinator that nets are made of, and what all combinators share."""
 
-from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -8,12 +7,14 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.chunking import Stage, backward_chunks, chunk_sizes, join, largest_array, split, stages
+from funcnn.chunking import Stage, Step, add_up, chunk_sizes, join, largest_array, resume, split, stages
 from funcnn.keys import Key, fold_in
 from funcnn.layer import (
     Applied,
     Array,
+    Chunk,
     Config,
+    Coupled,
     Gradients,
     Initialised,
     Layer,
@@ -115,33 +116,29 @@ class _Serial(Composed):
         return stages(self.layers)
 
     @cached_property
-    def evaluation_stages(self) -> tuple[Stage, ...]:
-        """The same for evaluation."""
-        return stages(self.layers, train=False)
-
-    @cached_property
-    def _largest_arrays(self) -> dict[tuple[tuple[int, ...], Shape], int]:
-        return {}  # of a stage's layers and its input shape: worked out at the first batch, not at every step
+    def _largest_arrays(self) -> dict[tuple[Stage, Shape], int]:
+        return {}  # of a stage and its input shape: worked out at the first batch, not at every step
 
     def split(self, stage: Stage, x: Array) -> list[Array]:
         """The chunks in which a stage takes a batch; what does not fit stays whole, for its layer to refuse."""
-        at = stage.order, np.shape(x)[1:]
+        at = stage, np.shape(x)[1:]
         if at not in self._largest_arrays:
             try:
                 self._largest_arrays[at] = largest_array([self.layers[i] for i in stage.order], at[1])
             except LayerError:
                 return [x]
-        return split(x, chunk_sizes(len(x), self._largest_arrays[at])) if self._largest_arrays[at] else [x]
+        largest = self._largest_arrays[at]
+        return split(x, chunk_sizes(len(x), largest, are_images=len(at[1]) == 3)) if largest else [x]
 
-    def max_pool(self, order: Sequence[int], in_shape: Shape | None = None) -> Layer | None:
-        """The first of some layers if it is a max pool; raises ShapeError for an input shape that does not fit it."""
-        if not order or not self.layers[order[0]].config.takes_maximum:
+    def pool(self, step: Step, in_shape: Shape | None = None) -> Layer | None:
+        """The max pool that a step takes along; raises ShapeError for an input shape that does not fit it."""
+        if step.pool is None:
             return None
-        pool = self.layers[order[0]]
-        if in_shape is not None:
-            with place(self.name, order[0]):
-                pool.config.out_shape(in_shape)
-        return pool
+        if in_shape is None:
+            return self.layers[step.pool]
+        with place(self.name, step.pool):
+            self.layers[step.pool].config.out_shape(in_shape)
+        return self.layers[step.pool]
 
     def macs(self, in_shape: Shape) -> int:
         total = 0
@@ -163,105 +160,97 @@ def _serial_init(config: _Serial, key: Key, in_shape: Shape, dtype: DTypeLike = 
     return Initialised(tuple(params), tuple(states), in_shape)
 
 
-def _serial_apply(
-    config: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
-) -> Applied:
-    check_values(config, params=params, state=state)
-    xs, states, kept = [x], list(state), []
-    with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
-        for stage in config.stages if train else config.evaluation_stages:
-            i = stage.order[0]
-            layer, residuals = config.layers[i], None
-            if stage.takes == "chunks":
-                if len(xs) == 1:
-                    xs = config.split(stage, xs[0])
-                tasks = [
-                    partial(_apply_run, config, stage, params, state, chunk, key, None if len(xs) == 1 else j, train)
-                    for j, chunk in enumerate(xs)
-                ]
-                ys, residuals = zip(*run(tasks), strict=True)
-                xs = list(ys)
-            elif stage.takes == "all chunks" and layer.config.apply_chunks is not None:
-                pool = config.max_pool(stage.order[1:], np.shape(xs[0])[1:])
-                with place(config.name, i):
-                    xs, states[i], residuals = layer.config.apply_chunks(
-                        params[i], state[i], xs, train=train, pool=pool
-                    )
-            else:
-                with place(config.name, i):
-                    y, states[i], residuals = layer.apply(
-                        params[i], state[i], join(xs), key=child_key(key, layer, i), train=train
-                    )
-                xs = [y]
-            if train:
-                kept.append(_StageResiduals(tuple(map(len, xs)), residuals))
-    return Applied(join(xs), tuple(states), tuple(kept) if train else None)
-
-
 @node
 class _StageResiduals:
     sizes: tuple[int, ...]  # of the chunks
     residuals: Any
 
 
-def _apply_run(
+def _serial_apply(
+    config: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_values(config, params=params, state=state)
+    states, kept = list(state), []
+    with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
+        for stage in config.stages:
+            if stage.by_chunks:
+                xs = config.split(stage, x)
+                ys, residuals = _apply_stage(config, stage, params, states, xs, key, train)
+                x = join(ys)
+            else:
+                i, xs = stage.order[0], [x]
+                layer = config.layers[i]
+                with place(config.name, i):
+                    x, states[i], residuals = layer.apply(
+                        params[i], state[i], x, key=child_key(key, layer, i), train=train
+                    )
+            kept.append(_StageResiduals(tuple(map(len, xs)), residuals))
+    return Applied(x, tuple(states), tuple(kept) if train else None)
+
+
+def _apply_stage(
+    config: _Serial, stage: Stage, params: Any, states: list[Any], xs: list[Array], key: Key | None, train: bool
+) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+    """Chunks through the layers of a stage: their y and residuals. The states are replaced."""
+    chunks = [
+        _apply_chunk(config, stage, params, states, x, key, None if len(xs) == 1 else j, train)
+        for j, x in enumerate(xs)
+    ]
+    sent = None
+    for i, coupled in stage.coupled if train else ():
+        said = run([partial(resume, chunk, sent) for chunk in chunks])
+        with place(config.name, i):
+            sent, states[i] = coupled.meet(params[i], states[i], said)
+    ys, residuals = zip(*run([partial(resume, chunk, sent) for chunk in chunks]), strict=True)
+    return ys, residuals
+
+
+def _apply_chunk(
     config: _Serial, stage: Stage, params: Any, state: Any, x: Array, key: Key | None, chunk: int | None, train: bool
-) -> tuple[Array, tuple[Any, ...]]:
-    """A chunk (None: the whole batch) through the layers of a stage: y and the residuals."""
+) -> Chunk:
+    """A chunk (None: the whole batch) through the layers of a stage: returns y and the residuals."""
     kept = []
-    order = list(stage.order)
-    while order:
-        i = order.pop(0)
+    for step in stage.steps:
+        i, residuals = step.layer, None
         layer = config.layers[i]
-        if layer.config.apply_chunks is not None:  # in evaluation, where it treats examples one by one
-            pool = config.max_pool(order, np.shape(x)[1:])
-            del order[: pool is not None]
-            with place(config.name, i):
-                (x,), _, _ = layer.config.apply_chunks(params[i], state[i], [x], train=False, pool=pool)
-            continue
         its_key = child_key(key, layer, i)
         if its_key is not None and chunk is not None:
             its_key = fold_in(its_key, chunk)
-        with place(config.name, i):
-            x, _, residuals = layer.apply(params[i], state[i], x, key=its_key, train=train)
+        if not isinstance(layer.config, Coupled):
+            with place(config.name, i):
+                x, _, residuals = layer.apply(params[i], state[i], x, key=its_key, train=train)
+        else:
+            pool = config.pool(step, np.shape(x)[1:])
+            with place(config.name, i):
+                if train:
+                    x, residuals = yield from layer.config.apply_chunk(params[i], x, pool=pool)
+                else:
+                    x = layer.config.evaluate(params[i], state[i], x, pool=pool)
         kept.append(residuals)
     return x, tuple(kept)
 
 
-def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(config, residuals)
     check_values(config, params=params)
     check_tuple(config, "residuals", kept, len(config.stages), "run of layers", "apply")
     gradients: list[Any] = [None] * len(config.layers)
     first = 0 if need_dx else _first_trained(config.layers, params)
-    dys: Any = [dy]
     with single_blas_thread():
         for stage, its in zip(reversed(config.stages), reversed(kept), strict=True):
-            i = stage.order[0]
             if max(stage.order) < first:
                 break
-            if stage.takes != "the batch" and tuple(map(len, dys)) != its.sizes:
-                dys = _split_like(config, join(dys), its.sizes)
-            if stage.takes == "chunks":
-                backward = partial(_backward_run, config, stage, params, its.residuals, first, need_dx)
-                found, dys = backward_chunks(backward, dys)
-                for j, its_gradients in zip(stage.order, found, strict=True):
-                    gradients[j] = its_gradients
-                continue
-            layer = config.layers[i]
-            with place(config.name, i):
-                if layer.config.backward_chunks is not None:
-                    gradients[i], dys = layer.config.backward_chunks(
-                        params[i],
-                        its.residuals,
-                        dys,
-                        need_dx=need_dx or i > first,
-                        pool=config.max_pool(stage.order[1:]),
+            if stage.by_chunks:
+                dys = _split_like(config, dy, its.sizes)
+                dxs = _backward_stage(config, stage, params, its.residuals, gradients, dys, first, need_dx)
+                dy = join(dxs) if dxs[0] is not None else dy
+            else:
+                i = stage.order[0]
+                with place(config.name, i):
+                    gradients[i], dy = config.layers[i].backward(
+                        params[i], its.residuals, dy, need_dx=need_dx or i > first
                     )
-                else:
-                    gradients[i], dx = layer.backward(params[i], its.residuals, join(dys), need_dx=need_dx or i > first)
-                    dys = [dx]
-    return Gradients(tuple(gradients), join(dys) if need_dx else None)
+    return Gradients(tuple(gradients), dy if need_dx else None)
 
 
 def _split_like(config: _Serial, dy: Array, sizes: tuple[int, ...]) -> list[Array]:
@@ -274,16 +263,45 @@ def _split_like(config: _Serial, dy: Array, sizes: tuple[int, ...]) -> list[Arra
     return split(dy, sizes)
 
 
-def _backward_run(
-    config: _Serial, stage: Stage, params: Any, residuals: Any, first: int, need_dx: bool, chunk: int, dy: Any
-) -> tuple[tuple[Any, ...], Any]:
-    """A chunk's gradient back through the layers of a stage: their gradients and dx."""
-    gradients: list[Any] = [None] * len(stage.order)
-    for j, (i, kept) in reversed(list(enumerate(zip(stage.order, residuals[chunk], strict=True)))):
+def _backward_stage(
+    config: _Serial, stage: Stage, params: Any, kept: Any, gradients: list[Any], dys: list[Array], first: int,
+    need_dx: bool,
+) -> list[Any]:  # fmt: skip
+    """Chunks back through the layers of a stage, whose gradients are filled in: their dx."""
+    chunks = [
+        _backward_chunk(config, stage, params, its, first, need_dx, dy) for its, dy in zip(kept, dys, strict=True)
+    ]
+    sent, sums = None, []
+    for i, coupled in reversed(stage.coupled):
+        total, said = add_up([partial(resume, chunk, sent) for chunk in chunks])
+        sums.append(total)
+        with place(config.name, i):
+            sent, gradients[i] = coupled.meet_backward(params[i], said)
+    total, dxs = add_up([partial(resume, chunk, sent) for chunk in chunks])
+    for its in (*sums, total):
+        for step, each in zip(stage.steps, its, strict=True):
+            if each is not None:
+                gradients[step.layer] = each
+    return dxs
+
+
+def _backward_chunk(config: _Serial, stage: Stage, params: Any, kept: Any, first: int, need_dx: bool, dy: Any) -> Chunk:
+    """A chunk back through the layers of a stage: yields the gradients so far since it last did, and returns dx too."""
+    gradients: list[Any] = [None] * len(stage.steps)
+    for j, (step, residuals) in reversed(list(enumerate(zip(stage.steps, kept, strict=True)))):
+        i = step.layer
         if i < first:
             break
+        layer, needed = config.layers[i], need_dx or i > first
         with place(config.name, i):
-            gradients[j], dy = config.layers[i].backward(params[i], kept, dy, need_dx=need_dx or i > first)
+            if isinstance(layer.config, Coupled):
+                pool = config.pool(step)
+                coupled = layer.config.backward_chunk(params[i], residuals, dy, need_dx=needed, pool=pool)
+                sent = yield tuple(gradients), next(coupled)
+                gradients = [None] * len(stage.steps)
+                dy = resume(coupled, sent)
+            else:
+                gradients[j], dy = layer.backward(params[i], residuals, dy, need_dx=needed)
     return tuple(gradients), dy
 
 

@@ -3,6 +3,7 @@
 import itertools
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funcnn import chunking, tree
+from funcnn import layers as plain
 from funcnn.compose import parallel, residual, serial
 from funcnn.conv_windows import images, rows
 from funcnn.keys import Key
@@ -147,9 +149,26 @@ def test_the_chunks_are_uneven_and_batch_norm_takes_them_as_they_come() -> None:
     net, params, state, x, _ = ready(case, n=7)
     with chunks_of(2, net, case.in_shape):
         residuals = net.apply(params, state, x, train=True).residuals
-    takes = [stage.takes for stage in net.config.stages]
-    assert takes == ["chunks", "all chunks", "chunks", "the batch", "all chunks", "chunks", "the batch"]
-    assert sizes(residuals) == [(1, 2, 2, 2)] * 3 + [(7,)] * 4
+    assert [(stage.by_chunks, len(stage.coupled)) for stage in net.config.stages] == [(True, 2)]
+    assert sizes(residuals) == [(1, 2, 2, 2)]
+
+
+def test_a_dense_layer_goes_by_chunks_if_it_has_few_units() -> None:
+    few = plain._FEW
+    net = serial(conv2d(2, 3), flatten(), dense(few), batch_norm(), dense(few + 1), relu(), dense(2))
+    params, state, _ = net.init(Key(0), (5, 5, 1), np.float64)
+    with chunks_of(2, net, (5, 5, 1)):
+        cut = sizes(net.apply(params, state, gaussian((7, 5, 5, 1)), train=True).residuals)
+    assert [(stage.order, stage.by_chunks) for stage in net.config.stages] == [
+        ((0, 1, 2, 3), True), ((4,), False), ((5, 6), True),
+    ]  # fmt: skip
+    assert [max(each) for each in cut] == [2, 7, 2]
+
+
+def test_vectors_are_cut_into_larger_chunks_than_images() -> None:
+    n = 4 * chunking._LARGE // 100
+    assert max(chunking.chunk_sizes(n, 100)) == chunking._MANY
+    assert len(chunking.chunk_sizes(n, 100, are_images=False)) == 4
 
 
 def test_an_empty_batch_goes_through() -> None:
@@ -254,7 +273,7 @@ def test_the_gradients_of_all_chunks_are_added_up_once(count: int) -> None:
         seen.append(i)
         return (dy[0], None, (dy[:, 0],)), i * dy
 
-    (a, nothing, (b,)), dxs = chunking.backward_chunks(backward, dys)
+    (a, nothing, (b,)), dxs = chunking.add_up([partial(backward, i, dy) for i, dy in enumerate(dys)])
     assert sorted(seen) == list(range(count))
     np.testing.assert_array_equal(a, np.full(3, 2.0**count - 1), strict=True)
     np.testing.assert_array_equal(b, np.full(2, 2.0**count - 1), strict=True)
@@ -286,14 +305,13 @@ def test_the_layers_that_commute_with_a_maximum() -> None:
 def test_stages_cut_the_layers_into_runs_and_only_move_pools_forward(layers: list[Layer]) -> None:
     found = chunking.stages(layers)
     for stage in found:
-        its = [layers[i].config for i in stage.order]
-        assert (stage.takes == "all chunks") == (its[0].name == "batch_norm")
-        assert (stage.takes == "chunks") == all(each.by_chunks for each in its)
-        if stage.takes != "chunks":
-            followers = [each.name for each in its[1:]]
-            assert followers == [] or (followers == ["max_pool2d"] and stage.takes == "all chunks")
-    together = [(first.takes, second.takes) for first, second in itertools.pairwise(found)]
-    assert ("chunks", "chunks") not in together
+        its = [(i, layers[i].config) for i in stage.order]
+        coupled = tuple([(i, each) for i, each in its if each.name == "batch_norm"])
+        assert stage.coupled == coupled
+        assert stage.by_chunks == all(each.by_chunks or (i, each) in coupled for i, each in its)
+        assert stage.by_chunks or len(its) == 1
+    together = [(first.by_chunks, second.by_chunks) for first, second in itertools.pairwise(found)]
+    assert (True, True) not in together
 
     # By bubbles: as long as a pool follows an increasing activation, they change places.
     order = list(range(len(layers)))
@@ -305,9 +323,10 @@ def test_stages_cut_the_layers_into_runs_and_only_move_pools_forward(layers: lis
                 order[at : at + 2], moved = [j, i], True
     assert [i for stage in found for i in stage.order] == order
     # The first pool after a batch norm is its own.
-    for at, i in enumerate(order[:-1]):
-        if layers[i].name == "batch_norm" and layers[order[at + 1]].name == "max_pool2d":
-            assert (i, order[at + 1]) in [stage.order for stage in found]
+    taken = {step for stage in found for step in stage.steps if step.pool is not None}
+    assert taken == {
+        (i, j) for i, j in itertools.pairwise(order) if (layers[i].name, layers[j].name) == ("batch_norm", "max_pool2d")
+    }
 
 
 @every_increasing
@@ -337,13 +356,13 @@ def test_a_batch_norm_and_a_max_pool_change_places(
     )
     params = tree.replace(params, "1.scale", np.array(scale))
     x = x + mean
-    assert net.config.stages[1] == chunking.Stage("all chunks", (1, 2 + len(between)))
+    assert chunking.Step(1, 2 + len(between)) in net.config.stages[0].steps
     y, moved, kept = forward(net, params, state, x)
     with chunks_of(examples, net, (7, 6, 3)):
         applied = net.apply(params, state, x, train=True)
         found = net.backward(params, applied.residuals, dy)
         assert tree.equal(found.params, net.backward(params, applied.residuals, dy, need_dx=False).params)
-    assert (len(sizes(applied.residuals)[1]) == 1) == (examples > 9)
+    assert (len(sizes(applied.residuals)[0]) == 1) == (examples > 9)
     assert_close(applied.y, y, 1e-12)
     assert_close(applied.state, moved, 1e-12)
     evaluated = forward(net, params, state, x, train=False).y

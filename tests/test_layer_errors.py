@@ -234,9 +234,9 @@ def test_errors_at_apply_and_backward_name_the_place_too() -> None:
     applied = net.apply(params, state, x)
     untrained = message(LayerError, net.backward, params, applied.residuals, x)
     assert untrained.startswith("serial(relu(), residual(layer=parallel(")
-    first, second = net.apply(params, state, x, key=Key(0), train=True).residuals
-    (_, kept), sizes = second.residuals
-    half = first, attrs.evolve(second, residuals=((None, kept), sizes))
+    (stage,) = net.apply(params, state, x, key=Key(0), train=True).residuals
+    ((first, ((_, kept), sizes)),) = stage.residuals
+    half = (attrs.evolve(stage, residuals=((first, ((None, kept), sizes)),)),)
     half_trained = message(LayerError, net.backward, params, half, x)
     assert half_trained.startswith(
         "serial[1] residual parallel[0] serial(dense(units=2)): backward needs the residuals"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from funcnn import tree
-from funcnn.chunking import split
+from funcnn.chunking import resume, split
 from funcnn.keys import Key
 from funcnn.layer import Applied, Array, Gradients, LayerError, Shape
 from funcnn.layers import batch_norm, l2_normalize
@@ -146,11 +146,18 @@ def test_parameter_gradients_by_their_formulas(shape: Shape) -> None:
 def in_chunks(made: Ready, sizes: list[int], *, need_dx: bool = True) -> tuple[Applied, Gradients]:
     """What batch norm makes of a batch that comes in chunks, and of its gradient, both joined again."""
     settings, params = made.layer.config, made.params
-    ys, state, residuals = settings.apply_chunks(params, made.state, split(made.x, sizes), train=True)
+    chunks = [settings.apply_chunk(params, x, pool=None) for x in split(made.x, sizes)]
+    sent, state = settings.meet(params, made.state, [resume(chunk) for chunk in chunks])
+    ys, residuals = zip(*[resume(chunk, sent) for chunk in chunks], strict=True)
     assert [len(y) for y in ys] == sizes
-    gradients, dxs = settings.backward_chunks(params, residuals, split(made.dy, sizes), need_dx=need_dx)
-    dx = None if dxs is None else np.concatenate(dxs)
-    return Applied(np.concatenate(ys), state, residuals), Gradients(gradients, dx)
+    chunks = [
+        settings.backward_chunk(params, its, dy, need_dx=need_dx, pool=None)
+        for its, dy in zip(residuals, split(made.dy, sizes), strict=True)
+    ]
+    sent, gradients = settings.meet_backward(params, [resume(chunk) for chunk in chunks])
+    dxs = [resume(chunk, sent) for chunk in chunks]
+    assert need_dx or dxs == [None] * len(sizes)
+    return Applied(np.concatenate(ys), state, residuals), Gradients(gradients, np.concatenate(dxs) if need_dx else None)
 
 
 @every_shape
@@ -170,8 +177,9 @@ def test_in_chunks_it_is_what_it_is_on_the_whole_batch(shape: Shape, sizes: list
 @every_dtype
 def test_in_chunks_it_evaluates_to_the_same_bits(shape: Shape, dtype: type) -> None:
     layer, params, state, x, _ = ready(Case(batch_norm(), shape[1:]), dtype, n=7)
-    ys, unmoved, residuals = layer.config.apply_chunks(params, state, split(x, [3, 0, 4]), train=False)
-    np.testing.assert_array_equal(np.concatenate(ys), layer.apply(params, state, x).y, strict=True)
+    ys = [layer.config.evaluate(params, state, each, pool=None) for each in split(x, [3, 0, 4])]
+    y, unmoved, residuals = layer.apply(params, state, x)
+    np.testing.assert_array_equal(np.concatenate(ys), y, strict=True)
     assert tree.equal(unmoved, state)
     assert residuals is None
 
@@ -207,10 +215,10 @@ def test_no_row_of_the_images_need_be_like_the_others(height: int, border: float
 
 
 def test_chunks_that_are_all_empty_have_no_mean() -> None:
-    layer, params, state, x, _ = ready(Case(batch_norm(), (4,)), n=0)
+    made = ready(Case(batch_norm(), (4,)), n=0)
     expected = "batch_norm(): an empty batch has no mean. Train on batches of at least one example"
-    assert message(LayerError, layer.config.apply_chunks, params, state, [x, x], train=True) == expected
-    assert message(LayerError, layer.apply, params, state, x, train=True) == expected
+    assert message(LayerError, in_chunks, made, [0, 0]) == expected
+    assert message(LayerError, made.train) == expected
 
 
 # --- l2_normalize ---------------------------------------------------------------------------------------------
