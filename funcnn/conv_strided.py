@@ -20,11 +20,11 @@ import numpy as np
 from funcnn import parallel
 from funcnn.conv_windows import Geometry, add_shifted, images, rows, shares_products, turned_rows, windows
 from funcnn.layer import Array
-from funcnn.parallel import chunks, in_tasks, scratch, sum_in_tasks
+from funcnn.parallel import chunks, even_chunks, in_tasks, scratch, sum_in_tasks
 
 __all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient"]
 
-_BLOCK_BYTES = 2**20  # of what a block of output rows needs: about the cache of one core
+_BLOCK_BYTES = 2**21  # of what a block of output rows needs: smaller ones make threads wait for the interpreter
 
 # Groups are the leading axis of every matrix: channels fall into `groups` runs, and run g of the inputs reaches
 # run g of the outputs alone. One group is the ordinary convolution, and then no axis moves.
@@ -34,7 +34,7 @@ def _blocks(geo: Geometry, channels: int, n: int, itemsize: int) -> list[slice]:
     """Blocks of output rows whose windows keep under `_BLOCK_BYTES`."""
     (oh, ow), (kh, kw) = geo.out_size, geo.window
     copies = kh * kw if shares_products(geo, n) else geo.stride[0] * kw
-    return chunks(oh, max(1, _BLOCK_BYTES // max(1, copies * channels * ow * n * itemsize)))
+    return even_chunks(oh, max(1, _BLOCK_BYTES // max(1, copies * channels * ow * n * itemsize)))
 
 
 def _kernel_matrix(weight: Array, groups: int) -> Array:
@@ -133,7 +133,7 @@ def _add_rows(dx: Array, dy: Array, weight: Array, geo: Geometry, turned: Geomet
     split = weight[::-1].reshape(kh, kw, inner, groups, -1)
     kernel = split.transpose(3, 1, 2, 0, 4).reshape(groups, 1, kw * inner, -1)  # (groups, 1, kw·c/groups, kh·o/groups)
 
-    blocks = chunks(geo.in_size[0], max(1, _BLOCK_BYTES // max(1, kernel[..., 0].nbytes * ow * n)))
+    blocks = even_chunks(geo.in_size[0], max(1, _BLOCK_BYTES // max(1, kernel[..., 0].nbytes * ow * n)))
 
     def add(some: slice) -> None:
         for part in blocks[some]:

@@ -24,14 +24,14 @@ from numpy.lib.stride_tricks import as_strided
 
 from funcnn.conv_windows import Geometry, add_shifted, band, images, rows, shift, turned_rows
 from funcnn.layer import Array
-from funcnn.parallel import chunks, in_tasks, scratch, sum_in_tasks
+from funcnn.parallel import even_chunks, in_tasks, scratch, sum_in_tasks
 from funcnn.tree import read_only
 
 __all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient", "fits"]
 
 _TILE = 4  # rows of the output that are computed together
 _REACH = _TILE + 2  # rows of the input that they need
-_BLOCK_BYTES = 2**20  # of a block's transformed rows: about the cache of one core
+_BLOCK_BYTES = 2**21  # of a block's transformed rows
 
 # For the points 0, 1, -1, 2, -2 and infinity.
 _INPUT = np.array(  # Bᵀ
@@ -68,7 +68,7 @@ def fits(geo: Geometry) -> bool:
 
 def _tiles(size: int, row_bytes: int) -> list[slice]:
     """The tiles that cover some rows, in blocks whose transformed rows keep under `_BLOCK_BYTES`."""
-    return chunks(-(-size // _TILE), max(1, _BLOCK_BYTES // max(1, _REACH * row_bytes)))
+    return even_chunks(-(-size // _TILE), max(1, _BLOCK_BYTES // max(1, _REACH * row_bytes)))
 
 
 def _transformed_kernel(weight: Array) -> Array:

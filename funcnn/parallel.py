@@ -24,8 +24,8 @@ import numpy as np
 from funcnn.layer import Array
 
 __all__ = [
-    "chunks", "for_each", "in_a_task", "in_tasks", "matmul", "run", "scratch", "set_threads", "single_blas_thread",
-    "sum_in_tasks", "threads",
+    "chunks", "even_chunks", "for_each", "in_a_task", "in_tasks", "matmul", "run", "scratch", "set_threads",
+    "single_blas_thread", "sum_in_tasks", "threads",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -244,6 +244,16 @@ def chunks(n: int, size: int) -> list[slice]:
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def even_chunks(n: int, most: int) -> list[slice]:
+    """As few consecutive slices of n positions as have at most so many each, alike in size.
+
+    >>> even_chunks(7, 3)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 7, None)]
+    """
+    count = -(-n // most)
+    return [slice(i * n // count, (i + 1) * n // count) for i in range(count)]
 
 
 @cache
