@@ -11,24 +11,59 @@ chunks: so results do not depend on the number of threads.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import attrs
 import numpy as np
 
 from funcnn import parallel, tree
 from funcnn.conv_windows import images, rows
-from funcnn.layer import Array, Chunk, Coupled, Layer, Shape
+from funcnn.layer import Array, Config, Layer, Shape
 
-__all__ = ["Stage", "Step", "add_up", "chunk_sizes", "join", "largest_array", "resume", "split", "stages"]
+__all__ = [
+    "Chunk", "Coupled", "Stage", "Step", "add_up", "chunk_sizes", "join", "largest_array", "resume", "split", "stages",
+]  # fmt: skip
 
+Chunk = Generator[Any, Any, Any]  # of a batch, on its way through layers that may have it wait for the others
 T = TypeVar("T")
 
 _LARGE = 2**20  # numbers in the largest array that a chunk makes, about: larger ones leave the cache
 _SMALL = 2**18  # and at least, about: on smaller ones two threads wait longer for the interpreter than they gain
 _MANY = 32  # examples in a chunk at most: rows of images have that many times their width
 _SUMS = 8  # of the gradients' shares, each a task
+
+
+class Coupled(Config, ABC):
+    """The base for a layer that couples the examples in training alone, as functions of one chunk of a batch.
+
+    `apply_chunk` and `backward_chunk` are coroutines: each yields what the other chunks must know of its own, is sent
+    what a meeting makes of all that was said, and returns its result. `pool` is the max pool to apply after the layer,
+    if one follows, in any order that gives the same.
+    """
+
+    couples_examples: ClassVar[bool] = True
+
+    @abstractmethod
+    def apply_chunk(self, params: Any, x: Array, *, pool: Layer | None) -> Chunk:
+        """Returns y and the residuals."""
+
+    @abstractmethod
+    def meet(self, params: Any, state: Any, said: Sequence[Any]) -> tuple[Any, Any]:
+        """What the chunks are sent, and the state after the batch."""
+
+    @abstractmethod
+    def backward_chunk(self, params: Any, residuals: Any, dy: Array, *, need_dx: bool, pool: Layer | None) -> Chunk:
+        """Returns dx, or None if it is not needed."""
+
+    @abstractmethod
+    def meet_backward(self, params: Any, said: Sequence[Any]) -> tuple[Any, Any]:
+        """What the chunks are sent, and the gradients of the params."""
+
+    @abstractmethod
+    def evaluate(self, params: Any, state: Any, x: Array, *, pool: Layer | None) -> Array:
+        """y in evaluation, where no example depends on another."""
 
 
 class Step(NamedTuple):

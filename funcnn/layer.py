@@ -17,7 +17,7 @@ A new layer is a `Config` (an attrs class made by `config`) and three module-lev
 """
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, dataclass_transform
 
@@ -36,7 +36,6 @@ __all__ = [
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
-Chunk = Generator[Any, Any, Any]  # of a batch, on its way through layers that may have it wait for the others
 T = TypeVar("T")
 
 
@@ -196,37 +195,6 @@ class Config(Described):
     def macs(self, in_shape: Shape) -> int:
         """The multiply-adds of one example's forward pass through products (dense, convolution)."""
         return 0
-
-
-class Coupled(Config):
-    """The base for a layer that couples the examples in training alone, as functions of one chunk of a batch.
-
-    `apply_chunk` and `backward_chunk` are coroutines: each yields what the other chunks must know of its own, is sent
-    what a meeting makes of all that was said, and returns its result. `pool` is the max pool to apply after the layer,
-    if one follows, in any order that gives the same.
-    """
-
-    couples_examples: ClassVar[bool] = True
-
-    def apply_chunk(self, params: Any, x: Array, *, pool: "Layer | None") -> Chunk:
-        """Returns y and the residuals."""
-        raise NotImplementedError
-
-    def meet(self, params: Any, state: Any, said: Sequence[Any]) -> tuple[Any, Any]:
-        """What the chunks are sent, and the state after the batch."""
-        raise NotImplementedError
-
-    def backward_chunk(self, params: Any, residuals: Any, dy: Array, *, need_dx: bool, pool: "Layer | None") -> Chunk:
-        """Returns dx, or None if it is not needed."""
-        raise NotImplementedError
-
-    def meet_backward(self, params: Any, said: Sequence[Any]) -> tuple[Any, Any]:
-        """What the chunks are sent, and the gradients of the params."""
-        raise NotImplementedError
-
-    def evaluate(self, params: Any, state: Any, x: Array, *, pool: "Layer | None") -> Array:
-        """y in evaluation, where no example depends on another."""
-        raise NotImplementedError
 
 
 # --- The layer ------------------------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def _serve(jobs: "SimpleQueue[Callable[[], None] | None]") -> None:
 
 
 _BLOCK_OPERATIONS = 2**23  # multiply-adds a block: they take as long as waking a thread, a tenth of a millisecond
-_BLOCKS = 4
+_BLOCKS = 4  # of a product at most: each packs the factor that is not cut anew
 _SCRATCH_BYTES = 2**22  # kept for each thread and purpose
 
 

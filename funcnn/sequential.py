@@ -7,14 +7,24 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.chunking import Stage, Step, add_up, chunk_sizes, join, largest_array, resume, split, stages
+from funcnn.chunking import (
+    Chunk,
+    Coupled,
+    Stage,
+    Step,
+    add_up,
+    chunk_sizes,
+    join,
+    largest_array,
+    resume,
+    split,
+    stages,
+)
 from funcnn.keys import Key, fold_in
 from funcnn.layer import (
     Applied,
     Array,
-    Chunk,
     Config,
-    Coupled,
     Gradients,
     Initialised,
     Layer,
@@ -130,15 +140,9 @@ class _Serial(Composed):
         largest = self._largest_arrays[at]
         return split(x, chunk_sizes(len(x), largest, are_images=len(at[1]) == 3)) if largest else [x]
 
-    def pool(self, step: Step, in_shape: Shape | None = None) -> Layer | None:
-        """The max pool that a step takes along; raises ShapeError for an input shape that does not fit it."""
-        if step.pool is None:
-            return None
-        if in_shape is None:
-            return self.layers[step.pool]
-        with place(self.name, step.pool):
-            self.layers[step.pool].config.out_shape(in_shape)
-        return self.layers[step.pool]
+    def pool(self, step: Step) -> Layer | None:
+        """The max pool that a step takes along, if any."""
+        return None if step.pool is None else self.layers[step.pool]
 
     def macs(self, in_shape: Shape) -> int:
         total = 0
@@ -170,13 +174,13 @@ def _serial_apply(
     config: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_values(config, params=params, state=state)
-    states, kept = list(state), []
+    states, kept = dict(enumerate(state)), []
     with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
         for stage in config.stages:
             if stage.by_chunks:
                 xs = config.split(stage, x)
-                ys, residuals = _apply_stage(config, stage, params, states, xs, key, train)
-                x = join(ys)
+                ys, residuals, moved = _apply_stage(config, stage, params, state, xs, key, train)
+                x, states = join(ys), states | moved
             else:
                 i, xs = stage.order[0], [x]
                 layer = config.layers[i]
@@ -185,24 +189,23 @@ def _serial_apply(
                         params[i], state[i], x, key=child_key(key, layer, i), train=train
                     )
             kept.append(_StageResiduals(tuple(map(len, xs)), residuals))
-    return Applied(x, tuple(states), tuple(kept) if train else None)
+    return Applied(x, tuple(states.values()), tuple(kept) if train else None)
 
 
 def _apply_stage(
-    config: _Serial, stage: Stage, params: Any, states: list[Any], xs: list[Array], key: Key | None, train: bool
-) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
-    """Chunks through the layers of a stage: their y and residuals. The states are replaced."""
+    config: _Serial, stage: Stage, params: Any, state: Any, xs: list[Array], key: Key | None, train: bool
+) -> tuple[tuple[Array, ...], tuple[Any, ...], dict[int, Any]]:
+    """Chunks through the layers of a stage: their y, their residuals, and the states that have changed."""
     chunks = [
-        _apply_chunk(config, stage, params, states, x, key, None if len(xs) == 1 else j, train)
-        for j, x in enumerate(xs)
+        _apply_chunk(config, stage, params, state, x, key, None if len(xs) == 1 else j, train) for j, x in enumerate(xs)
     ]
-    sent = None
+    sent, moved = None, {}
     for i, coupled in stage.coupled if train else ():
         said = run([partial(resume, chunk, sent) for chunk in chunks])
         with place(config.name, i):
-            sent, states[i] = coupled.meet(params[i], states[i], said)
+            sent, moved[i] = coupled.meet(params[i], state[i], said)
     ys, residuals = zip(*run([partial(resume, chunk, sent) for chunk in chunks]), strict=True)
-    return ys, residuals
+    return ys, residuals, moved
 
 
 def _apply_chunk(
@@ -220,7 +223,10 @@ def _apply_chunk(
             with place(config.name, i):
                 x, _, residuals = layer.apply(params[i], state[i], x, key=its_key, train=train)
         else:
-            pool = config.pool(step, np.shape(x)[1:])
+            pool = config.pool(step)
+            if pool is not None:
+                with place(config.name, step.pool):  # where an image too small for the pool is refused
+                    pool.config.out_shape(np.shape(x)[1:])
             with place(config.name, i):
                 if train:
                     x, residuals = yield from layer.config.apply_chunk(params[i], x, pool=pool)
@@ -234,7 +240,7 @@ def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Any, *, n
     kept = check_residuals(config, residuals)
     check_values(config, params=params)
     check_tuple(config, "residuals", kept, len(config.stages), "run of layers", "apply")
-    gradients: list[Any] = [None] * len(config.layers)
+    gradients: dict[int, Any] = dict.fromkeys(range(len(config.layers)))
     first = 0 if need_dx else _first_trained(config.layers, params)
     with single_blas_thread():
         for stage, its in zip(reversed(config.stages), reversed(kept), strict=True):
@@ -242,15 +248,16 @@ def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Any, *, n
                 break
             if stage.by_chunks:
                 dys = _split_like(config, dy, its.sizes)
-                dxs = _backward_stage(config, stage, params, its.residuals, gradients, dys, first, need_dx)
-                dy = join(dxs) if dxs[0] is not None else dy
+                found, dxs = _backward_stage(config, stage, params, its.residuals, dys, first, need_dx)
+                gradients |= found
+                dy = join(dxs) if dxs[0] is not None else None
             else:
                 i = stage.order[0]
                 with place(config.name, i):
                     gradients[i], dy = config.layers[i].backward(
                         params[i], its.residuals, dy, need_dx=need_dx or i > first
                     )
-    return Gradients(tuple(gradients), dy if need_dx else None)
+    return Gradients(tuple(gradients.values()), dy if need_dx else None)
 
 
 def _split_like(config: _Serial, dy: Array, sizes: tuple[int, ...]) -> list[Array]:
@@ -264,29 +271,29 @@ def _split_like(config: _Serial, dy: Array, sizes: tuple[int, ...]) -> list[Arra
 
 
 def _backward_stage(
-    config: _Serial, stage: Stage, params: Any, kept: Any, gradients: list[Any], dys: list[Array], first: int,
-    need_dx: bool,
-) -> list[Any]:  # fmt: skip
-    """Chunks back through the layers of a stage, whose gradients are filled in: their dx."""
+    config: _Serial, stage: Stage, params: Any, kept: Any, dys: list[Array], first: int, need_dx: bool
+) -> tuple[dict[int, Any], list[Any]]:
+    """Chunks back through the layers of a stage: the gradients by position, and their dx."""
     chunks = [
         _backward_chunk(config, stage, params, its, first, need_dx, dy) for its, dy in zip(kept, dys, strict=True)
     ]
-    sent, sums = None, []
+    sent, found, sums = None, {}, []
     for i, coupled in reversed(stage.coupled):
         total, said = add_up([partial(resume, chunk, sent) for chunk in chunks])
         sums.append(total)
         with place(config.name, i):
-            sent, gradients[i] = coupled.meet_backward(params[i], said)
+            sent, found[i] = coupled.meet_backward(params[i], said)
     total, dxs = add_up([partial(resume, chunk, sent) for chunk in chunks])
     for its in (*sums, total):
-        for step, each in zip(stage.steps, its, strict=True):
-            if each is not None:
-                gradients[step.layer] = each
-    return dxs
+        found |= {step.layer: each for step, each in zip(stage.steps, its, strict=True) if each is not None}
+    return found, dxs
 
 
 def _backward_chunk(config: _Serial, stage: Stage, params: Any, kept: Any, first: int, need_dx: bool, dy: Any) -> Chunk:
-    """A chunk back through the layers of a stage: yields the gradients so far since it last did, and returns dx too."""
+    """A chunk back through the layers of a stage: yields its gradients and what it says, returns them and dx.
+
+    They are those of the layers since it last yielded, None for all others.
+    """
     gradients: list[Any] = [None] * len(stage.steps)
     for j, (step, residuals) in reversed(list(enumerate(zip(stage.steps, kept, strict=True)))):
         i = step.layer
