@@ -22,7 +22,7 @@ from funcnn.parallel import scratch
 
 __all__ = [
     "Geometry", "Padding", "Sides", "Size", "add_shifted", "band", "conv_out_size", "geometry", "images", "rows",
-    "shares_products", "shift", "tap", "turned_rows", "windows",
+    "shares_products", "shift", "tap", "turned", "turned_kernel", "turned_rows", "windows",
 ]  # fmt: skip
 
 Size = tuple[int, int]  # (height, width)
@@ -210,13 +210,41 @@ def shares_products(geo: Geometry, n: int) -> bool:
 # --- And back -------------------------------------------------------------------------------------------------
 
 
+def turned(geo: Geometry) -> Geometry | None:
+    """The pixels of dy that reach each pixel of dx, as windows on dy; None if they are no such windows.
+
+    The first cell of the kernel reaches where the last cell of these windows lies, so they take the kernel turned by
+    half a turn, `turned_kernel`.
+
+    >>> turned(geometry((5, 5), (3, 3), (1, 1), (1, 1), "valid")).padding
+    ((2, 2), (2, 2))
+    """
+    rows, columns = _turned_sides(geo, 0), _turned_sides(geo, 1)
+    if rows is None or columns is None:
+        return None
+    return Geometry(geo.out_size, geo.window, (1, 1), geo.dilation, (rows, columns))
+
+
 def turned_rows(geo: Geometry) -> Geometry | None:
     """The rows of dy that reach each row of dx, as windows of a kernel of one column; None if there is none such."""
-    reach = (geo.window[0] - 1) * geo.dilation[0]
-    top, bottom = (reach - side for side in geo.padding[0])
-    if geo.stride[0] != 1 or min(top, bottom) < 0:
+    rows = _turned_sides(geo, 0)
+    if rows is None:
         return None
-    return Geometry(geo.out_size, (geo.window[0], 1), (1, 1), (geo.dilation[0], 1), ((top, bottom), (0, 0)))
+    return Geometry(geo.out_size, (geo.window[0], 1), (1, 1), (geo.dilation[0], 1), (rows, (0, 0)))
+
+
+def _turned_sides(geo: Geometry, axis: int) -> tuple[int, int] | None:
+    """The padding of the windows on dy along an axis."""
+    reach = (geo.window[axis] - 1) * geo.dilation[axis]
+    before, after = (reach - side for side in geo.padding[axis])
+    return (before, after) if geo.stride[axis] == 1 and min(before, after) >= 0 else None
+
+
+def turned_kernel(weight: Array, groups: int) -> Array:
+    """(kh, kw, c/groups, o) -> (kh, kw, o/groups, c), turned by half a turn."""
+    kh, kw, inner, filters = weight.shape
+    split = weight[::-1, ::-1].reshape(kh, kw, inner, groups, filters // groups)
+    return split.transpose(0, 1, 4, 3, 2).reshape(kh, kw, filters // groups, groups * inner)
 
 
 def add_shifted(dx: Array, shares: Array, geo: Geometry) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from funcnn.conv_windows import Geometry, add_shifted, band, images, rows, shift, turned_rows
+from funcnn.conv_windows import Geometry, add_shifted, band, images, rows, shift, turned, turned_kernel, turned_rows
 from funcnn.layer import Array
 from funcnn.parallel import even_chunks, in_tasks, scratch, sum_in_tasks
 from funcnn.tree import read_only
@@ -163,8 +163,10 @@ def _spread(dy: Array, groups: int, tiles: slice) -> Array:
 def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1) -> Array:
     """As `conv_strided.conv_input_gradient`: dy (n, oh, ow, o), weight (3, kw, c/groups, o) -> (n, h, w, c)."""
     (h, w), kw, n, inner = geo.in_size, geo.window[1], len(dy), weight.shape[2]
-    turned = turned_rows(geo)
-    assert turned is not None, "only a convolution that `fits`"
+    back, dy_rows = turned(geo), turned_rows(geo)
+    assert dy_rows is not None, "only a convolution that `fits`"
+    if back is not None and weight.shape[3] <= inner * groups:  # no more to shift than there would be to add
+        return conv_forward(dy, turned_kernel(weight, groups), back, groups)
     turned_weight = weight[::-1].reshape(3, kw * inner, groups, -1).transpose(0, 3, 2, 1)
     gradient, kernel = np.ascontiguousarray(rows(dy)), _transformed_kernel(turned_weight)
     dx = np.zeros((h, groups, inner, w, n), dy.dtype)
@@ -174,7 +176,7 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
         for tiles in blocks[some]:
             part = slice(tiles.start * _TILE, min(h, tiles.stop * _TILE))
             made = scratch("rows", (groups, tiles.stop - tiles.start, _TILE, kw * inner, geo.out_size[1] * n), dy.dtype)
-            _fill_rows(gradient, kernel, turned, groups, tiles, made)
+            _fill_rows(gradient, kernel, dy_rows, groups, tiles, made)
             shares = made.reshape(groups, made.shape[1] * _TILE, kw, inner, geo.out_size[1], n)
             add_shifted(dx[part], shares[:, : part.stop - part.start].transpose(2, 1, 0, 3, 4, 5), geo)
 

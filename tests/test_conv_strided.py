@@ -18,7 +18,7 @@ from references import Spec
 
 from funcnn import conv_strided as conv
 from funcnn import parallel
-from funcnn.conv_windows import geometry, images, rows, windows
+from funcnn.conv_windows import geometry, images, rows, turned, turned_kernel, windows
 from funcnn.layer import Array, Shape
 
 # --- Draws ----------------------------------------------------------------------------------------------------
@@ -130,6 +130,36 @@ def test_convolution_gradients_are_its_adjoints(problem: Conv) -> None:
     tolerance = RTOL * np.linalg.norm(y) * np.linalg.norm(dy)
     assert abs(inner_product(y, dy) - inner_product(x, dx)) <= tolerance
     assert abs(inner_product(y, dy) - inner_product(weight, dweight)) <= tolerance
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_weight_gradient_of_few_filters_is_an_adjoint_too(groups: int, dilation: int) -> None:
+    # Its products are cut by the kernel's rows, of 16 to 64 numbers; smaller and larger ones are whole.
+    for inner in (5, 6, 21, 22):
+        spec = Spec((2, 3), dilation=(dilation, 1), padding=1)
+        x, weight = gaussian((40, 6, 5, groups * inner), np.float64), gaussian((2, 3, inner, groups * 4), np.float64)
+        geo = spec.on(x)
+        y = references.conv2d(x, weight, spec, groups)
+        dy = gaussian(y.shape, np.float64, "dy")
+        dweight = conv.conv_weight_gradient(x, dy, geo, groups)
+        tolerance = RTOL * np.linalg.norm(y) * np.linalg.norm(dy)
+        assert abs(inner_product(y, dy) - inner_product(weight, dweight)) <= tolerance
+
+
+@given(convolutions())
+def test_a_turned_convolution_gives_the_same_input_gradient(problem: Conv) -> None:
+    x, weight = problem.arrays()
+    geo = problem.spec.on(x)
+    back = turned(geo)
+    if back is None:
+        assert geo.stride != (1, 1) or max(map(max, geo.padding)) > 0
+        return
+    dy = gaussian((len(x), *geo.out_size, weight.shape[3]), np.float64, "dy")
+    dx = conv.conv_forward(dy, turned_kernel(weight, problem.groups), back, problem.groups)
+    assert back.out_size == geo.in_size
+    with mock.patch.object(conv, "turned", return_value=None):
+        np.testing.assert_allclose(dx, conv.conv_input_gradient(dy, weight, geo, problem.groups), rtol=RTOL, atol=RTOL)
 
 
 @given(convolutions(), st.integers(1, 2))
