@@ -40,10 +40,10 @@ _BLOCK_BYTES = 2**21  # of what a block of output rows needs: smaller ones make 
 # run g of the outputs alone. One group is the ordinary convolution, and then no axis moves.
 
 
-def _blocks(geo: Geometry, channels: int, n: int, itemsize: int) -> list[slice]:
+def _blocks(geo: Geometry, channels: int, n: int, itemsize: int, shared: bool) -> list[slice]:
     """Blocks of output rows whose windows keep under `_BLOCK_BYTES`."""
     (oh, ow), (kh, kw) = geo.out_size, geo.window
-    copies = kh * kw if shares_products(geo, n) else geo.stride[0] * kw
+    copies = kh * kw if shared else geo.stride[0] * kw
     return even_chunks(oh, max(1, _BLOCK_BYTES // max(1, copies * channels * ow * n * itemsize)))
 
 
@@ -71,12 +71,13 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
     source, kernel = np.ascontiguousarray(rows(x)), _kernel_matrix(weight, groups)[:, None]
     y = np.empty((oh, filters, ow, n), x.dtype)
     repeated = None if bias is None else np.repeat(bias, ow * n).reshape(filters, ow, n)
-    blocks = _blocks(geo, x.shape[3], n, x.itemsize)
+    shared = shares_products(geo, n, weight.size)
+    blocks = _blocks(geo, x.shape[3], n, x.itemsize, shared)
 
     def forward(some: slice) -> None:
         for part in blocks[some]:
-            view, out = windows(source, geo, groups, part), y[part]
-            if shares_products(geo, n):
+            view, out = windows(source, geo, groups, part, shared=shared), y[part]
+            if shared:
                 product = np.matmul(kernel, view).reshape(filters, len(out), ow, n)
                 out[...] = product.swapaxes(0, 1)
             else:
@@ -98,13 +99,14 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
     shape = groups, geo.window[0] * geo.window[1] * inner, filters
     at_once = max(1, _BLOCK_BYTES // (shape[1] * filters * x.itemsize))  # products that are added up in one call
     parts = geo.window[0] if filters <= 16 <= geo.window[1] * inner <= 64 else 1
-    blocks = _blocks(geo, x.shape[3], n, x.itemsize)
+    shared = shares_products(geo, n, math.prod(shape))
+    blocks = _blocks(geo, x.shape[3], n, x.itemsize, shared)
 
     def weight_gradient(some: slice) -> Array:
         total = np.zeros(shape, x.dtype)
         for part in blocks[some]:
-            view = windows(source, geo, groups, part)
-            transposed = _output_matrix(gradient[part], groups, shares_products(geo, n)).swapaxes(2, 3)
+            view = windows(source, geo, groups, part, shared=shared)
+            transposed = _output_matrix(gradient[part], groups, shared).swapaxes(2, 3)
             for few in chunks(view.shape[1], at_once):
                 total += _products(view[:, few], transposed[:, few], parts).sum(axis=1)
         return total
@@ -130,13 +132,13 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
 
         shares[r] (kw·c × ow·n) = weight (kw·c × kh·o) · dy[r - kh + 1 : r + 1] (kh·o × ow·n),
 
-    to be added with its shift. With fewer filters than channels it takes less to shift dy first: dx is then the
+    to be added with its shift. With no more filters than channels it takes less to shift dy first: dx is then the
     convolution of dy with the kernel turned by half a turn. Where rows of windows are more than one pixel apart, a
     product for each row of dy gives every window's shares, which are added with shifts along both axes.
     """
     (h, w), n, inner = geo.in_size, len(dy), weight.shape[2]
     back, dy_rows = turned(geo), turned_rows(geo)
-    if back is not None and weight.shape[3] < inner * groups:
+    if back is not None and weight.shape[3] <= inner * groups:
         return conv_forward(dy, turned_kernel(weight, groups), back, groups)
     dx = np.zeros((h, groups, inner, w, n), dy.dtype)
     if dy_rows is not None:
@@ -154,14 +156,15 @@ def _add_rows(dx: Array, dy: Array, weight: Array, geo: Geometry, dy_rows: Geome
     split = weight[::-1].reshape(kh, kw, inner, groups, -1)
     kernel = split.transpose(3, 1, 2, 0, 4).reshape(groups, 1, kw * inner, -1)  # (groups, 1, kw·c/groups, kh·o/groups)
 
+    shared = shares_products(dy_rows, n, weight.size)
     blocks = even_chunks(geo.in_size[0], max(1, _BLOCK_BYTES // max(1, kernel[..., 0].nbytes * ow * n)))
 
     def add(some: slice) -> None:
         for part in blocks[some]:
-            view = windows(dy, dy_rows, groups, part)
+            view = windows(dy, dy_rows, groups, part, shared=shared)
             shares = scratch("shares", (groups, view.shape[1], kw * inner, view.shape[3]), dy.dtype)
             np.matmul(kernel, view, out=shares)
-            if shares_products(dy_rows, n):
+            if shared:
                 shares = shares.reshape(groups, kw, inner, part.stop - part.start, ow, n).transpose(1, 3, 0, 2, 4, 5)
             else:
                 shares = shares.reshape(groups, part.stop - part.start, kw, inner, ow, n).transpose(2, 1, 0, 3, 4, 5)

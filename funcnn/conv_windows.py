@@ -15,21 +15,23 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 import attrs
+import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from funcnn.layer import Array
 from funcnn.parallel import scratch
 
 __all__ = [
-    "Geometry", "Padding", "Sides", "Size", "add_shifted", "band", "conv_out_size", "geometry", "images", "rows",
-    "shares_products", "shift", "tap", "turned", "turned_kernel", "turned_rows", "windows",
+    "Geometry", "Padding", "Sides", "Size", "add_shifted", "band", "conv_out_size", "geometry", "images", "overlapping",
+    "rows", "shares_products", "shift", "tap", "turned", "turned_kernel", "turned_rows", "windows",
 ]  # fmt: skip
 
 Size = tuple[int, int]  # (height, width)
 Sides = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
 Padding = Literal["valid", "same"] | int | Sides
 
-_WIDE = 96  # columns of a product: with fewer, the rows of an image share one
+_WIDE = 96  # columns of a product, from where on one for each row of an image is as fast as one for many
+_LARGE = 2**17  # weights: a kernel that large leaves the cache, and is to be read but once for many rows
 
 
 # --- How windows lie on an image ------------------------------------------------------------------------------
@@ -156,8 +158,9 @@ def band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     if kw == sw == 1 and geo.padding[1] == (0, 0) and below - above == count:
         return source[:, :, None]  # a kernel of one column needs no copy at all
     made = scratch("band", (groups, count, kw, inner, geo.out_size[1], n), x.dtype)
-    if below - above < count:
+    if above > 0:
         made[:, :above] = 0
+    if below < count:
         made[:, below:] = 0
     shift(source, geo, made[:, above:below])
     return made
@@ -167,17 +170,18 @@ def shift(x: Array, geo: Geometry, out: Array) -> None:
     """Copy rows (..., c, w, n) once a column of the kernel, shifted: out (..., kw, c, ow, n), zero past the edge."""
     for l, (outputs, pixels) in enumerate(geo.taps[1]):  # noqa: E741
         shifted = out[..., l, :, :, :]
-        if outputs.stop - outputs.start < geo.out_size[1]:
+        if outputs.start > 0:
             shifted[..., : outputs.start, :] = 0
+        if outputs.stop < geo.out_size[1]:
             shifted[..., outputs.stop :, :] = 0
         shifted[..., outputs, :] = x[..., pixels, :]
 
 
-def windows(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
+def windows(x: Array, geo: Geometry, groups: int, part: slice, *, shared: bool = False) -> Array:
     """The windows of a part of the output rows as matrices, one column for each window; valid until the next call.
 
-    x (h, c, w, n) -> (groups, output rows, kh·kw·c/groups, ow·n), or where ow·n is small all output rows side by side,
-    (groups, 1, kh·kw·c/groups, output rows·ow·n).
+    x (h, c, w, n) -> (groups, output rows, kh·kw·c/groups, ow·n), or if they are to share one product, all output rows
+    side by side, (groups, 1, kh·kw·c/groups, output rows·ow·n).
 
     >>> import numpy as np
     >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
@@ -189,22 +193,30 @@ def windows(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     kh, count = geo.window[0], part.stop - part.start
     _, _, kw, inner, ow, n = source.shape
     group, row, _, channel, _, number = source.strides
-    view = as_strided(
+    view = overlapping(
         source,
         (groups, count, kh, kw * inner, ow * n),
         (group, row * geo.stride[0], row * geo.dilation[0], channel, number),
-        writeable=False,
     )
-    if shares_products(geo, n):
+    if shared:
         beside = scratch("windows", (groups, kh, kw * inner, count, ow * n), x.dtype)
         beside[...] = view.transpose(0, 2, 3, 1, 4)
         return beside.reshape(groups, 1, kh * kw * inner, count * ow * n)
     return view.reshape(groups, count, kh * kw * inner, ow * n)  # still a view, unless the kernel is dilated
 
 
-def shares_products(geo: Geometry, n: int) -> bool:
-    """Whether `windows` puts the output rows side by side."""
-    return geo.out_size[1] * n < _WIDE
+def overlapping(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    """A view of an array's memory, any of which may appear many times in it; for reading alone."""
+    if x.flags.c_contiguous:  # NumPy's constructor takes a tenth of the time, and looks whether the view is within
+        view: Array = np.ndarray(shape, x.dtype, x, 0, strides)
+        view.flags.writeable = False
+        return view
+    return as_strided(x, shape, strides, writeable=False)
+
+
+def shares_products(geo: Geometry, n: int, weights: int) -> bool:
+    """Whether the output rows of n images had better share a product with a kernel of so many weights."""
+    return weights >= _LARGE and geo.out_size[1] * n < _WIDE
 
 
 # --- And back -------------------------------------------------------------------------------------------------

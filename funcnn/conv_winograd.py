@@ -20,9 +20,19 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from funcnn.conv_windows import Geometry, add_shifted, band, images, rows, shift, turned, turned_kernel, turned_rows
+from funcnn.conv_windows import (
+    Geometry,
+    add_shifted,
+    band,
+    images,
+    overlapping,
+    rows,
+    shift,
+    turned,
+    turned_kernel,
+    turned_rows,
+)
 from funcnn.layer import Array
 from funcnn.parallel import even_chunks, in_tasks, scratch, sum_in_tasks
 from funcnn.tree import read_only
@@ -83,9 +93,8 @@ def _transformed_rows(x: Array, geo: Geometry, groups: int, tiles: slice) -> Arr
     _, _, _, inner, w, n = source.shape
     group, row, *_, number = source.strides
     count, kw, ow = tiles.stop - tiles.start, geo.window[1], geo.out_size[1]
-    six = as_strided(
-        source, (groups, count, _REACH, inner * w * n), (group, row * _TILE, row, number), writeable=False
-    )  # each tile's rows, the last two of which are also the next one's first
+    # Each tile's rows, the last two of which are also the next one's first.
+    six = overlapping(source, (groups, count, _REACH, inner * w * n), (group, row * _TILE, row, number))
     made = scratch("transformed rows", six.shape, x.dtype)
     np.matmul(_transforms(x.dtype).input, six, out=made)
     if geo.vertical != geo:

@@ -280,6 +280,8 @@ def add_place(error: Exception, place: str) -> None:
 def check_input(config: Config, x: Array, shape: tuple[int | None, ...], dtype: Any) -> None:
     """Raise unless `x` is a batch of examples of a shape (None: any size) and has the params' dtype."""
     check_array(config, x, dtype)
+    if x.shape[1:] == shape and x.dtype == dtype:
+        return
     if x.ndim != len(shape) + 1 or any(
         want is not None and want != have for want, have in zip(shape, x.shape[1:], strict=True)
     ):

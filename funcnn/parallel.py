@@ -302,6 +302,8 @@ def matmul(a: Array, b: Array) -> Array:
         a, b = pair[:, :m].T, pair[:, m:]
     blocks = min(m * k * n // _BLOCK_OPERATIONS, max(m, n) // _BLOCK_WIDTH, _BLOCKS) // 2 * 2  # for two threads
     if blocks < 2:
+        if _setting.inside:  # most often: `serial` has seen to it
+            return a @ b
         with single_blas_thread():
             return a @ b
     y = np.empty((m, n), np.result_type(a, b))

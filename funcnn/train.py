@@ -206,9 +206,8 @@ def _explain_loss(loss: float, state: TrainState, outputs: Array) -> str:
 def _first_non_finite(values: Any) -> str | None:
     """The path of the first leaf with an infinity or NaN; None if there is none."""
     for i, leaf in enumerate(tree.flatten(values)):
-        flat = leaf.reshape(-1)
         # A dot product is by far the fastest look at all elements; it may overflow where they do not.
-        if not math.isfinite(np.dot(flat, flat)) and not np.isfinite(flat).all():
+        if not math.isfinite(np.vdot(leaf, leaf)) and not np.isfinite(leaf).all():
             return tree.paths(values)[i] or "the layer"
     return None
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from references import Spec
 
 from funcnn import conv_strided as conv
-from funcnn import parallel
-from funcnn.conv_windows import geometry, images, rows, turned, turned_kernel, windows
+from funcnn import conv_windows, parallel
+from funcnn.conv_windows import geometry, images, rows, shares_products, turned, turned_kernel, windows
 from funcnn.layer import Array, Shape
 
 # --- Draws ----------------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def convolutions(draw: st.DrawFn) -> Conv:
         padding=draw(st.sampled_from(["valid", "same"]) | st.integers(0, 2) | pairs(pairs(st.integers(0, 2)))),
     )
     groups, inner, filters = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
-    n = draw(st.integers(1, 3) | st.just(100))  # many images, so that each output row has its own product
+    n = draw(st.integers(1, 3) | st.just(100))  # many images, so that rows of any kernel have a product each
     return Conv(spec, (n, *draw(in_sizes(spec)), groups * inner), (*spec.window, inner, groups * filters), groups)
 
 
@@ -162,24 +162,39 @@ def test_a_turned_convolution_gives_the_same_input_gradient(problem: Conv) -> No
         np.testing.assert_allclose(dx, conv.conv_input_gradient(dy, weight, geo, problem.groups), rtol=RTOL, atol=RTOL)
 
 
-@given(convolutions(), st.integers(1, 2))
-def test_blocks_of_rows_do_not_change_the_result(problem: Conv, rows_per_block: int) -> None:
+def convolution_and_gradients(problem: Conv) -> list[Array]:
     x, weight = problem.arrays()
     geo = problem.spec.on(x)
     dy = gaussian((len(x), *geo.out_size, weight.shape[3]), np.float64, "dy")
+    return [
+        conv.conv_forward(x, weight, geo, problem.groups, gaussian(weight.shape[3:], np.float64, "bias")),
+        conv.conv_input_gradient(dy, weight, geo, problem.groups),
+        conv.conv_weight_gradient(x, dy, geo, problem.groups),
+    ]
 
-    def run() -> list[Array]:
-        return [
-            conv.conv_forward(x, weight, geo, problem.groups),
-            conv.conv_input_gradient(dy, weight, geo, problem.groups),
-            conv.conv_weight_gradient(x, dy, geo, problem.groups),
-        ]
 
-    whole = run()
+@given(convolutions(), st.integers(1, 2))
+def test_blocks_of_rows_do_not_change_the_result(problem: Conv, rows_per_block: int) -> None:
+    whole = convolution_and_gradients(problem)
+    x, _ = problem.arrays()
+    geo = problem.spec.on(x)
     bytes_per_row = geo.window[1] * geo.out_size[1] * x.size // x.shape[2] * x.itemsize
     with mock.patch.object(conv, "_BLOCK_BYTES", rows_per_block * bytes_per_row):
-        blocked = run()
+        blocked = convolution_and_gradients(problem)
     for have, want in zip(blocked, whole, strict=True):
+        np.testing.assert_allclose(have, want, rtol=RTOL, atol=RTOL, strict=True)
+
+
+@settings(max_examples=200)
+@given(convolutions())
+def test_rows_that_share_a_product_give_the_same(problem: Conv) -> None:
+    x, weight = problem.arrays()
+    assert not shares_products(problem.spec.on(x), 1, weight.size)  # only those of a kernel that leaves the cache
+    each = convolution_and_gradients(problem)
+    with mock.patch.object(conv_windows, "_LARGE", 0):
+        assert shares_products(problem.spec.on(x), 1, weight.size)
+        shared = convolution_and_gradients(problem)
+    for have, want in zip(shared, each, strict=True):
         np.testing.assert_allclose(have, want, rtol=RTOL, atol=RTOL, strict=True)
 
 
