@@ -165,7 +165,7 @@ class _Conv2d(Config):
         if self.algorithm != "auto":
             return conv_winograd if self.algorithm == "winograd" else conv_strided
         inner = weight.shape[1] * weight.shape[2]
-        large = inner >= 64 and weight.shape[3] // self.groups >= 32 and geo.out_size[1] * n >= 96
+        large = inner >= 64 and weight.shape[3] // self.groups >= 32 and geo.out_size[1] * n >= 32
         good = weight.dtype == np.float32 and conv_winograd.fits(geo)
         return conv_winograd if large and good and geo.out_size[0] > 2 else conv_strided
 

@@ -98,7 +98,7 @@ def _append_leaves(tree: Any, leaves: list[Any]) -> None:
         for child in children:
             if type(child) is np.ndarray:  # most are: a call less for each, in code that runs at every step
                 leaves.append(child)
-            else:
+            elif child is not None:
                 _append_leaves(child, leaves)
 
 
