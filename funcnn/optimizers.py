@@ -12,25 +12,28 @@ each optimizer is one kernel per leaf (`funcnn.kernels`), a single pass over mem
 are not chains of smaller transforms themselves. New params and states are read-only, in the params' dtype.
 """
 
-import math
 from collections.abc import Callable
-from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 
 from funcnn import kernels, tree
-from funcnn.layer import (
-    Array,
-    Described,
-    check_decay,
-    check_not_negative,
-    check_positive,
-    config,
-    function_of,
-)
+from funcnn.layer import Array, Described, check_decay, check_not_negative, check_positive, config
 from funcnn.schedules import Rate, value_at
+from funcnn.transforms import (
+    Mask,
+    Rule,
+    Transform,
+    add_decayed_weights,
+    check_gradients,
+    clip_by_global_norm,
+    decays,
+    global_norm,
+    make_rule,
+    no_state,
+    weights_only,
+)
 from funcnn.tree import node
 
 __all__ = [
@@ -38,42 +41,13 @@ __all__ = [
     "global_norm", "momentum", "rmsprop", "sgd", "weights_only",
 ]  # fmt: skip
 
-Mask = Callable[[str, Array], bool]
 
-
-@attrs.frozen(repr=False)
-class _Rule:
-    name: str
-    config: Described
-    init: Callable[..., Any] = attrs.field(eq=function_of)
-    update: Callable[..., tuple[Any, Any]] = attrs.field(eq=function_of)
-
-    def __repr__(self) -> str:
-        return repr(self.config)
-
-
-class Optimizer(_Rule):
+class Optimizer(Rule):
     """Pure ``init(params) -> opt_state``, ``update(grads, opt_state, params, step) -> (params, opt_state)``."""
 
     def learning_rate(self, step: int) -> float:
         """The learning rate at a step."""
         return self.config.learning_rate(step)  # type: ignore[attr-defined, no-any-return]
-
-
-class Transform(_Rule):
-    """Pure ``init(params) -> state``, ``update(grads, state, params, step) -> (grads, state)``."""
-
-
-R = TypeVar("R", bound=_Rule)
-
-
-def _rule(kind: type[R], settings: Described, init: Callable[..., Any], update: Callable[..., tuple[Any, Any]]) -> R:
-    """Join settings and two module-level functions, each taking them first."""
-    return kind(settings.name, settings, partial(init, settings), partial(update, settings))
-
-
-def _no_state(config: Described, params: Any) -> None:
-    return None
 
 
 def _valid_rate(instance: Any, attribute: Any, value: Rate) -> None:
@@ -89,10 +63,6 @@ class _Stepping(Described):
         return value_at(self.lr, step)
 
 
-def _check_gradients(params: Any, grads: Any) -> None:
-    tree.check_like(params, grads, ("params", "gradients"), shapes=True)
-
-
 def _zeros(params: Any) -> Any:
     """A tree of zeros like the params'."""
     return tree.map(lambda leaf: tree.read_only(np.zeros_like(leaf)), params)
@@ -100,7 +70,7 @@ def _zeros(params: Any) -> Any:
 
 def _map_leaves(kernel: Callable[..., tuple[Array, ...]], outputs: int, params: Any, grads: Any, *others: Any) -> Any:
     """The tuple of trees of ``kernel(leaf, gradient, *others)``'s outputs, leaf by leaf; a float is for all leaves."""
-    _check_gradients(params, grads)
+    check_gradients(params, grads)
     for other in others:
         if not isinstance(other, float):
             tree.check_like(params, other, ("params", "the optimizer state"))
@@ -135,7 +105,7 @@ def sgd(lr: Rate) -> Optimizer:
     Raises ValueError for a negative rate.
     """
     settings = _Sgd(lr)
-    return _rule(Optimizer, settings, _no_state, _sgd_update)
+    return make_rule(Optimizer, settings, no_state, _sgd_update)
 
 
 @config
@@ -175,7 +145,7 @@ def momentum(lr: Rate, decay: float = 0.9, *, nesterov: bool = False) -> Optimiz
     Raises ValueError for a negative rate or a decay outside [0, 1).
     """
     settings = _Momentum(lr, decay, nesterov)
-    return _rule(Optimizer, settings, _one_slot, _momentum_update)
+    return make_rule(Optimizer, settings, _one_slot, _momentum_update)
 
 
 @config
@@ -209,7 +179,7 @@ def rmsprop(lr: Rate, decay: float = 0.99, epsilon: float = 1e-8) -> Optimizer:
     Raises ValueError for a negative rate, a decay outside [0, 1) or an epsilon that is not positive.
     """
     settings = _RmsProp(lr, decay, epsilon)
-    return _rule(Optimizer, settings, _one_slot, _rmsprop_update)
+    return make_rule(Optimizer, settings, _one_slot, _rmsprop_update)
 
 
 @node
@@ -239,7 +209,7 @@ class _AdamW(_Adam):
     mask: Mask | None = None
 
     def decays(self, params: Any) -> Any:
-        return _decays(params, self.weight_decay, self.mask) if self.mask else self.weight_decay
+        return decays(params, self.weight_decay, self.mask) if self.mask else self.weight_decay
 
 
 def _moments(config: Described, params: Any) -> Moments:
@@ -273,7 +243,7 @@ def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) ->
     Raises ValueError for a negative rate, b1 or b2 outside [0, 1), or an epsilon that is not positive.
     """
     settings = _Adam(lr, b1, b2, epsilon)
-    return _rule(Optimizer, settings, _moments, _adam_update)
+    return make_rule(Optimizer, settings, _moments, _adam_update)
 
 
 def adamw(
@@ -299,92 +269,7 @@ def adamw(
     Raises ValueError as `adam`, and for a negative decay.
     """
     settings = _AdamW(lr, b1, b2, epsilon, weight_decay, mask)
-    return _rule(Optimizer, settings, _moments, _adam_update)
-
-
-# --- Transforms -----------------------------------------------------------------------------------------------
-
-
-def weights_only(path: str, leaf: Array) -> bool:
-    """The mask that decays weights, and neither biases nor batch norm's scale and shift.
-
-    >>> weights_only("2.weight", np.ones((2, 2))), weights_only("2.bias", np.ones(2))
-    (True, False)
-    """
-    return path.rpartition(".")[2] == "weight"
-
-
-def _decays(params: Any, rate: float, mask: Mask | None) -> Any:
-    """The decay of every leaf, a tree of floats like the params."""
-    if mask is None:
-        return tree.map(lambda leaf: rate, params)
-    leaves = zip(tree.paths(params), tree.flatten(params), strict=True)
-    return tree.unflatten(params, [rate if mask(path, leaf) else 0.0 for path, leaf in leaves])
-
-
-@config
-class _DecayedWeights(Described):
-    name: ClassVar[str] = "add_decayed_weights"
-    rate: float = attrs.field(validator=check_not_negative, converter=float)
-    mask: Mask | None = None
-
-
-def _decay_update(config: _DecayedWeights, grads: Any, state: None, params: Any, step: int) -> tuple[Any, None]:
-    def add(g: Array, leaf: Array, rate: float) -> Array:
-        return g + rate * leaf if rate else g
-
-    _check_gradients(params, grads)
-    return tree.map(add, grads, params, _decays(params, config.rate, config.mask)), None
-
-
-def add_decayed_weights(rate: float, *, mask: Mask | None = None) -> Transform:
-    """g' = g + rate · w: the gradient of the L2 penalty rate/2 · Σ w² (weight decay, if plain sgd follows).
-
-    ``mask(path, leaf)`` says which leaves, for example `weights_only`; all without one.
-
-    >>> grads, _ = add_decayed_weights(0.5).update((np.zeros(1),), None, (np.ones(1),), step=0)
-    >>> grads
-    (array([0.5]),)
-
-    Raises ValueError for a negative rate.
-    """
-    settings = _DecayedWeights(rate, mask)
-    return _rule(Transform, settings, _no_state, _decay_update)
-
-
-def global_norm(grads: Any) -> float:
-    """The Euclidean norm of all leaves taken as one vector, summed in float64.
-
-    >>> global_norm((np.array([3.0]), (None, np.array([4.0]))))
-    5.0
-    """
-    return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in tree.flatten(grads)))
-
-
-@config
-class _Clip(Described):
-    name: ClassVar[str] = "clip_by_global_norm"
-    limit: float = attrs.field(validator=check_positive, converter=float)
-
-
-def _clip_update(config: _Clip, grads: Any, state: None, params: Any, step: int) -> tuple[Any, None]:
-    norm = global_norm(grads)
-    if norm <= config.limit:
-        return grads, None
-    return tree.map(lambda g: g * (config.limit / norm), grads), None
-
-
-def clip_by_global_norm(limit: float) -> Transform:
-    """g' = g · min(1, limit / ‖g‖), the norm over all leaves (Pascanu et al. 2013).
-
-    >>> grads, _ = clip_by_global_norm(1.0).update((np.array([3.0, 4.0]),), None, None, step=0)
-    >>> grads
-    (array([0.6, 0.8]),)
-
-    Raises ValueError for a limit that is not positive.
-    """
-    settings = _Clip(limit)
-    return _rule(Transform, settings, _no_state, _clip_update)
+    return make_rule(Optimizer, settings, _moments, _adam_update)
 
 
 # --- Chains ---------------------------------------------------------------------------------------------------
@@ -433,4 +318,4 @@ def chain(*rules: Transform | Optimizer) -> Optimizer:
             "For example chain(clip_by_global_norm(1.0), adam(1e-3))"
         )
     settings = _Chain(tuple(transforms), optimizer)  # type: ignore[arg-type]
-    return _rule(Optimizer, settings, _chain_init, _chain_update)
+    return make_rule(Optimizer, settings, _chain_init, _chain_update)
