@@ -21,6 +21,7 @@ from funcnn.layer import (
     Layer,
     Shape,
     ShapeError,
+    check_dy,
     check_finite,
     check_float,
     check_positive,
@@ -62,6 +63,7 @@ def _backward(config: _Activation, params: Any, residuals: Any, dy: Array, *, ne
     kept = check_residuals(config, residuals)
     if not need_dx:
         return Gradients(None, None)
+    check_dy(config, dy, kept.shape, kept.dtype)
     dx = elementwise(config.gradient, kept, dy) if config.is_elementwise else config.gradient(kept, dy)
     return Gradients(None, dx)
 

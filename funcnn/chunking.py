@@ -136,8 +136,9 @@ def largest_array(layers: Sequence[Layer], in_shape: Shape) -> int:
     """
     sizes, products = [math.prod(in_shape)], 0
     for layer in layers:
+        out_shape = layer.config.out_shape(in_shape)  # refuses what does not fit, before anything else is made of it
         products += layer.config.macs(in_shape)
-        in_shape = layer.config.out_shape(in_shape)
+        in_shape = out_shape
         sizes.append(math.prod(in_shape))
     return max(sizes) if products else 0
 

@@ -28,7 +28,7 @@ from funcnn.layer import (
     make_layer,
 )
 from funcnn.parallel import run
-from funcnn.sequential import Composed, check_layers, check_tuple, check_values, child_key, place, serial
+from funcnn.sequential import Composed, check_layers, check_tuple, check_values, child_key, place, serial, split_like
 
 __all__ = ["chunked", "parallel", "rebuild", "residual", "serial"]
 
@@ -155,7 +155,7 @@ def _chunked_backward(config: _Chunked, params: Any, residuals: Any, dy: Array, 
         with place(config.name):
             return config.layer.backward(params, its, chunk, need_dx=need_dx)
 
-    pairs = zip(kept, split(dy, sizes), strict=True)
+    pairs = zip(kept, split_like(config, dy, sizes), strict=True)
     gradients, dxs = add_up([partial(backward, its, chunk) for its, chunk in pairs])
     return Gradients(gradients, join(dxs) if need_dx else None)
 

@@ -128,7 +128,7 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
         for tiles in blocks[some]:
             _fill_rows(source, kernel, geo, groups, tiles, y[tiles].transpose(2, 0, 1, 3, 4))
             if repeated is not None:
-                flat = y[tiles].reshape(-1, filters, ow * n)
+                flat = y[tiles].reshape((tiles.stop - tiles.start) * _TILE, filters, ow * n)
                 flat += repeated
 
     in_tasks(forward, blocks, weight.size * oh * ow * n // 2)

@@ -1,6 +1,6 @@
 """Layers over images: convolution and pooling. (n, height, width, channels) in and out.
 
-The arithmetic is in `conv_strided` and `pooling`; here are the settings, the shapes and the contract.
+The arithmetic is in `conv_strided`, `conv_winograd` and `pooling`; here are the settings, the shapes and the contract.
 """
 
 import math
@@ -26,6 +26,8 @@ from funcnn.layer import (
     Shape,
     ShapeError,
     check_count,
+    check_dy,
+    check_flag,
     check_float,
     check_input,
     check_residuals,
@@ -75,6 +77,13 @@ def _check_padding(instance: Any, attribute: Any, value: Padding) -> None:
         )
 
 
+def _padded_rows(padding: Padding) -> int:
+    """The most rows of padding above or below, where they do not follow from the image."""
+    if isinstance(padding, str):
+        return 0
+    return padding if isinstance(padding, int) else max(padding[0])
+
+
 # --- Convolution ----------------------------------------------------------------------------------------------
 
 
@@ -95,7 +104,11 @@ def _image_geometry(
             f"expected examples of shape (height, width, channels), got {in_shape}",
             "Put reshape((height, width, channels)) before it",
         )
-    geo = geometry(in_shape[:2], window, stride, dilation, padding)
+    if not all(isinstance(each, (int, np.integer)) for each in in_shape) or in_shape[2] < 1:
+        raise ShapeError(
+            repr(config), f"expected sizes that are ints and at least one channel, got {in_shape}", "Correct in_shape"
+        )
+    geo = geometry(tuple(in_shape[:2]), window, stride, dilation, padding)
     if min(geo.out_size) < 1:
         span = tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
         raise ShapeError(
@@ -125,15 +138,14 @@ class _Conv2d(Config):
     padding: Padding = attrs.field(default="valid", validator=_check_padding, converter=_sides)
     dilation: Size = attrs.field(default=(1, 1), validator=_check_size, converter=_pair)
     groups: int = attrs.field(default=1, validator=check_count)
-    use_bias: bool = True
+    use_bias: bool = attrs.field(default=True, validator=check_flag)
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
     algorithm: Algorithm = attrs.field(default="auto", validator=_check_algorithm)
 
     def __attrs_post_init__(self) -> None:
         rows = self.kernel_size[0], self.stride[0], self.dilation[0]
-        padded = 0 if isinstance(self.padding, str) else int(np.max(self.padding))
-        if self.algorithm == "winograd" and (rows != (3, 1, 1) or padded > 2):
+        if self.algorithm == "winograd" and (rows != (3, 1, 1) or _padded_rows(self.padding) > 2):
             raise ValueError(
                 "conv2d: the Winograd algorithm is for kernels of three rows, with stride and dilation 1 along them "
                 f'and at most two rows of padding, got {self!r}. Use algorithm="auto"'
@@ -202,6 +214,7 @@ def _conv_backward(
 ) -> Gradients:
     x = check_residuals(config, residuals)
     geo = config.geometry(x.shape[1:])
+    check_dy(config, dy, (len(x), *geo.out_size, config.filters), x.dtype)
     products = config.products(geo, len(x), params.weight)
     weight = products.conv_weight_gradient(x, dy, geo, config.groups)
     bias = sum_channels(channel_rows(dy)).astype(dy.dtype) if params.bias is not None else None
@@ -296,7 +309,16 @@ class _AvgPool2d(_Pool2d):
 @node
 class _PoolResiduals:
     winners: pooling.Winners | None
-    in_shape: tuple[int, ...]
+    shape: tuple[int, ...]  # the input's, (n, h, w, c)
+
+
+def _check_pool(config: _Pool2d, residuals: Any, dy: Array) -> tuple[Any, Geometry]:
+    """The residuals and the geometry, if `dy` fits them."""
+    kept = check_residuals(config, residuals)
+    n, *in_shape = kept.shape
+    geo = config.geometry(tuple(in_shape))
+    check_dy(config, dy, (n, *geo.out_size, in_shape[2]))
+    return kept, geo
 
 
 def _max_pool_apply(
@@ -304,14 +326,13 @@ def _max_pool_apply(
 ) -> Applied:
     check_float(config, x)
     y, winners = pooling.max_pool_forward(x, config.geometry(x.shape[1:]), keep_winners=train)
-    return Applied(y, state, _PoolResiduals(winners, x.shape[1:]) if train else None)
+    return Applied(y, state, _PoolResiduals(winners, x.shape) if train else None)
 
 
 def _max_pool_backward(
     config: _MaxPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    kept = check_residuals(config, residuals)
-    geo = config.geometry(kept.in_shape)
+    kept, geo = _check_pool(config, residuals, dy)
     return Gradients(None, pooling.max_pool_backward(dy, kept.winners, geo) if need_dx else None)
 
 
@@ -320,13 +341,13 @@ def _avg_pool_apply(
 ) -> Applied:
     check_float(config, x)
     y = pooling.avg_pool_forward(x, config.geometry(x.shape[1:]))
-    return Applied(y, state, _PoolResiduals(None, x.shape[1:]) if train else None)
+    return Applied(y, state, _PoolResiduals(None, x.shape) if train else None)
 
 
 def _avg_pool_backward(
     config: _AvgPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    geo = config.geometry(check_residuals(config, residuals).in_shape)
+    _, geo = _check_pool(config, residuals, dy)
     return Gradients(None, pooling.avg_pool_backward(dy, geo) if need_dx else None)
 
 
@@ -379,15 +400,16 @@ def _global_avg_apply(
 ) -> Applied:
     check_float(config, x)
     config.out_shape(x.shape[1:])
-    return Applied(x.mean(axis=(1, 2)), state, x.shape[1:] if train else None)
+    return Applied(x.mean(axis=(1, 2)), state, x.shape if train else None)
 
 
 def _global_avg_backward(
     config: _GlobalAvgPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    h, w, c = check_residuals(config, residuals)
+    n, h, w, c = check_residuals(config, residuals)
+    check_dy(config, dy, (n, c))
     share = (dy * (1 / (h * w)))[:, None, None, :]
-    return Gradients(None, np.broadcast_to(share, (len(dy), h, w, c)) if need_dx else None)
+    return Gradients(None, np.broadcast_to(share, (n, h, w, c)) if need_dx else None)
 
 
 def global_avg_pool2d() -> Layer:

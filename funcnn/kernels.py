@@ -43,7 +43,7 @@ def fused(formula: str, **values: Array | float) -> Array:
     """
     like = next(value for value in values.values() if isinstance(value, np.ndarray))
     large = like.size >= _NUMEXPR_FROM
-    number = like.dtype.type if large else float  # NumPy adapts a Python float to the arrays, numexpr does not
+    number = like.dtype.type  # not for numexpr alone: what is made of numbers is to be rounded alike by both
     cast = {name: value if isinstance(value, np.ndarray) else number(value) for name, value in values.items()}
     if large:
         import numexpr  # here, since small nets never need it
@@ -62,10 +62,11 @@ def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
     first = arrays[0]
     if first.size <= _BLOCK or parallel.in_a_task() or any(array.strides != first.strides for array in arrays):
         return function(*arrays)
+    flat = [array.ravel(order="K") for array in arrays]
+    if not all(np.may_share_memory(array, view) for array, view in zip(arrays, flat, strict=True)):
+        return function(*arrays)  # there are gaps between the elements, or some appear many times
     out = np.empty_like(first)
-    if not np.may_share_memory(out, out.ravel(order="K")):  # there are gaps between the elements
-        return function(*arrays)
-    flat, flat_out = [array.ravel(order="K") for array in arrays], out.ravel(order="K")
+    flat_out = out.ravel(order="K")
 
     def fill(block: slice) -> None:
         flat_out[block] = function(*[array[block] for array in flat])

@@ -316,6 +316,18 @@ def check_array(config: Config, x: Array, dtype: Any) -> None:
         )
 
 
+def check_dy(config: Config, dy: Array, shape: tuple[int, ...], dtype: Any = None) -> None:
+    """Raise unless `dy` has the shape of the output that it is the gradient of (and its dtype, if that is known)."""
+    check_array(config, dy, dtype or np.dtype(np.float32))
+    if dy.shape != shape or (dtype is not None and dy.dtype != dtype):
+        raise ShapeError(
+            repr(config),
+            f"expected dy of shape {shape}{f' and dtype {dtype}' if dtype is not None else ''} like the output, "
+            f"got {dy.shape} and {dy.dtype}",
+            "Pass the gradient in this layer's own output, and the residuals of the same batch",
+        )
+
+
 def check_key(config: Config, key: Key | None) -> Key:
     """The key, or an error that shows the corrected call."""
     if key is None:
@@ -369,6 +381,12 @@ def check_decay(instance: Any, attribute: Any, value: float) -> None:
     """Raise ValueError unless a number is at least 0 and less than 1, as what is to fade away must be."""
     if not 0 <= value < 1:
         raise ValueError(f"{instance.name}: {attribute.name} must be at least 0 and less than 1, got {value}")
+
+
+def check_flag(instance: Any, attribute: Any, value: bool) -> None:
+    """Raise ValueError unless a setting is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{instance.name}: {attribute.name} must be True or False, got {value!r}")
 
 
 def check_count(instance: Any, attribute: Any, value: int) -> None:

@@ -39,6 +39,8 @@ from funcnn.layer import (
     Shape,
     ShapeError,
     check_count,
+    check_dy,
+    check_flag,
     check_float,
     check_input,
     check_residuals,
@@ -73,7 +75,7 @@ class DenseParams:
 class _Dense(Config):
     name: ClassVar[str] = "dense"
     units: int = attrs.field(validator=check_count)
-    use_bias: bool = True
+    use_bias: bool = attrs.field(default=True, validator=check_flag)
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
 
@@ -114,6 +116,7 @@ def _dense_backward(
     config: _Dense, params: DenseParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
     x = check_residuals(config, residuals)
+    check_dy(config, dy, (len(x), config.units), x.dtype)
     bias = dy.sum(axis=0) if params.bias is not None else None
     dx = None
     if need_dx:  # in the order in which x lies in memory, so that what comes before finds it as it made it
@@ -176,6 +179,7 @@ def _position_backward(
     config: _PositionBias, params: PositionBiasParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
     check_residuals(config, residuals)
+    check_dy(config, dy, (len(dy), *params.bias.shape), params.bias.dtype)
     return Gradients(PositionBiasParams(kernels.sum_examples(dy)), dy if need_dx else None)
 
 
@@ -246,6 +250,7 @@ def _reshape_backward(config: Config, params: Any, residuals: Any, dy: Array, *,
     in_shape = check_residuals(config, residuals)
     if not need_dx:
         return Gradients(None, None)
+    check_dy(config, dy, (len(dy), *config.out_shape(in_shape)))
     dx = dy.reshape(len(dy), *in_shape)
     if len(in_shape) == 3:  # in the order in which the layers before hold their images in memory
         dx = images(np.ascontiguousarray(rows(dx)))

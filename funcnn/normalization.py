@@ -118,6 +118,10 @@ class _BatchNorm(Coupled):
             raise ShapeError(
                 repr(self), "expected a shape whose last axis holds the channels, got ()", "Put reshape((1,)) before it"
             )
+        if in_shape[-1] < 1:
+            raise ShapeError(
+                repr(self), f"expected at least one channel, got {in_shape}", "Correct in_shape, or the layer before it"
+            )
         return in_shape
 
     def check(self, params: BatchNormParams, x: Array) -> None:
@@ -169,6 +173,10 @@ class _BatchNorm(Coupled):
         elif pool is not None:
             dy = _unpool(pool, kept, dy)
         gradient = channel_rows(dy)
+        if gradient.shape != x.shape:
+            raise ShapeError(
+                repr(self), f"expected dy of the output's shape, got {dy.shape}", "Pass the residuals of the same batch"
+            )
         total = sum_channels(gradient)
         along = dot_channels(gradient, x) + kept.offset * total
         factor, along_x, along_1 = yield _Sums(kept.centred.size // len(total), along, total, kept.inverse_deviation)

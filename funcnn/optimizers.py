@@ -19,7 +19,7 @@ import attrs
 import numpy as np
 
 from funcnn import kernels, tree
-from funcnn.layer import Array, Described, check_decay, check_not_negative, check_positive, config
+from funcnn.layer import Array, Described, check_decay, check_flag, check_not_negative, check_positive, config
 from funcnn.schedules import Rate, value_at
 from funcnn.transforms import (
     Mask,
@@ -27,6 +27,7 @@ from funcnn.transforms import (
     Transform,
     add_decayed_weights,
     check_gradients,
+    check_mask,
     clip_by_global_norm,
     decays,
     global_norm,
@@ -68,16 +69,26 @@ def _zeros(params: Any) -> Any:
     return tree.map(lambda leaf: tree.read_only(np.zeros_like(leaf)), params)
 
 
-def _map_leaves(kernel: Callable[..., tuple[Array, ...]], outputs: int, params: Any, grads: Any, *others: Any) -> Any:
-    """The tuple of trees of ``kernel(leaf, gradient, *others)``'s outputs, leaf by leaf; a float is for all leaves."""
+def _map_leaves(
+    kernel: Callable[..., tuple[Array, ...]], outputs: int, params: Any, grads: Any, *states: Any, decays: Any = None
+) -> Any:
+    """The tuple of trees of ``kernel(leaf, gradient, *states)``'s outputs, leaf by leaf.
+
+    With decays, a tree of floats or a float for all leaves, that is the kernel's last argument.
+    """
     check_gradients(params, grads)
-    for other in others:
-        if not isinstance(other, float):
-            tree.check_like(params, other, ("params", "the optimizer state"))
-    leaves = tree.flatten(params)
-    columns = [[each] * len(leaves) if isinstance(each, float) else tree.flatten(each) for each in (grads, *others)]
-    rows = kernels.over_leaves(kernel, [leaves, *columns])
+    for state in states:
+        tree.check_like(params, state, ("params", "the optimizer state"), shapes=True)
+    columns = [tree.flatten(each) for each in (params, grads, *states)]
+    if decays is not None:
+        columns.append([decays] * len(columns[0]) if isinstance(decays, float) else tree.flatten(decays))
+    rows = kernels.over_leaves(kernel, columns)
     return tuple(tree.unflatten(params, [row[i] for row in rows]) for i in range(outputs))
+
+
+def _foreign_state(config: Described, opt_state: Any) -> TypeError:
+    got = f"a tuple of {len(opt_state)}" if type(opt_state) is tuple else type(opt_state).__name__
+    return TypeError(f"{config.name}: expected the state that its own init gave, got {got}")
 
 
 # --- Optimizers -----------------------------------------------------------------------------------------------
@@ -89,6 +100,8 @@ class _Sgd(_Stepping):
 
 
 def _sgd_update(config: _Sgd, grads: Any, opt_state: None, params: Any, step: int) -> tuple[Any, None]:
+    if opt_state is not None:
+        raise _foreign_state(config, opt_state)
     rate = config.learning_rate(step)
     (params,) = _map_leaves(lambda leaf, g: (kernels.sgd(g, leaf, rate),), 1, params, grads)
     return params, None
@@ -112,7 +125,7 @@ def sgd(lr: Rate) -> Optimizer:
 class _Momentum(_Stepping):
     name: ClassVar[str] = "momentum"
     decay: float = attrs.field(default=0.9, validator=check_decay, converter=float)
-    nesterov: bool = False
+    nesterov: bool = attrs.field(default=False, validator=check_flag)
 
 
 def _one_slot(config: Described, params: Any) -> Any:
@@ -206,7 +219,7 @@ class _Adam(_Stepping):
 class _AdamW(_Adam):
     name: ClassVar[str] = "adamw"
     weight_decay: float = attrs.field(default=0.01, validator=check_not_negative, converter=float)
-    mask: Mask | None = None
+    mask: Mask | None = attrs.field(default=None, validator=check_mask)
 
     def decays(self, params: Any) -> Any:
         return decays(params, self.weight_decay, self.mask) if self.mask else self.weight_decay
@@ -218,14 +231,15 @@ def _moments(config: Described, params: Any) -> Moments:
 
 def _adam_update(config: _Adam, grads: Any, opt_state: Moments, params: Any, step: int) -> tuple[Any, Moments]:
     if not isinstance(opt_state, Moments):
-        raise TypeError(f"{config.name}: expected the state that its own init gave, got {type(opt_state).__name__}")
+        raise _foreign_state(config, opt_state)
     rate = config.learning_rate(step)
 
     def kernel(leaf: Array, g: Array, mean: Array, square: Array, decay: float) -> tuple[Array, ...]:
         return kernels.adam(g, mean, square, leaf, rate, config.b1, config.b2, config.epsilon, step, decay)
 
-    others = opt_state.mean, opt_state.square, config.decays(params)
-    params, mean, square = _map_leaves(kernel, 3, params, grads, *others)
+    params, mean, square = _map_leaves(
+        kernel, 3, params, grads, opt_state.mean, opt_state.square, decays=config.decays(params)
+    )
     return params, Moments(mean, square)
 
 
@@ -293,6 +307,8 @@ def _chain_init(config: _Chain, params: Any) -> tuple[Any, ...]:
 
 
 def _chain_update(config: _Chain, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
+    if type(opt_state) is not tuple or len(opt_state) != len(config.transforms) + 1:
+        raise _foreign_state(config, opt_state)
     *states, last = opt_state
     new_states = []
     for transform, state in zip(config.transforms, states, strict=True):

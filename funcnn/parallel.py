@@ -31,21 +31,28 @@ __all__ = [
 T = TypeVar("T")
 
 
+class _Thread(threading.local):
+    """What each thread knows of itself."""
+
+    busy = False  # at work on a task
+    inside = 0  # how many `single_blas_thread` it is in
+
+
 class _Setting:
     """What is process-wide, since threads are: their number, themselves, and what BLAS is to be set back to."""
 
     def __init__(self) -> None:
         self.count: int | None = None
-        self.thread = threading.local()
+        self.thread = _Thread()
+        self.blas_threads: list[tuple[Any, int]] = []
         self.forget_threads()
 
     def forget_threads(self) -> None:
-        """Start anew in a forked process, which has none of its parent's threads."""
+        """Start anew in a forked process, which has but the thread that forked."""
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends a thread
         self.started = 0
         self.lock = threading.Lock()
-        self.inside = 0  # how many single_blas_thread there are
-        self.blas_threads: list[tuple[Any, int]] = []
+        self.limiting = int(self.thread.inside > 0)  # how many threads are in a `single_blas_thread`
 
 
 _setting = _Setting()
@@ -104,7 +111,7 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     If tasks raise, the first one's exception (in their order) is raised once all have ended.
     """
     helpers = min(threads(), len(tasks)) - 1
-    if len(tasks) == 1 and _setting.inside:
+    if len(tasks) == 1 and _blas_is_single():
         return [tasks[0]()]
     with single_blas_thread():
         if helpers < 1 or in_a_task():
@@ -127,7 +134,7 @@ def in_a_task() -> bool:
     >>> in_a_task(), run([in_a_task, in_a_task]) if threads() > 1 else [True, True]
     (False, [True, True])
     """
-    return getattr(_setting.thread, "busy", False)
+    return _setting.thread.busy
 
 
 class _Job:
@@ -264,24 +271,41 @@ def _blas() -> list[Any]:
 
 
 class single_blas_thread:
-    """BLAS on one thread inside ``with single_blas_thread():``, and as it was after the last of them has ended."""
+    """BLAS on one thread inside ``with single_blas_thread():``, and as it was after the last thread has left it."""
 
     __slots__ = ()
 
     def __enter__(self) -> None:
-        with _setting.lock:
-            _setting.inside += 1
-            if _setting.inside == 1:
-                _setting.blas_threads = [(library, library.get_num_threads()) for library in _blas()]
-                for library, _ in _setting.blas_threads:
-                    library.set_num_threads(1)
+        if not _setting.thread.inside:
+            with _setting.lock:
+                if not _setting.limiting:
+                    _setting.blas_threads = [(library, library.get_num_threads()) for library in _blas()]
+                    for library, _ in _setting.blas_threads:
+                        _set_blas_threads(library, 1)
+                _setting.limiting += 1
+        _setting.thread.inside += 1
 
     def __exit__(self, *error: object) -> None:
-        with _setting.lock:
-            _setting.inside -= 1
-            if _setting.inside == 0:
-                for library, number in _setting.blas_threads:
-                    library.set_num_threads(number)
+        _setting.thread.inside -= 1
+        if not _setting.thread.inside:
+            with _setting.lock:
+                _setting.limiting -= 1
+                if not _setting.limiting:
+                    for library, number in _setting.blas_threads:
+                        _set_blas_threads(library, number)
+
+
+def _set_blas_threads(library: Any, number: int) -> None:
+    library.set_num_threads(number)
+    # threadpoolctl lets the first thread that sets OpenBLAS's number be the only one that can, until it lets go.
+    let_go = getattr(library, "clear_controlling_thread", None)
+    if let_go is not None:
+        let_go()
+
+
+def _blas_is_single() -> bool:
+    """Whether this thread may count on it that BLAS runs on one thread: it, or who gave it its task, has seen to it."""
+    return _setting.thread.inside > 0 or _setting.thread.busy
 
 
 _BLOCK_WIDTH = 128  # rows or columns: every block packs the whole other factor anew
@@ -302,7 +326,7 @@ def matmul(a: Array, b: Array) -> Array:
         a, b = pair[:, :m].T, pair[:, m:]
     blocks = min(m * k * n // _BLOCK_OPERATIONS, max(m, n) // _BLOCK_WIDTH, _BLOCKS) // 2 * 2  # for two threads
     if blocks < 2:
-        if _setting.inside:  # most often: `serial` has seen to it
+        if _blas_is_single():
             return a @ b
         with single_blas_thread():
             return a @ b

@@ -39,7 +39,7 @@ from funcnn.layer import (
 from funcnn.parallel import run, single_blas_thread
 from funcnn.tree import node
 
-__all__ = ["Composed", "check_layers", "check_tuple", "check_values", "child_key", "place", "serial"]
+__all__ = ["Composed", "check_layers", "check_tuple", "check_values", "child_key", "place", "serial", "split_like"]
 
 
 # --- What combinators share -----------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Any, *, n
             if max(stage.order) < first:
                 break
             if stage.by_chunks:
-                dys = _split_like(config, dy, its.sizes)
+                dys = split_like(config, dy, its.sizes)
                 found, dxs = _backward_stage(config, stage, params, its.residuals, dys, first, need_dx)
                 gradients |= found
                 dy = join(dxs) if dxs[0] is not None else None
@@ -260,7 +260,8 @@ def _serial_backward(config: _Serial, params: Any, residuals: Any, dy: Any, *, n
     return Gradients(tuple(gradients.values()), dy if need_dx else None)
 
 
-def _split_like(config: _Serial, dy: Array, sizes: tuple[int, ...]) -> list[Array]:
+def split_like(config: Config, dy: Array, sizes: tuple[int, ...]) -> list[Array]:
+    """A batch's dy as chunks of the sizes that its x had, which are to add up."""
     if len(dy) != sum(sizes):
         raise ShapeError(
             config.name,
@@ -279,6 +280,8 @@ def _backward_stage(
     ]
     sent, found, sums = None, {}, []
     for i, coupled in reversed(stage.coupled):
+        if i < first:
+            break  # the chunks stop before it
         total, said = add_up([partial(resume, chunk, sent) for chunk in chunks])
         sums.append(total)
         with place(config.name, i):

@@ -14,6 +14,7 @@ from funcnn.layer import (
     Config,
     Gradients,
     Layer,
+    check_dy,
     check_float,
     check_key,
     check_not_negative,
@@ -75,6 +76,7 @@ def _dropout_backward(config: _Dropout, params: Any, residuals: Any, dy: Array, 
     mask = check_residuals(config, residuals)
     if not need_dx or config.rate == 0:
         return Gradients(None, dy if need_dx else None)
+    check_dy(config, dy, mask.shape)
     dx = dy * mask
     dx *= _dropout_factor(config)
     return Gradients(None, dx)

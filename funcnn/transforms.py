@@ -19,8 +19,8 @@ from funcnn import tree
 from funcnn.layer import Array, Described, check_not_negative, check_positive, config, function_of
 
 __all__ = [
-    "Mask", "Rule", "Transform", "add_decayed_weights", "check_gradients", "clip_by_global_norm", "decays",
-    "global_norm", "make_rule", "no_state", "weights_only",
+    "Mask", "Rule", "Transform", "add_decayed_weights", "check_gradients", "check_mask",
+    "clip_by_global_norm", "decays", "global_norm", "make_rule", "no_state", "weights_only",
 ]  # fmt: skip
 
 Mask = Callable[[str, Array], bool]
@@ -79,11 +79,17 @@ def decays(params: Any, rate: float, mask: Mask | None) -> Any:
     return tree.unflatten(params, [rate if mask(path, leaf) else 0.0 for path, leaf in leaves])
 
 
+def check_mask(instance: Any, attribute: Any, value: Mask | None) -> None:
+    """Raise ValueError unless a setting is a function, or None."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{instance.name}: mask must be a function (path, leaf) -> bool or None, got {value!r}")
+
+
 @config
 class _DecayedWeights(Described):
     name: ClassVar[str] = "add_decayed_weights"
     rate: float = attrs.field(validator=check_not_negative, converter=float)
-    mask: Mask | None = None
+    mask: Mask | None = attrs.field(default=None, validator=check_mask)
 
 
 def _decay_update(config: _DecayedWeights, grads: Any, state: None, params: Any, step: int) -> tuple[Any, None]:

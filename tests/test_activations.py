@@ -222,6 +222,16 @@ def test_large_arrays_in_any_memory_layout(layer: Layer, layout: str) -> None:
         np.testing.assert_allclose(gradient(layer, x, each), expected, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("layer", ELEMENTWISE, ids=str)
+def test_large_arrays_whose_elements_appear_many_times(layer: Layer) -> None:
+    image, row = LARGE[0], LARGE[0, 0, 0]
+    for repeated in (np.broadcast_to(image, LARGE.shape), np.broadcast_to(row, LARGE.shape)):
+        x, dy = repeated.copy(), gaussian(LARGE.shape, np.float64, "dy")
+        np.testing.assert_array_equal(forward(layer, repeated), forward(layer, x))
+        np.testing.assert_array_equal(gradient(layer, repeated, dy), gradient(layer, x, dy))
+        np.testing.assert_array_equal(gradient(layer, x, repeated), gradient(layer, x, x))
+
+
 def by_parts(layer: Layer, x: Array, dy: Array | None = None) -> Array:
     """The values, or the input gradient, of 1000 numbers at a time."""
     x, cut = x.ravel(), range(1000, x.size, 1000)

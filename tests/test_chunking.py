@@ -2,7 +2,7 @@
 
 import itertools
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from funcnn import chunking, tree
 from funcnn import layers as plain
+from funcnn.chunking import Chunk, Coupled, resume
 from funcnn.compose import parallel, residual, serial
 from funcnn.conv_windows import images, rows
 from funcnn.keys import Key
@@ -206,6 +207,70 @@ def test_a_gradient_of_another_batch_size_is_refused(n: int) -> None:
         residuals = net.apply(params, state, x, train=True).residuals
         with pytest.raises(ValueError, match=r"shape|batch"):
             net.backward(params, residuals, gaussian((n, 2, 2, 2)))
+
+
+# --- A layer of one's own that couples the examples -----------------------------------------------------------
+
+
+@config
+class _Centre(Coupled):
+    """y = x - the batch's mean, in training; it has no parameters."""
+
+    name = "centre"
+
+    def apply_chunk(self, params: Any, x: Array, *, pool: Layer | None) -> Chunk:
+        assert pool is None
+        mean = yield len(x), x.sum(axis=0)
+        return x - mean, ()
+
+    def meet(self, params: Any, state: Any, said: Sequence[Any]) -> tuple[Any, Any]:
+        counts, sums = zip(*said, strict=True)
+        return sum(sums) / sum(counts), state
+
+    def backward_chunk(self, params: Any, residuals: Any, dy: Array, *, need_dx: bool, pool: Layer | None) -> Chunk:
+        mean = yield len(dy), dy.sum(axis=0)
+        return dy - mean if need_dx else None
+
+    def meet_backward(self, params: Any, said: Sequence[Any]) -> tuple[Any, Any]:
+        return self.meet(params, None, said)
+
+    def evaluate(self, params: Any, state: Any, x: Array, *, pool: Layer | None) -> Array:
+        return x
+
+
+def _centre_apply(
+    config: _Centre, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    if not train:
+        return Applied(config.evaluate(params, state, x, pool=None), state, None)
+    chunk = config.apply_chunk(params, x, pool=None)
+    sent, state = config.meet(params, state, [resume(chunk)])
+    return Applied(*resume(chunk, sent)[:1], state, ())
+
+
+def _centre_backward(config: _Centre, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+    chunk = config.backward_chunk(params, residuals, dy, need_dx=need_dx, pool=None)
+    sent, gradients = config.meet_backward(params, [resume(chunk)])
+    return Gradients(gradients, resume(chunk, sent))
+
+
+@pytest.mark.parametrize("examples", [2, 100])
+@pytest.mark.parametrize("before", [(), (dense(4), relu())], ids=["first", "after a dense layer"])
+def test_a_coupled_layer_of_ones_own(before: tuple[Layer, ...], examples: int) -> None:
+    centre = make_layer(_Centre(), _centre_apply, _centre_backward)
+    net = serial(*before, centre, dense(3))
+    params, state, _ = net.init(Key(0), (4,), np.float64)
+    x, dy = gaussian((7, 4)), gaussian((7, 3), np.float64, "dy")
+    with chunks_of(examples, net, (4,)):
+        y, _, residuals = net.apply(params, state, x, train=True)
+        gradients, dx = net.backward(params, residuals, dy)
+        without_dx = net.backward(params, residuals, dy, need_dx=False)
+    expected = forward(net, params, state, x)
+    assert_close(y, expected.y, RTOL)
+    assert_close((gradients, dx), tuple(backward(net, params, expected.residuals, dy)), RTOL)
+    assert tree.equal(without_dx.params, gradients)
+    assert without_dx.dx is None
+    np.testing.assert_allclose(net.apply(params, state, x).y, forward(net, params, state, x, train=False).y, RTOL)
 
 
 # --- Sizes, cutting, joining, adding up -----------------------------------------------------------------------

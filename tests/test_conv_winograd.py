@@ -102,11 +102,20 @@ def test_an_empty_batch() -> None:
     geo = geometry((6, 5), (3, 3), (1, 1), (1, 1), "same")
     x, dy, weight = np.zeros((0, 6, 5, 2)), np.zeros((0, 6, 5, 4)), np.ones((3, 3, 2, 4))
     np.testing.assert_array_equal(conv_winograd.conv_forward(x, weight, geo), dy, strict=True)
+    np.testing.assert_array_equal(conv_winograd.conv_forward(x, weight, geo, 1, np.ones(4)), dy, strict=True)
     np.testing.assert_array_equal(conv_winograd.conv_input_gradient(dy, weight, geo), x, strict=True)
     np.testing.assert_array_equal(conv_winograd.conv_weight_gradient(x, dy, geo), np.zeros_like(weight), strict=True)
 
 
 # --- The layer's choice ---------------------------------------------------------------------------------------
+
+
+def test_any_padding_of_columns() -> None:
+    layer = conv2d(4, (3, 7), padding=((1, 2), (3, 0)), algorithm="winograd")
+    assert check_layer(layer, (7, 6, 2), key=Key(0)).largest_error < 1e-6
+    for padding in (3, ((3, 0), (0, 0))):
+        with pytest.raises(ValueError, match="at most two rows of padding"):
+            conv2d(4, 3, padding=padding, algorithm="winograd")
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cases import DTYPES, gaussian, message
 
-from funcnn.compose import parallel, residual, serial
+from funcnn.compose import chunked, parallel, residual, serial
 from funcnn.init import he_normal
 from funcnn.keys import Key
 from funcnn.layer import Config, Initialised, Layer, LayerError, Shape, ShapeError, config, make_layer
@@ -137,6 +137,75 @@ def test_a_shape_that_does_not_fit(layer: Layer, in_shape: Shape, text: str, men
 # --- Inputs that do not fit, at apply -------------------------------------------------------------------------
 
 PARAMETRISED = [(dense(3), (4,)), (conv2d(2, 3), (4, 4, 2)), (position_bias(), (4,)), (batch_norm(), (4,))]
+IMAGE = "expected sizes that are ints and at least one channel"
+
+
+@pytest.mark.parametrize(
+    ("layer", "in_shape", "text"),
+    [
+        (conv2d(2, 3), (4, 4, 0), f"conv2d(filters=2, kernel_size=3): {IMAGE}, got (4, 4, 0). Correct in_shape"),
+        (conv2d(2, 3), (4.0, 4, 1), f"conv2d(filters=2, kernel_size=3): {IMAGE}, got (4.0, 4, 1). Correct in_shape"),
+        (max_pool2d(2), (4, "4", 1), f"max_pool2d(window=2): {IMAGE}, got (4, '4', 1). Correct in_shape"),
+        (batch_norm(), (3, 0),
+         "batch_norm(): expected at least one channel, got (3, 0). Correct in_shape, or the layer before it"),
+    ],
+)  # fmt: skip
+def test_sizes_that_are_none(layer: Layer, in_shape: Any, text: str) -> None:
+    assert composition_error(layer, in_shape) == text
+
+
+@pytest.mark.parametrize("layer", [conv2d(2, 3), max_pool2d(2), serial(conv2d(2, 3), flatten(), dense(2))], ids=str)
+def test_a_shape_may_be_a_list_or_of_numpys_ints(layer: Layer) -> None:
+    expected = layer.init(Key(0), (6, 5, 1)).out_shape
+    assert layer.init(Key(0), [6, 5, 1]).out_shape == expected  # type: ignore[arg-type]
+    assert layer.init(Key(0), tuple(np.array([6, 5, 1]))).out_shape == expected
+
+
+# Each with an input's shape, and shapes of dy that NumPy would take or refuse in words of its own.
+GRADIENTS: list[tuple[Layer, Shape, list[Shape]]] = [
+    (dense(3), (2, 4), [(2, 4), (1, 3), (3, 3), (3,)]),
+    (conv2d(2, 3), (2, 6, 6, 1), [(2, 5, 4, 2), (1, 4, 4, 2), (2, 4, 4, 1), (2, 32)]),
+    (max_pool2d(2), (2, 4, 4, 3), [(2, 2, 2, 1), (1, 2, 2, 3), (2, 3, 2, 3)]),
+    (avg_pool2d(2), (2, 4, 4, 3), [(2, 2, 2, 1), (1, 2, 2, 3), (3, 2, 2, 3)]),
+    (global_avg_pool2d(), (2, 4, 4, 3), [(2, 1), (1, 3), (2, 4, 4, 3)]),
+    (relu(), (2, 3), [(1, 3), (2, 1), (2, 3, 1)]),
+    (softmax(), (2, 3), [(1, 3), (2, 1)]),
+    (dropout(0.5), (2, 3), [(1, 3), (2, 1)]),
+    (position_bias(), (2, 3, 4), [(2, 4), (2, 1, 4)]),
+    (flatten(), (2, 3, 4), [(2, 4), (2, 3, 4)]),
+    (batch_norm(), (2, 3), [(1, 3), (2, 1)]),
+    (chunked(dense(3), 2), (5, 4), [(6, 3), (4, 3)]),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape", "wrong"), GRADIENTS, ids=[str(each[0]) for each in GRADIENTS])
+def test_a_gradient_that_is_not_the_outputs(layer: Layer, shape: Shape, wrong: list[Shape]) -> None:
+    x = gaussian(shape, np.float32)
+    params, state, _ = layer.init(Key(0), shape[1:])
+    y, _, residuals = layer.apply(params, state, x, key=Key(1), train=True)
+    layer.backward(params, residuals, y)
+    for each in wrong:
+        text = message(ShapeError, layer.backward, params, residuals, np.ones(each, np.float32))
+        assert text.startswith(f"{layer!r}: expected dy " if layer.name != "chunked" else "chunked: expected dy ")
+        assert str(each if layer.name != "chunked" else each[0]) in text
+
+
+@pytest.mark.parametrize("layer", [dense(3), conv2d(2, 1), relu(), position_bias()], ids=str)
+def test_a_gradient_of_another_dtype_would_make_gradients_of_another_dtype(layer: Layer) -> None:
+    x = gaussian((2, 4) if layer == dense(3) else (2, 4, 4, 3), np.float32)
+    params, state, _ = layer.init(Key(0), x.shape[1:])
+    y, _, residuals = layer.apply(params, state, x, train=True)
+    text = message(ShapeError, layer.backward, params, residuals, y.astype(np.float64))
+    assert f"expected dy of shape {y.shape} and dtype float32 like the output, got {y.shape} and float64" in text
+
+
+def test_a_forgotten_batch_axis_is_named_by_a_net_too() -> None:
+    net = serial(dense(3), relu())
+    params, state, _ = net.init(Key(0), (4,))
+    text = message(ShapeError, net.apply, params, state, np.ones(4, np.float32))
+    assert text.startswith("serial[0] dense(units=3): expected an input of shape (n, 4), got (4,)")
+
+
 PLAIN = [
     (relu(), (4,)), (flatten(), (2, 2)), (max_pool2d(2), (4, 4, 1)), (avg_pool2d(2), (4, 4, 1)),
     (global_avg_pool2d(), (4, 4, 1)), (dropout(0.5), (4,)), (gaussian_noise(0.5), (4,)),
@@ -403,6 +472,8 @@ PADDING = 'padding must be "valid", "same", an int, or ((top, bottom), (left, ri
         (avg_pool2d, {"window": 2, "padding": "smae"}, f"avg_pool2d: {PADDING} 'smae'"),
         (reshape, {"shape": (2, 0)}, "reshape: shape must be positive ints, the batch axis left out, got (2, 0)"),
         (reshape, {"shape": (-1,)}, "reshape: shape must be positive ints, the batch axis left out, got (-1,)"),
+        (dense, {"units": 2, "use_bias": "no"}, "dense: use_bias must be True or False, got 'no'"),
+        (conv2d, {"filters": 2, "kernel_size": 3, "use_bias": 1}, "conv2d: use_bias must be True or False, got 1"),
         (scale, {"factor": math.inf}, "scale: factor must be finite, got inf"),
         (leaky_relu, {"slope": 2.5}, "leaky_relu: slope must be from 0 to 1, got 2.5"),
         (leaky_relu, {"slope": -0.1}, "leaky_relu: slope must be from 0 to 1, got -0.1"),

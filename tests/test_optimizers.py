@@ -575,6 +575,7 @@ def test_gradients_of_another_shape_are_named(optimizer: Optimizer) -> None:
         (lambda: momentum(math.inf), "momentum: lr must be finite and not negative, got inf"),
         (lambda: momentum(0.1, 1.0), "momentum: decay must be at least 0 and less than 1, got 1.0"),
         (lambda: momentum(0.1, -0.1), "momentum: decay must be at least 0 and less than 1, got -0.1"),
+        (lambda: momentum(0.1, nesterov="no"), "momentum: nesterov must be True or False, got 'no'"),
         (lambda: rmsprop(-1.0), "rmsprop: lr must be finite and not negative, got -1.0"),
         (lambda: rmsprop(0.1, math.nan), "rmsprop: decay must be at least 0 and less than 1, got nan"),
         (lambda: rmsprop(0.1, epsilon=0.0), "rmsprop: epsilon must be positive and finite, got 0.0"),
@@ -585,6 +586,14 @@ def test_gradients_of_another_shape_are_named(optimizer: Optimizer) -> None:
         (lambda: adamw(-0.1), "adamw: lr must be finite and not negative, got -0.1"),
         (lambda: adamw(0.1, b1=1.0), "adamw: b1 must be at least 0 and less than 1, got 1.0"),
         (lambda: adamw(0.1, weight_decay=-0.1), "adamw: weight_decay must be finite and not negative, got -0.1"),
+        (
+            lambda: adamw(0.1, mask="weight"),
+            "adamw: mask must be a function (path, leaf) -> bool or None, got 'weight'",
+        ),
+        (
+            lambda: add_decayed_weights(0.1, mask=True),
+            "add_decayed_weights: mask must be a function (path, leaf) -> bool or None, got True",
+        ),
         (lambda: add_decayed_weights(-1.0), "add_decayed_weights: rate must be finite and not negative, got -1.0"),
         (lambda: clip_by_global_norm(0.0), "clip_by_global_norm: limit must be positive and finite, got 0.0"),
         (lambda: clip_by_global_norm(math.inf), "clip_by_global_norm: limit must be positive and finite, got inf"),
@@ -626,5 +635,26 @@ def test_a_state_of_another_structure_is_named() -> None:
 def test_a_state_of_another_optimizer_is_named() -> None:
     params = (np.ones(2),)
     other = momentum(0.1).init(params)
-    with pytest.raises(TypeError, match="adam: expected the state that its own init gave, got tuple"):
+    with pytest.raises(TypeError, match=r"adam: expected the state that its own init gave, got a tuple of 1$"):
         adam(0.1).update(params, other, params, 0)
+    with pytest.raises(TypeError, match=r"sgd: expected the state that its own init gave, got a tuple of 1$"):
+        sgd(0.1).update(params, other, params, 0)
+    clipped = chain(clip_by_global_norm(1.0), adam(0.1))
+    for state, got in (
+        (adam(0.1).init(params), "Moments"),
+        (other, "a tuple of 1"),
+        ((None, None, None), "a tuple of 3"),
+    ):
+        with pytest.raises(TypeError, match=f"chain: expected the state that its own init gave, got {got}$"):
+            clipped.update(params, state, params, 0)
+
+
+@every_optimizer
+def test_a_state_of_other_shapes_is_named(optimizer: Optimizer) -> None:
+    params = draw(0)
+    opt_state = optimizer.init(params)
+    leaves = tree.flatten(opt_state)
+    if leaves:
+        transposed = tree.unflatten(opt_state, [leaf.T.copy() for leaf in leaves])
+        with pytest.raises(TreeError, match=r"params has .*, the optimizer state has an array of shape \(4, 3\)"):
+            optimizer.update(draw(1), transposed, params, 0)

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funcnn import Key, parallel, serial, tree
+from funcnn.compose import chunked, residual
 from funcnn.compose import parallel as combine
-from funcnn.compose import residual
 from funcnn.layers import (
     avg_pool2d,
     batch_norm,
@@ -25,6 +25,7 @@ from funcnn.layers import (
     dropout,
     flatten,
     gaussian_noise,
+    gelu,
     global_avg_pool2d,
     leaky_relu,
     max_pool2d,
@@ -129,6 +130,54 @@ def test_blas_has_its_threads_back_afterwards():
         assert {library.get_num_threads() for library in libraries} == {number}
 
 
+def test_blas_has_one_thread_in_every_thread_that_asks_and_its_own_after_the_last():
+    libraries = parallel._blas()
+    before = [library.get_num_threads() for library in libraries]
+
+    def numbers():
+        return {library.get_num_threads() for library in libraries}
+
+    for library in libraries:
+        parallel._set_blas_threads(library, 2)
+    try:
+        parallel.run([int])  # this thread was the first to set the number, and lives on
+        inside, leave, seen = threading.Event(), threading.Event(), []
+
+        def work():
+            with parallel.single_blas_thread(), parallel.single_blas_thread():
+                seen.append(numbers())
+                inside.set()
+                assert leave.wait(30)
+            seen.append(parallel.run([numbers])[0])  # another one is inside, but it may leave at any time
+            seen.append(parallel._blas_is_single())
+
+        other = threading.Thread(target=work)
+        other.start()
+        assert inside.wait(30)
+        with parallel.single_blas_thread():
+            leave.set()
+            other.join(30)
+            assert numbers() == {1}
+        assert seen == [{1}, {1}, False]
+        assert numbers() == {2}
+    finally:
+        for library, number in zip(libraries, before, strict=True):
+            parallel._set_blas_threads(library, number)
+
+
+def test_blas_is_set_back_after_a_limit_that_failed(monkeypatch):
+    def fail():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parallel, "_blas", fail)
+    with pytest.raises(KeyboardInterrupt), parallel.single_blas_thread():
+        pass
+    monkeypatch.undo()
+    assert not parallel._blas_is_single()
+    with parallel.single_blas_thread():
+        assert {library.get_num_threads() for library in parallel._blas()} == {1}
+
+
 def test_a_step_is_the_same_with_any_number_of_threads():
     net = serial(
         conv2d(16, 3, padding="same"), batch_norm(), relu(), max_pool2d(2), conv2d(32, 3), relu(), max_pool2d(2),
@@ -196,6 +245,17 @@ def fresh_scratch(monkeypatch):
 
 
 @pytest.mark.usefixtures("fresh_scratch")
+def test_a_formula_over_a_large_chunk_is_the_same_with_any_number_of_threads():
+    layer = chunked(gelu(), 64)  # in a task a chunk comes whole, and is large enough for numexpr
+    x = np.random.default_rng(0).standard_normal((128, 2**16), np.float32)
+    gradients = []
+    for threads in (1, 2):
+        parallel.set_threads(threads)
+        residuals = layer.apply(None, None, x, train=True).residuals
+        gradients.append(layer.backward(None, residuals, x).dx)
+    assert tree.equal(*gradients)
+
+
 def test_scratch_for_the_same_purpose_is_the_same_memory():
     first = parallel.scratch("a", (3, 4), np.float32)
     assert (first.shape, first.dtype, first.flags.writeable) == ((3, 4), np.float32, True)
@@ -299,3 +359,25 @@ def test_a_forked_process_makes_its_own_threads():
     if child == 0:
         os._exit(0 if parallel.run([int, int]) == [0, 0] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_process_forked_inside_a_limit_leaves_it_like_its_parent():
+    libraries = parallel._blas()
+    before = [library.get_num_threads() for library in libraries]
+    for library in libraries:
+        parallel._set_blas_threads(library, 2)
+    try:
+        with parallel.single_blas_thread(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        numbers = {library.get_num_threads() for library in libraries}
+        if child == 0:
+            with parallel.single_blas_thread():
+                again = {library.get_num_threads() for library in libraries}
+            os._exit(0 if (numbers, again, parallel._setting.limiting) == ({2}, {1}, 0) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert numbers == {2}
+    finally:
+        for library, number in zip(libraries, before, strict=True):
+            parallel._set_blas_threads(library, number)
