@@ -98,6 +98,7 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
     source, gradient = np.ascontiguousarray(rows(x)), np.ascontiguousarray(rows(dy))
     shape = groups, geo.window[0] * geo.window[1] * inner, filters
     at_once = max(1, _BLOCK_BYTES // (shape[1] * filters * x.itemsize))  # products that are added up in one call
+    # By rows of the kernel, where there are few filters for BLAS's rate but enough numbers in each row.
     parts = geo.window[0] if filters <= 16 <= geo.window[1] * inner <= 64 else 1
     shared = shares_products(geo, n, math.prod(shape))
     blocks = _blocks(geo, x.shape[3], n, x.itemsize, shared)
@@ -130,11 +131,12 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
     The forward pass reversed: first the products, then the shifts. Each row of dx is a sum over kh rows of dy, which
     overlap like the windows of the forward pass: one product gives that sum for every column of the kernel,
 
-        shares[r] (kw·c × ow·n) = weight (kw·c × kh·o) · dy[r - kh + 1 : r + 1] (kh·o × ow·n),
+        shares[r] (kw·c × ow·n) = weight (kw·c × kh·o) · dy[r + top - kh + 1 : r + top + 1] (kh·o × ow·n)
 
-    to be added with its shift. With no more filters than channels it takes less to shift dy first: dx is then the
-    convolution of dy with the kernel turned by half a turn. Where rows of windows are more than one pixel apart, a
-    product for each row of dy gives every window's shares, which are added with shifts along both axes.
+    (with dilation 1, and the kernel's rows in reverse), to be added with its shift. With no more filters than channels
+    it takes less to shift dy first: dx is then the convolution of dy with the kernel turned by half a turn. Where rows
+    of windows are more than one pixel apart, a product for each row of dy gives every window's shares, which are added
+    with shifts along both axes.
     """
     (h, w), n, inner = geo.in_size, len(dy), weight.shape[2]
     back, dy_rows = turned(geo), turned_rows(geo)

@@ -246,7 +246,12 @@ def turned_rows(geo: Geometry) -> Geometry | None:
 
 
 def _turned_sides(geo: Geometry, axis: int) -> tuple[int, int] | None:
-    """The padding of the windows on dy along an axis."""
+    """The padding of the windows on dy along an axis.
+
+    With stride 1, cell k of window i lies on pixel u = i + k·d - before, so pixel u gets its share of cell k from
+    window i = u + before - k·d. Counted from the kernel's other end, k = K - 1 - k', that is
+    u + k'·d - ((K - 1)·d - before): cell k' of a window on dy, padded by (K - 1)·d - before.
+    """
     reach = (geo.window[axis] - 1) * geo.dilation[axis]
     before, after = (reach - side for side in geo.padding[axis])
     return (before, after) if geo.stride[axis] == 1 and min(before, after) >= 0 else None

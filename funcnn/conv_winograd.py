@@ -8,12 +8,12 @@ Four rows of the output take twelve products in `conv_strided`, one for each row
 where ⊙ is the products over channels and the kernel's columns. It is linear in w and in x, so both gradients are its
 transposes, with as few products:
 
-    dw = Gᵀ Σ_tiles [(Bᵀ x) ⊙ (A dy)],        and dx by the same formula from dy and the turned kernel.
+    dw = Gᵀ Σ_tiles [(Bᵀ x) ⊙ (A dy)],        and dx by the forward formula from dy and the turned kernel.
 
 Lavin & Gray transform tiles of 4 × 4 pixels, which leaves a quarter of the products. In NumPy the transforms along
 columns cost more than they save: they work on short runs of numbers, where a transform along rows is one product with a
-6 × 6 matrix over whole rows (docs/architecture.md). The result differs from the strided one by rounding, about 3e-6 of
-the largest value in float32.
+6 × 6 matrix over whole rows (docs/architecture.md). The result differs from the strided one by rounding, at most
+about 3e-6 of the largest value in float32.
 """
 
 from functools import cache
@@ -176,6 +176,8 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
     assert dy_rows is not None, "only a convolution that `fits`"
     if back is not None and weight.shape[3] <= inner * groups:  # no more to shift than there would be to add
         return conv_forward(dy, turned_kernel(weight, groups), back, groups)
+    # Turned along rows alone: a column of the kernel and a channel together are an output here, which makes kw·c shares
+    # for each row of dx; `add_shifted` puts each column's in its place.
     turned_weight = weight[::-1].reshape(3, kw * inner, groups, -1).transpose(0, 3, 2, 1)
     gradient, kernel = np.ascontiguousarray(rows(dy)), _transformed_kernel(turned_weight)
     dx = np.zeros((h, groups, inner, w, n), dy.dtype)

@@ -354,7 +354,7 @@ def _avg_pool_backward(
 def max_pool2d(window: int | Size, *, stride: int | Size | None = None, padding: Padding = "valid") -> Layer:
     """The largest value of each window: (n, h, w, c) -> (n, oh, ow, c), sizes as for `conv2d`.
 
-    The stride is the window unless given; windows may overlap. Padded cells never win. The gradient goes to the
+    The stride is the window unless given; windows may overlap. Padded cells count as -inf. The gradient goes to the
     winner, of equal values to the leftmost and of those to the topmost, and adds up where windows share one. The
     residuals are the winners' places along each axis, a byte each.
 

@@ -112,14 +112,14 @@ def empty_like_channels(x: Array) -> Array:
 
 
 def sum_channels(x: Array) -> Array:
-    """For each channel the sum of (m, c, p), in float64: -> (c,)."""
+    """For each channel the sum of (m, c, p): -> (c,) in float64, rows of p numbers by BLAS in x's dtype before."""
     sums = x @ np.ones(x.shape[2], x.dtype) if x.shape[2] > 1 else x[..., 0] if x.shape[2] else np.zeros(x.shape[:2])
     total: Array = sums.sum(axis=0, dtype=np.float64)
     return total
 
 
 def dot_channels(x: Array, y: Array) -> Array:
-    """For each channel the sum of the products of two arrays (m, c, p), in float64: -> (c,)."""
+    """For each channel the sum of the products of two arrays (m, c, p): -> (c,), rounded as in `sum_channels`."""
     if x.shape[2] > 1:
         sums: Array = np.vecdot(x, y)
         return sum_channels(sums[..., None])
@@ -149,7 +149,7 @@ def add_to_examples(x: Array, value: Array) -> Array:
     return y
 
 
-# --- Optimizers: one pass over memory per leaf ----------------------------------------------------------------
+# --- Optimizers: one kernel per leaf, block by block ----------------------------------------------------------
 #
 # Each takes the gradient, the leaf's moments and the leaf, and returns the new leaf and moments, read-only. The
 # arithmetic is per element, so neither the size of a block nor the number of threads changes the result.

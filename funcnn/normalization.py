@@ -177,6 +177,8 @@ class _BatchNorm(Coupled):
             raise ShapeError(
                 repr(self), f"expected dy of the output's shape, got {dy.shape}", "Pass the residuals of the same batch"
             )
+        # x - mean = centred + offset, so Σ dy·(x - mean) = Σ dy·centred + offset·Σ dy, and below in the same way
+        # along_x·(x - mean) + along_1 = along_x·centred + (along_1 + offset·along_x).
         total = sum_channels(gradient)
         along = dot_channels(gradient, x) + kept.offset * total
         factor, along_x, along_1 = yield _Sums(kept.centred.size // len(total), along, total, kept.inverse_deviation)
@@ -241,9 +243,8 @@ def _project(
     kept: _ChunkResiduals, dy: Array, factor: Array, along_x: Array, along_1: Array, pool: Layer | None
 ) -> Array:
     """factor · dy + along_x · centred + along_1, dy taken back through the pool if that was first."""
-    x = kept.centred
-    scaled = empty_like_channels(dy)
-    np.multiply(channel_rows(dy), for_channels(factor, channel_rows(dy)), out=channel_rows(scaled))
+    x, gradient, scaled = kept.centred, channel_rows(dy), empty_like_channels(dy)
+    np.multiply(gradient, for_channels(factor, gradient), out=channel_rows(scaled))
     dx = _unpool(pool, kept, scaled) if pool is not None and kept.pooled is not None else scaled
     rest = np.multiply(x, for_channels(along_x, x), out=parallel.scratch("batch norm", x.shape, x.dtype))
     rest += for_channels(along_1, x)

@@ -8,8 +8,9 @@
 
 A transform turns gradients into gradients; ``chain(clip_by_global_norm(1.0), adam(1e-3))`` puts transforms before an
 optimizer. `step` counts from 0. Learning rates are floats or schedules (`funcnn.schedules`). The arithmetic of
-each optimizer is one kernel per leaf (`funcnn.kernels`), a single pass over memory, which is why Adam and its like
-are not chains of smaller transforms themselves. New params and states are read-only, in the params' dtype.
+each optimizer is one kernel per leaf (`funcnn.kernels`): a block of numbers goes through all its operations while it is
+in cache, which is why Adam and its like are not chains of smaller transforms themselves. New params and states are
+read-only, in the params' dtype.
 """
 
 from collections.abc import Callable

@@ -39,7 +39,7 @@ def _covers(part: slice, size: int) -> bool:
 def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Array, Winners | None]:
     """The largest value in each window, and (if asked for) which of the window's cells holds it.
 
-    x (n, h, w, c) -> y (n, oh, ow, c). Padded cells never win; of equal values the leftmost does, and of those the
+    x (n, h, w, c) -> y (n, oh, ow, c). Padded cells count as -inf; of equal values the leftmost wins, and of those the
     topmost.
     """
     # Rows first: they are the outermost in memory, so that leaves less to do along columns, which are short runs.

@@ -129,7 +129,7 @@ class Epoch:
 
 
 class NonFiniteError(ArithmeticError):
-    """The loss or a gradient became infinite or not a number; names the step and the first bad leaf."""
+    """The loss, a gradient or the update became infinite or not a number; names the step, and a bad leaf if known."""
 
 
 def init_state(problem: Problem, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> TrainState:
