@@ -90,11 +90,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise FileNotFoundError(f"{path}: no such checkpoint file")
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
+            metadata = _metadata(path, file.metadata() or {})  # first: others' files may have dtypes that NumPy lacks
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged or cut short, or no safetensors file ({error})") from error
-    return arrays, _metadata(path, header)
+    return arrays, metadata
 
 
 def _metadata(path: Path, header: dict[str, str]) -> dict[str, Any]:

@@ -177,6 +177,8 @@ class _Integers(Described):
 
     def __attrs_post_init__(self) -> None:
         _check_range(self)
+        if not (isinstance(self.low, int) and isinstance(self.high, int)):
+            raise ValueError(f"{self!r}: low and high must be ints")
 
     def draw(self, rng: "np.random.Generator") -> int:
         return int(rng.integers(self.low, self.high, endpoint=True))

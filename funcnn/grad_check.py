@@ -73,9 +73,11 @@ def check_layer(layer: Layer, in_shape: Shape, *, key: Key, batch: int = 3, trai
     >>> check_layer(dense(3), (4,), key=Key(0)).largest_error < 1e-6
     True
 
-    Raises GradientError, naming the leaf, both slopes and the step; whatever the layer itself raises, for one, with
-    ``train=False``, that there are no residuals.
+    Raises GradientError, naming the leaf, both slopes and the step; ValueError for an empty batch; whatever the layer
+    itself raises, for one, with ``train=False``, that there are no residuals.
     """
+    if batch < 1:
+        raise ValueError(f"check_layer: batch must be at least 1, got {batch}: without examples nothing is checked")
     params, state, _ = layer.init(fold_in(key, "init"), in_shape, np.float64)
     draw = generator(fold_in(key, "draws"))
     params = tree.map(lambda leaf: np.asarray(leaf + 0.3 * draw.standard_normal(leaf.shape)), params)

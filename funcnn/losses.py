@@ -53,7 +53,9 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: floa
         d_logits[rows, labels] -= on
     else:
         _check_distribution("softmax_cross_entropy", labels, logits)
-        likelihood = on * float((labels * shifted).sum(dtype=np.float64))
+        # A class of probability 0 counts nothing, also where its log-likelihood is -inf.
+        terms = np.multiply(labels, shifted, where=labels > 0, out=np.zeros_like(shifted), casting="same_kind")
+        likelihood = on * float(terms.sum(dtype=np.float64))
         d_logits -= np.multiply(labels, on, dtype=logits.dtype)
     if label_smoothing:
         likelihood += off * float(shifted.sum(dtype=np.float64))

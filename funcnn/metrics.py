@@ -11,13 +11,18 @@ __all__ = ["accuracy", "confusion_matrix", "top_k_accuracy"]
 def accuracy(outputs: Array, labels: Array) -> float:
     """The share of rows whose largest output is the label's: outputs (n, classes), labels (n,) or (n, classes).
 
+    A row with a NaN is wrong.
+
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
 
     Raises ValueError for unfit labels or an empty batch.
     """
     labels = _class_numbers("accuracy", outputs, labels)
-    return float(np.count_nonzero(outputs.argmax(axis=1) == labels)) / len(labels)
+    right = outputs.argmax(axis=1) == labels
+    if np.isnan(outputs).any():
+        right &= ~np.isnan(outputs).any(axis=1)
+    return float(np.count_nonzero(right)) / len(labels)
 
 
 def top_k_accuracy(outputs: Array, labels: Array, k: int) -> float:
@@ -43,9 +48,12 @@ def confusion_matrix(outputs: Array, labels: Array) -> Array:
     array([[0, 0],
            [1, 2]])
 
-    Raises ValueError for unfit labels or an empty batch.
+    Raises ValueError for unfit labels, an empty batch, or outputs that are not a number, which predict no class.
     """
     labels = _class_numbers("confusion_matrix", outputs, labels)
+    if np.isnan(outputs).any():
+        rows = int(np.isnan(outputs).any(axis=1).sum())
+        raise ValueError(f"confusion_matrix: {rows} rows of outputs have a NaN, and predict no class. Leave them out")
     classes = outputs.shape[1]
     pairs = labels.astype(np.int64) * classes + outputs.argmax(axis=1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
@@ -55,6 +63,8 @@ def _class_numbers(place: str, outputs: Array, labels: Array) -> Array:
     if outputs.ndim != 2 or len(outputs) == 0:
         raise ValueError(f"{place}: expected outputs of shape (n, classes) with n > 0, got {outputs.shape}")
     if labels.ndim == 2 and labels.shape == outputs.shape:
+        if np.isnan(labels).any():
+            raise ValueError(f"{place}: labels have a NaN; give each row a distribution over the classes")
         numbers: Array = labels.argmax(axis=1)
         return numbers
     check_labels(place, labels, *outputs.shape)

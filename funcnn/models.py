@@ -68,6 +68,7 @@ def convnet(
         raise ValueError(
             f"convnet: pool must be one layer or one for each convolution, got {len(pools)} for {len(filters)} filters"
         )
+    _check_activation(activation)
     stack = []
     for count, its_pool in zip(filters, pools, strict=True):
         stack.append(
@@ -84,9 +85,21 @@ def convnet(
     return serial(*stack, *dense.config.children)
 
 
+def _check_activation(activation: object) -> None:
+    if isinstance(activation, Layer):
+        raise TypeError(
+            f"activation: expected a constructor, to be called for each layer, got {activation!r}. "
+            f"Pass {activation.name}, without the brackets"
+        )
+
+
 def _hidden_layers(
     hidden: Sequence[int], activation: Activation, batch_norm: bool, dropout: float, weight_init: Initializer
 ) -> list[Layer]:
+    if isinstance(hidden, int):
+        raise TypeError(f"hidden: expected a list of sizes, got {hidden}. For one hidden layer: [{hidden}]")
+    _check_activation(activation)
+    layers.dropout(dropout)  # refuses an unfit rate, also where there is no hidden layer to use it
     stack = []
     for units in hidden:
         stack.append(layers.dense(units, use_bias=not batch_norm, weight_init=weight_init))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from funcnn.layer import Described, check_count, check_not_negative, config
+from funcnn.layer import Described, check_count, check_flag, check_not_negative, config
 
 __all__ = [
     "Rate", "constant", "exponential_decay", "inverse_time_decay", "piecewise_constant", "value_at", "warmup_cosine",
@@ -53,7 +53,7 @@ class _ExponentialDecay(_Schedule):
     start: float = attrs.field(validator=check_not_negative, converter=float)
     factor: float = attrs.field(validator=check_not_negative, converter=float)
     every: int = attrs.field(default=1, validator=check_count)
-    staircase: bool = False
+    staircase: bool = attrs.field(default=False, validator=check_flag)
 
     def __call__(self, step: int) -> float:
         return float(self.start * self.factor ** _periods(step, self.every, self.staircase))
@@ -65,7 +65,7 @@ class _InverseTimeDecay(_Schedule):
     start: float = attrs.field(validator=check_not_negative, converter=float)
     factor: float = attrs.field(validator=check_not_negative, converter=float)
     every: int = attrs.field(default=1, validator=check_count)
-    staircase: bool = False
+    staircase: bool = attrs.field(default=False, validator=check_flag)
 
     def __call__(self, step: int) -> float:
         return self.start / (1 + self.factor * _periods(step, self.every, self.staircase))
@@ -83,13 +83,13 @@ class _WarmupCosine(_Schedule):
     total_steps: int = attrs.field(validator=check_count)
     start: float = attrs.field(default=0.0, validator=check_not_negative, converter=float)
     end: float = attrs.field(default=0.0, validator=check_not_negative, converter=float)
-    quarter: bool = False
+    quarter: bool = attrs.field(default=False, validator=check_flag)
 
     def __attrs_post_init__(self) -> None:
         if not (isinstance(self.warmup_steps, int) and 0 <= self.warmup_steps < self.total_steps):
             raise ValueError(
-                f"warmup_cosine: warmup_steps must be from 0 to less than total_steps ({self.total_steps}), "
-                f"got {self.warmup_steps}"
+                f"warmup_cosine: warmup_steps must be an int from 0 to less than total_steps ({self.total_steps}), "
+                f"got {self.warmup_steps!r}"
             )
 
     def __call__(self, step: int) -> float:
@@ -114,7 +114,7 @@ class _PiecewiseConstant(_Schedule):
                 f"piecewise_constant: {len(self.boundaries)} boundaries need {len(self.boundaries) + 1} values, "
                 f"got {len(self.values)}"
             )
-        if any(b <= a for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
+        if not all(a < b for a, b in zip((-math.inf, *self.boundaries), self.boundaries, strict=False)):
             raise ValueError(f"piecewise_constant: boundaries must increase, got {self.boundaries}")
 
     def __call__(self, step: int) -> float:

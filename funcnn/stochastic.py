@@ -29,8 +29,10 @@ _LEVELS = 2**16  # dropout compares 16 random bits; random floats would take thr
 
 
 def _check_rate(instance: Any, attribute: Any, rate: float) -> None:
-    if not 0 <= rate < 1 or round(rate * _LEVELS) == _LEVELS:
+    if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate, the probability of dropping, must be in [0, 1), got {rate}")
+    if round(rate * _LEVELS) == _LEVELS:
+        raise ValueError(f"dropout: rate is rounded to the nearest 1/65536, and must be less than 1 then, got {rate}")
 
 
 @config

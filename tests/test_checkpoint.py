@@ -326,3 +326,10 @@ def test_metadata_are_json_a_person_can_read(path: Path) -> None:
             "numbers": {"step": 2, "seed": 0},
             "description": {"epochs": 3},
         }
+
+
+def test_a_file_of_another_program_is_named_before_its_arrays_are_read(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'  # a dtype that NumPy does not have
+    (tmp_path / "other.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
+    with pytest.raises(CheckpointError, match="a safetensors file, but not one that funcnn wrote"):
+        load(tmp_path / "other.safetensors", (np.zeros(1),))

@@ -252,3 +252,8 @@ def test_a_choice_is_of_something() -> None:
 def test_distributions_print_as_the_calls_that_make_them() -> None:
     texts = "log_uniform(low=0.0001, high=1.0) uniform(low=-1.0, high=1.0) integers(low=1, high=6)".replace(") ", ")|")
     assert [repr(each) for each in AXES.values()] == [*texts.split("|"), "choice(options=('sgd', 'adam', None))"]
+
+
+def test_integers_are_between_integers() -> None:
+    with pytest.raises(ValueError, match=r"integers\(low=0.5, high=3.5\): low and high must be ints"):
+        integers(0.5, 3.5)  # type: ignore[arg-type]

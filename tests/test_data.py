@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -414,6 +415,28 @@ def test_other_labels_than_images_are_refused(tmp_path: Path) -> None:
         load("mnist", data_dir=tmp_path)
     (tmp_path / FILES["test"][1]).write_bytes(idx(IMAGES))  # images in the place of labels
     with pytest.raises(DataError, match=r"\(30, 1, 2\) and \(2, 3, 4\) in t10k-labels-idx1-ubyte$"):
+        load("mnist", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "notmnist"])
+def test_the_files_of_another_set_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = hashlib.sha256(tiny(30)[1].astype(np.uint8).tobytes()).hexdigest()
+    monkeypatch.setitem(sys.modules["funcnn.data.load"]._LABELS, digest, "mnist")
+    put(tmp_path, FULL if name == "fashion_mnist" else {"test": 30})
+    with pytest.raises(DataError, match=rf"these are the files of mnist, not of {name}\. Give the folder of {name}'s$"):
+        load(name, data_dir=tmp_path)
+    if name == "fashion_mnist":
+        check_tiny(load("mnist", data_dir=tmp_path))
+
+
+def test_images_of_two_sizes_and_labels_of_no_class_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, FULL)
+    images, labels = tmp_path / FILES["test"][0], tmp_path / FILES["test"][1]
+    images.write_bytes(idx(np.zeros((30, 2, 1), np.uint8)))
+    with pytest.raises(DataError, match=r"images \(2, 1, 1\), those to train on are \(1, 2, 1\)$"):
+        load("mnist", data_dir=tmp_path)
+    labels.write_bytes(idx(np.full(30, 77, np.uint8)))
+    with pytest.raises(DataError, match=r"expected labels from 0 to 9, got one of 77$"):
         load("mnist", data_dir=tmp_path)
 
 

@@ -73,7 +73,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
         ("L", None, PIXELS[..., :1]),
         ("L", 3, PIXELS[..., [0, 0, 0]]),
         ("RGB", None, PIXELS),
-        ("RGBA", None, PIXELS),
+        ("RGBA", None, np.round(255 + (PIXELS - 255.0) * PIXELS[..., :1] / 255)),  # on white, by how much they cover it
         ("RGB", 1, np.round(PIXELS @ [0.299, 0.587, 0.114])[..., None]),  # ITU-R 601, as Pillow documents
     ],
 )
@@ -82,7 +82,7 @@ def test_pixels_are_those_of_the_file(mode: str, channels: int | None, wanted: A
     Image.fromarray(pixels).save(tmp_path / "1.png")
     _, images = read_images(tmp_path / "1.png", channels=channels)
     assert (images.shape[:-1], images.dtype) == ((1, 4, 5), np.uint8)
-    np.testing.assert_allclose(images[0].astype(int), wanted, atol=0 if mode != "RGB" or channels is None else 1)
+    np.testing.assert_allclose(images[0].astype(int), wanted, atol=0 if mode != "RGBA" and channels != 1 else 1)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("1", 1), ("LA", 1), ("P", 3)])
@@ -95,7 +95,28 @@ def test_palettes_with_transparency_are_read(tmp_path: Path) -> None:
     image = Image.new("P", (2, 2), 0)
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.save(tmp_path / "1.png", transparency=b"\x00\xff")
-    assert read_images(tmp_path)[1][0, 0, 0].tolist() == [10, 20, 30]
+    assert read_images(tmp_path)[1][0, 0, 0].tolist() == [255, 255, 255]  # of which nothing is seen
+
+
+def test_a_drawing_on_nothing_is_black_on_white(tmp_path: Path) -> None:
+    pixels = np.zeros((2, 2, 2), np.uint8)
+    pixels[0, 0, 1] = 255  # one black dot that covers what is below it
+    Image.fromarray(pixels, "LA").save(tmp_path / "1.png")
+    for channels in (None, 1, 3):
+        images = read_images(tmp_path, channels=channels)[1]
+        assert images[0, ..., 0].tolist() == [[0, 255], [255, 255]]
+
+
+def test_photographs_are_turned_as_the_camera_was_held(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it by a quarter, to the right
+    pixels = np.zeros((16, 32), np.uint8)
+    pixels[:, :16] = 255
+    Image.fromarray(pixels).save(tmp_path / "1.jpg", exif=exif)
+    image = read_images(tmp_path)[1][0, ..., 0]
+    assert image.shape == (32, 16)
+    assert image[:14].min() > 200
+    assert image[18:].max() < 50
 
 
 def test_grey_of_16_bits_is_scaled(tmp_path: Path) -> None:
@@ -279,6 +300,14 @@ def test_too_few_images_for_the_parts_are_refused(tmp_path: Path) -> None:
     draw(tmp_path / "a" / "1.png")
     with pytest.raises(DataError, match=r": too few images: no part may be empty"):
         load_folder(tmp_path)
+
+
+def test_a_class_of_which_nothing_is_left_to_train_on_is_refused(tmp_path: Path) -> None:
+    for name, count in (("a", 1), ("b", 1), ("c", 20)):
+        for i in range(count):
+            draw(tmp_path / name / f"{i}.png")
+    with pytest.raises(DataError, match=r"a: too few images, none of them is left to train on; give it more"):
+        load_folder(tmp_path, test=0.6)
 
 
 @pytest.mark.parametrize("below", ["", "notmnist", "notMNIST_small", "notmnist/notMNIST_small"])

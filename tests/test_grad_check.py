@@ -368,3 +368,8 @@ def test_a_loss_near_its_kink_hides_no_wrong_gradient(seed: int) -> None:
     wrong = partial(changed_loss, lambda d: d * 1.0005, absolute_loss)
     with pytest.raises(GradientError, match="backward gives the slope"):
         check_loss(wrong, near, targets, key=Key(seed))
+
+
+def test_a_batch_of_nothing_would_check_nothing() -> None:
+    with pytest.raises(ValueError, match="check_layer: batch must be at least 1, got 0"):
+        check_layer(dense(3), (4,), key=Key(0), batch=0)

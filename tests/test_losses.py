@@ -472,3 +472,12 @@ def test_smoothing_out_of_range(smoothing: float) -> None:
 def test_margin_out_of_range(margin: float) -> None:
     problem, _ = refused(partial(multiclass_hinge, margin=margin), gaussian(7, 5), class_numbers(7, 5))
     assert problem == f"multiclass_hinge: margin must be positive and finite, got {margin}"
+
+
+def test_a_class_of_probability_zero_counts_nothing_however_unlikely() -> None:
+    logits = np.array([[3e38, -3e38]], np.float32)
+    with np.errstate(over="ignore"):
+        for labels in (np.array([0]), np.array([[1.0, 0.0]], np.float32), np.array([[1, 0]])):
+            value, d_logits = softmax_cross_entropy(logits, labels)
+            assert value == 0
+            np.testing.assert_array_equal(d_logits, [[0, 0]])

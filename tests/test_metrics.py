@@ -157,3 +157,21 @@ def test_k_out_of_range(k: int) -> None:
 
 def test_a_row_of_nan_has_no_label_among_its_largest() -> None:
     assert top_k_accuracy(np.array([[np.nan, np.nan], [0.0, 1.0]]), np.array([0, 1]), k=1) == 0.5
+
+
+# --- Not a number ---------------------------------------------------------------------------------------------
+
+
+def test_a_row_with_a_nan_is_wrong_in_every_metric() -> None:
+    outputs = np.array([[np.nan, 0.0], [0.0, np.nan], [1.0, 0.0]])
+    for labels in (np.array([0, 1, 0]), np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])):
+        assert accuracy(outputs, labels) == 1 / 3
+        assert accuracy(outputs[:2], labels[:2]) == 0
+        with pytest.raises(ValueError, match=r"confusion_matrix: 2 rows of outputs have a NaN, and predict no class"):
+            confusion_matrix(outputs, labels)
+
+
+@every_metric
+def test_labels_that_are_not_a_number_are_refused(metric: Callable[[Array, Array], object]) -> None:
+    with pytest.raises(ValueError, match=f"{name_of(metric)}: labels have a NaN"):
+        metric(np.eye(2), np.full((2, 2), np.nan))

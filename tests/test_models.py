@@ -1,6 +1,7 @@
 """The two families of nets, and the sizes of the nets that funcnn is to rebuild, each derived by hand."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -216,8 +217,13 @@ def test_wrong_sizes_are_refused_in_words(make: object, text: str) -> None:
 
 
 def test_an_activation_or_pool_that_is_not_called_right_is_refused() -> None:
-    with pytest.raises(TypeError, match="not callable"):
-        fully_connected([8], 10, activation=relu())
+    for make in (partial(fully_connected, [8], 10), partial(fully_connected, [], 10), partial(convnet, [8], [], 10)):
+        with pytest.raises(TypeError, match=r"expected a constructor, .* got relu\(\)\. Pass relu, without"):
+            make(activation=relu())
+    with pytest.raises(TypeError, match=r"hidden: expected a list of sizes, got 64\. For one hidden layer: \[64\]"):
+        fully_connected(64, 10)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="dropout: rate"):
+        fully_connected([], 10, dropout=5.0)
     with pytest.raises(TypeError, match=re.escape("the function max_pool2d; call it: max_pool2d(...)")):
         convnet([8], [], 10, pool=[max_pool2d])
 

@@ -348,3 +348,11 @@ def test_labels_out_of_range_are_refused(labels: list[int], classes: int, text: 
     """A label of -1 would otherwise count from the end."""
     with pytest.raises(ValueError, match=f"^one_hot: {text}$"):
         one_hot(np.array(labels), classes)
+
+
+@pytest.mark.parametrize("preprocess", [standardise, subtract_mean_image])
+def test_no_images_have_no_mean(preprocess: Callable[[Array], Preprocess]) -> None:
+    with pytest.raises(
+        ValueError, match=f"{preprocess.__name__}: expected at least one image .* {re.escape('(0, 2, 2, 1)')}"
+    ):
+        preprocess(np.zeros((0, 2, 2, 1), np.uint8))

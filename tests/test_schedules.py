@@ -261,11 +261,11 @@ NOT_NEGATIVE = "must be finite and not negative, got"
         (lambda: warmup_cosine(1.0, 0, 0), "warmup_cosine: total_steps must be a positive int, got 0"),
         (
             lambda: warmup_cosine(1.0, 3, 3),
-            "warmup_cosine: warmup_steps must be from 0 to less than total_steps (3), got 3",
+            "warmup_cosine: warmup_steps must be an int from 0 to less than total_steps (3), got 3",
         ),
         (
             lambda: warmup_cosine(1.0, -1, 3),
-            "warmup_cosine: warmup_steps must be from 0 to less than total_steps (3), got -1",
+            "warmup_cosine: warmup_steps must be an int from 0 to less than total_steps (3), got -1",
         ),
         (lambda: piecewise_constant([3], [0.1]), "piecewise_constant: 1 boundaries need 2 values, got 1"),
         (lambda: piecewise_constant([], []), "piecewise_constant: 0 boundaries need 1 values, got 0"),
@@ -294,3 +294,17 @@ def test_values_of_piecewise_constant_are_checked_like_every_rate(wrong: float) 
 def test_steps_of_the_warm_up_are_whole() -> None:
     with pytest.raises(ValueError, match=r"warmup_cosine: warmup_steps must be .*, got 1\.5"):
         warmup_cosine(1.0, 1.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: exponential_decay(0.1, 0.5, staircase="no"), "exponential_decay: staircase must be True or False"),  # type: ignore[arg-type]
+        (lambda: inverse_time_decay(0.1, 0.5, staircase=1), "inverse_time_decay: staircase must be True or False"),  # type: ignore[arg-type]
+        (lambda: warmup_cosine(0.1, 1, 5, quarter="false"), "warmup_cosine: quarter must be True or False"),  # type: ignore[arg-type]
+        (lambda: piecewise_constant([math.nan], [0.1, 0.2]), "piecewise_constant: boundaries must increase"),  # type: ignore[list-item]
+    ],
+)
+def test_settings_of_another_kind_are_refused(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        make()

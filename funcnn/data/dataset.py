@@ -116,8 +116,8 @@ def stratified_split(labels: Array, fraction: float, key: Key) -> tuple[Array, A
     short = round(fraction * len(labels)) - sizes.sum()
     sizes[np.argsort(sizes - exact, kind="stable")[:short]] += 1
     held_out = []
-    for label, count, size in zip(classes, counts, sizes, strict=True):
-        order = generator(fold_in(key, int(label))).permutation(count)
+    for i, (label, count, size) in enumerate(zip(classes, counts, sizes, strict=True)):
+        order = generator(fold_in(key, i)).permutation(count)
         held_out.append(np.flatnonzero(labels == label)[order[:size]])
     second = np.sort(np.concatenate(held_out))
     return np.setdiff1d(np.arange(len(labels)), second), second

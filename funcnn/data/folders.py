@@ -29,7 +29,7 @@ def read_class_folders(
 
     Classes are sorted by name, or `classes` names those to read, in the order of their labels; a class's images are the
     PNG and JPEG files in its folder, by name. Images are bytes, labels too up to 256 classes. Grey images have one
-    channel, others three, transparency is dropped; `channels` (1 or 3) makes all grey or all coloured, and
+    channel, others three, what is transparent is white; `channels` (1 or 3) makes all grey or all coloured, and
     ``size=(height, width)`` resizes those of another size. Images that cannot be read are left out, with one warning.
 
     >>> from tempfile import TemporaryDirectory
@@ -131,14 +131,18 @@ def _read_files(files: list[Path], size: Size | None, channels: int | None) -> t
 
 def _pixels(image: Any, size: Size | None, channels: int | None) -> Array:
     """An image of Pillow's as (height, width, channels)."""
+    from PIL import Image, ImageOps  # there is one, since there is an image
+
     if image.mode.startswith("I"):  # grey in 16 bits, which Pillow would not scale but cut off at 255
-        image = _pillow().fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     grey = channels == 1 or (channels is None and image.mode in ("1", "L", "LA"))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # at once to grey or RGB, Pillow warns
+    image = ImageOps.exif_transpose(image)  # as the camera was held
+    if "transparency" in image.info or image.mode in ("LA", "RGBA"):  # what shows through is white, as on a page
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if grey else "RGB")
     if size is not None and image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), _pillow().Resampling.BILINEAR)
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
     return pixels[..., None] if grey else pixels
 

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 
@@ -104,6 +105,12 @@ def load_folder(
     data = _split(parts["train"], parts.get("validation"), parts.get("test"), known, validation, test)
     if data.validation is None or not (len(data.train) and len(data.validation) and len(data.test)):
         raise DataError(f"{root}: too few images: no part may be empty, of those to train, to validate and to test")
+    lost = set(range(len(known))) - set(data.train.targets.tolist())
+    if lost:
+        raise DataError(
+            f"{root / known[min(lost)]}: too few images, none of them is left to train on; give it more, or take less "
+            "for the test and to validate"
+        )
     return data
 
 
@@ -197,13 +204,28 @@ def _file(folder: Path, file: str) -> Path | None:
     return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
 
 
+# Of the test part's labels, as bytes: these sets' files have the same names.
+_LABELS = {
+    "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5": "mnist",
+    "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9": "fashion_mnist",
+}
+
+
 def _load_files(name: str, paths: list[Path]) -> Dataset:
     if name == "cifar10":
         return _hold_out(name, _cifar_part(paths[:-1]), _cifar_part(paths[-1:]), _OBJECTS)
     if name != "notmnist":
-        return _hold_out(name, _idx_part(*paths[:2]), _idx_part(*paths[2:]), _DIGITS if name == "mnist" else _CLOTHES)
+        train, test = _idx_part(*paths[:2]), _idx_part(*paths[2:])
+        _check_set(name, paths[3], test)
+        if train.inputs.shape[1:] != test.inputs.shape[1:]:
+            raise DataError(
+                f"{paths[2]}: images {test.inputs.shape[1:]}, those to train on are {train.inputs.shape[1:]}"
+            )
+        return _hold_out(name, train, test, _DIGITS if name == "mnist" else _CLOTHES)
     if paths[0].is_file():
-        return _split(_idx_part(*paths), None, None, _LETTERS)
+        part = _idx_part(*paths)
+        _check_set(name, paths[1], part)
+        return _split(part, None, None, _LETTERS)
     images, labels, _ = read_class_folders(paths[0].parent, channels=1, classes=_LETTERS)
     return _split(Part(images, labels, rescale(255)), None, None, _LETTERS)
 
@@ -215,7 +237,16 @@ def _idx_part(images_path: Path, labels_path: Path) -> Part:
             f"{images_path}: expected images (n, height, width) and as many labels, got {images.shape} and "
             f"{labels.shape} in {labels_path.name}"
         )
+    if len(labels) and labels.max() >= len(_DIGITS):
+        raise DataError(f"{labels_path}: expected labels from 0 to 9, got one of {labels.max()}")
     return Part(images[..., None], labels, rescale(255))
+
+
+def _check_set(name: str, path: Path, test: Part) -> None:
+    """Raise DataError for the files of another set of these names."""
+    known = _LABELS.get(sha256(test.targets.tobytes()).hexdigest(), name)
+    if known != name:
+        raise DataError(f"{path}: these are the files of {known}, not of {name}. Give the folder of {name}'s")
 
 
 def _cifar_part(paths: list[Path]) -> Part:

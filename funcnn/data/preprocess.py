@@ -94,7 +94,10 @@ def standardise(images: Array, *, dtype: DTypeLike = np.float32) -> Preprocess:
 
     >>> standardise(np.array([[[[0]]], [[[10]]]], np.uint8))(np.array([[[[10]]]], np.uint8)).item()
     1.0
+
+    Raises ValueError for no images.
     """
+    _check_images("standardise", images)
     axes = tuple(range(images.ndim - 1))
     size = math.prod(images.shape[:-1])
     mean = images.sum(axis=axes, dtype=np.float64) / size
@@ -113,10 +116,16 @@ def subtract_mean_image(images: Array, *, divisor: float = 255, dtype: DTypeLike
     >>> preprocess(np.array([[3, 3]], np.uint8))
     array([[ 2., -5.]], dtype=float32)
 
-    Raises ValueError unless the divisor is positive.
+    Raises ValueError for no images, or unless the divisor is positive.
     """
+    _check_images("subtract_mean_image", images)
     mean = images.mean(axis=0, dtype=np.float64).astype("<f4")
     return _SubtractMeanImage(base64.b64encode(mean.tobytes()).decode(), divisor, dtype)
+
+
+def _check_images(place: str, images: Array) -> None:
+    if images.size == 0:
+        raise ValueError(f"{place}: expected at least one image to take a mean of, got an array {images.shape}")
 
 
 def unit_norm(*, epsilon: float = 1e-12, dtype: DTypeLike = np.float32) -> Preprocess:
