@@ -15,7 +15,7 @@ from funcnn.data import DataError, Dataset
 from funcnn.files import make_folder, write_text
 from funcnn.layer import Array
 from funcnn.report.experiment import load_data, run_script
-from funcnn.report.options import new_parser, read_arguments
+from funcnn.report.options import new_parser, printer, read_arguments
 from funcnn.report.pictures import can_draw
 from funcnn.report.results import draw_predictions
 from funcnn.report.table import text_table
@@ -58,7 +58,7 @@ def main() -> None:
         right = [float((some.argmax(axis=1) == true).mean()) for some, true in zip(shares, labels, strict=True)]
         rows.append({"model": name, "validation_accuracy": right[0], "test_accuracy": right[1]})
     write_text(folder / "metrics.json", json.dumps(rows, indent=2) + "\n")
-    if options.plots and can_draw(print):
+    if options.plots and can_draw(printer(options.quiet)):
         draw_predictions(data, mean[1], folder)
     if not options.quiet:
         print(text_table(tuple(rows[0]), [tuple(row.values()) for row in rows], left=1))

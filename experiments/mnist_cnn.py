@@ -36,7 +36,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def main() -> None:
     rates = {"original": 0.01, "ours": 0.01}
-    options = parse_options(__doc__, name="mnist_cnn", epochs=8, batch_size=20, lr=rates, add=add_options)
+    options = parse_options(__doc__, name="{data}_cnn", epochs=8, batch_size=20, lr=rates, add=add_options)
     data = load_data(options.own.data, options)
     data = data.prepared(standardise(data.train.inputs))
     rate = options.lr

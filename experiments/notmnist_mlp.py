@@ -21,7 +21,7 @@ from funcnn import Layer, layers, serial
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import Optimizer, adam, add_decayed_weights, chain, momentum, sgd, weights_only
 from funcnn.report.experiment import load_data, parse_options, run, run_script
-from funcnn.report.options import positive
+from funcnn.report.options import positive, share
 from funcnn.train import Model, Problem
 from funcnn.trained import load_trained
 
@@ -60,7 +60,7 @@ def add_options(parser: ArgumentParser) -> None:
         help=f"of each layer after the input, out of {', '.join(ACTIVATIONS)} (default linear,sigmoid)")  # fmt: skip
     add("--regularizers", type=names(REGULARIZERS), default=["dropOut", "nothing"],
         help=f"of each layer after the input, out of {', '.join(REGULARIZERS)} (default dropOut,nothing)")  # fmt: skip
-    add("--dropout", type=positive(float), default=0.2, help="the share that dropOut drops (default %(default)s)")
+    add("--dropout", type=share, default=0.2, help="the share that dropOut drops (default %(default)s)")
     add("--l2", type=positive(float), default=1e-4, help="the strength of L2Norm (default %(default)s)")
     add("--input-noise", type=positive(float), help="the deviation of noise on the input, whose pixels are 0 to 1")
     add("--weights", help="the model.safetensors of an earlier run, to start from")

@@ -9,13 +9,14 @@ grey or coloured. The models learned light figures on black; --invert is for dar
 
 import csv
 import io
+import os
 from argparse import Namespace
 from pathlib import Path
 
-from funcnn.data import read_images
+from funcnn.data import DataError, read_images
 from funcnn.files import make_folder, write_text
 from funcnn.report.experiment import run_script
-from funcnn.report.options import new_parser, read_arguments
+from funcnn.report.options import new_parser, printer, read_arguments
 from funcnn.report.pictures import can_draw, draw_samples
 from funcnn.report.table import text_table
 from funcnn.trained import load_trained, probabilities
@@ -42,8 +43,11 @@ def main() -> None:
     options = parse()
     folder = make_folder(options.out)
     trained = load_trained(options.model)
+    if len(trained.in_shape) != 3 or trained.in_shape[2] not in (1, 3):
+        raise DataError(f"{options.model}: it takes examples {trained.in_shape}, which are no images")
     height, width, channels = trained.in_shape
     names, images = read_images(options.images, size=(height, width), channels=channels)
+    names = [os.fsencode(name).decode(errors="replace") for name in names]  # a file's name may be any bytes
     if options.quick:
         names, images = names[:QUICK], images[:QUICK]
     if options.invert:
@@ -65,7 +69,7 @@ def main() -> None:
     elif not options.quiet:
         print(text_table(header, rows[:SHOWN], left=2))
         print(f"{len(rows):,} images; all of them in {folder / 'predictions.csv'}")
-    if options.plots and can_draw(print):
+    if options.plots and can_draw(printer(options.quiet or options.csv)):
         path = folder / "predictions.png"
         draw_samples(images, None, shares, trained.classes, path, title="predicted, with its probability")
 

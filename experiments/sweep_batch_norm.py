@@ -43,12 +43,13 @@ def draw(results: Sequence[Result], folder: Path) -> None:
             title=title, log_x=True,
         )  # fmt: skip
     with_it = [each for each in results if each.config.batch_norm]
-    title = "with batch norm, accuracy on the validation part"
-    draw_heat_map(with_it, folder / "heat_map.png", x="lr", y="depth", metric="validation_accuracy", title=title)
+    if with_it:
+        title = "with batch norm, accuracy on the validation part"
+        draw_heat_map(with_it, folder / "heat_map.png", x="lr", y="depth", metric="validation_accuracy", title=title)
 
 
 def main() -> None:
-    options = parse_sweep_options(__doc__, name="sweep_batch_norm", axes=AXES, quick=QUICK, epochs=10)
+    options = parse_sweep_options(__doc__, name="sweep_batch_norm", axes=AXES, quick=QUICK, epochs=10, halving=True)
     run_sweep(TrainingTrial(make), options, question=__doc__, draw=draw)
 
 

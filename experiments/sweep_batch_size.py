@@ -43,7 +43,7 @@ def draw(results: Sequence[Result], folder: Path) -> None:
 
 
 def main() -> None:
-    options = parse_sweep_options(__doc__, name="sweep_batch_size", axes=AXES, quick=QUICK, epochs=10)
+    options = parse_sweep_options(__doc__, name="sweep_batch_size", axes=AXES, quick=QUICK, epochs=10, halving=True)
     run_sweep(TrainingTrial(make), options, question=__doc__, draw=draw)
 
 

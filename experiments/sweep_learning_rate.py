@@ -45,7 +45,7 @@ def draw(results: Sequence[Result], folder: Path) -> None:
 
 
 def main() -> None:
-    options = parse_sweep_options(__doc__, name="sweep_learning_rate", axes=AXES, quick=QUICK, epochs=27)
+    options = parse_sweep_options(__doc__, name="sweep_learning_rate", axes=AXES, quick=QUICK, epochs=27, halving=True)
     run_sweep(TrainingTrial(make), options, question=__doc__, draw=draw)
 
 

@@ -25,8 +25,8 @@ Rate = Callable[[int], float]
 SCHEDULES: dict[str, Callable[[float, int], Rate]] = {  # of the peak and the number of steps
     "constant": lambda peak, steps: constant(peak),
     "cosine": lambda peak, steps: warmup_cosine(peak, 0, steps),
-    "warm-up, cosine": lambda peak, steps: warmup_cosine(peak, steps // 10, steps),
-    "warm-up, quarter cosine": lambda peak, steps: warmup_cosine(peak, steps // 10, steps, quarter=True),
+    "warm-up + cosine": lambda peak, steps: warmup_cosine(peak, steps // 10, steps),
+    "warm-up + quarter cosine": lambda peak, steps: warmup_cosine(peak, steps // 10, steps, quarter=True),
     "exponential to 1 %": lambda peak, steps: exponential_decay(peak, 0.01, every=steps),
     "1 / time": lambda peak, steps: inverse_time_decay(peak, 10.0, every=steps),
     "two drops": lambda peak, steps: piecewise_constant([steps // 2, steps * 3 // 4], [peak, peak / 10, peak / 100]),
@@ -52,7 +52,9 @@ def draw(results: Sequence[Result], folder: Path) -> None:
 
 
 def main() -> None:
-    options = parse_sweep_options(__doc__, name="sweep_schedule", axes=AXES, quick=QUICK, epochs=20, seeds=5)
+    options = parse_sweep_options(
+        __doc__, name="sweep_schedule", axes=AXES, quick=QUICK, epochs=20, seeds=5, halving=True
+    )
     run_sweep(TrainingTrial(make), options, question=__doc__, draw=draw)
 
 

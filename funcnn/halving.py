@@ -124,6 +124,7 @@ def halving(
     out: str | os.PathLike[str],
     version: str | None = None,
     mix: bool = False,
+    retry: bool = False,
 ) -> Iterator[Result]:
     """Train every configuration for a few epochs, the best of them for more, and so on: a result for each such rung.
 
@@ -145,7 +146,8 @@ def halving(
     folder = make_folder(out)
     records = Records(folder / "results.jsonl")
     wanted = {(each, seed) for each in chosen}
-    known = [each for each in known_results(records, name, version, mix=mix) if (each.config, each.seed) in wanted]
+    results_before = known_results(records, name, version, mix=mix, retry=retry)
+    known = [each for each in results_before if (each.config, each.seed) in wanted]
     for result in known:
         if result.status == "done" and result.metrics["epochs"] not in ladder.epochs:
             raise SweepError(

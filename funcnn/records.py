@@ -56,13 +56,17 @@ class Records:
         self.path = Path(path)
 
     def read(self) -> list[Result]:
-        """The results in the file, in order; none if there is no file. A last line that was cut short is left out."""
+        """The results in the file, in order; none if there is no file. A last line that was cut short is left out.
+
+        Of several results with one key, of a trial that was run again, it is the last.
+        """
         if not self.path.exists():
             return []
         data = self.path.read_bytes()
         lines = data.split(b"\n")
         lines.pop()  # what follows the last line's end: nothing, or a line that a crash cut short
-        return [self._result(number, line) for number, line in enumerate(lines, start=1)]
+        results = [self._result(number, line) for number, line in enumerate(lines, start=1)]
+        return list({each.key: each for each in results}.values())
 
     def _result(self, number: int, line: bytes) -> Result:
         try:

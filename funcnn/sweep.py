@@ -42,12 +42,14 @@ def sweep(
     out: str | os.PathLike[str] | None = None,
     version: str | None = None,
     mix: bool = False,
+    retry: bool = False,
 ) -> Iterator[Result]:
     """The results of all trials: those in ``out/results.jsonl`` at once, the others as they finish, in any order.
 
     Each new result is a line in that file before it is yielded, so the same call again goes on where the last one
     ended, however it ended. A trial that raises is recorded with its traceback, one that becomes infinite or not a
-    number as diverged, one whose process dies is run twice more, alone, and then recorded as lost. The `version` is
+    number as diverged, one whose process dies is run up to twice more, alone, and then recorded as lost. With `retry`
+    what failed or was lost before is run again. The `version` is
     that of the trial's source and of this library, unless given. Without an executor there is a process for each core
     (`Processes`). Leaving the loop early, as Ctrl-C does, stops the trials that run: each gets a KeyboardInterrupt.
 
@@ -58,9 +60,9 @@ def sweep(
     [(0.1, 0, 0.1), (0.2, 0, 0.2), (0.1, 1, 1.1), (0.2, 1, 1.2)]
 
     Raises SweepError at once for no configurations or seeds, for some that repeat, for a trial that other processes
-    could not import, and for a folder with results of another trial or version (unless told to `mix`: then what it has
-    of these configurations and seeds counts); OSError if the folder cannot be written. At the first trial, SweepError
-    if no worker can start and import it.
+    could not import, and for a folder with results of another trial, or of another version of it (unless told to `mix`:
+    then what it has of these configurations and seeds counts); OSError if the folder cannot be written. At the first
+    trial, SweepError if no worker can start and import it.
     """
     chosen, numbers = tuple(configurations), tuple(index(seed) for seed in seeds)
     check_configurations(chosen)
@@ -72,7 +74,8 @@ def sweep(
         check_picklable(trial)
     tasks = [Task(trial_key(each, seed, name, version), trial, each, seed) for seed in numbers for each in chosen]
     records = Records(make_folder(out) / "results.jsonl") if out is not None else None
-    found = {_identity(each): each for each in known_results(records, name, version, mix=mix)} if records else {}
+    before = known_results(records, name, version, mix=mix, retry=retry) if records else []
+    found = {_identity(each): each for each in before}
     known = [found[_identity(task)] for task in tasks if _identity(task) in found]
     todo = iter([task for task in tasks if _identity(task) not in found])
 

@@ -104,20 +104,26 @@ def check_picklable(trial: Trial) -> None:
         ) from error
 
 
-def known_results(records: Records, name: str, version: str, *, mix: bool) -> list[Result]:
-    """The results that are in the file already.
+def known_results(records: Records, name: str, version: str, *, mix: bool, retry: bool) -> list[Result]:
+    """The results that are in the file already; to `retry`, without those of trials that failed or were lost.
 
-    Raises SweepError if they are of another trial or version, unless told to mix them.
+    Raises SweepError if they are of another trial; and if they are of another version, unless told to mix them.
     """
     results = records.read()
     records.mend()
-    other = [each for each in results if (each.trial, each.version) != (name, version)]
+    alien = [each for each in results if each.trial != name]
+    if alien:
+        raise SweepError(
+            f"{records.path}: it has {len(alien)} results of {alien[0].trial}; this is {name}. Choose another folder "
+            "(out, --out)"
+        )
+    other = [each for each in results if each.version != version]
     if other and not mix:
         raise SweepError(
-            f"{records.path}: it has {len(other)} results of {other[0].trial} in version {other[0].version}; this is "
-            f"{name} in version {version}. Choose another folder (out, --out), or pass mix=True (--mix) to count them"
+            f"{records.path}: it has {len(other)} results of {name} in version {other[0].version}; this is version "
+            f"{version}. Choose another folder (out, --out), or pass mix=True (--mix) to count them"
         )
-    return results
+    return [each for each in results if not (retry and each.status in ("failed", "lost"))]
 
 
 # --- Running --------------------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ names = ("train", "validation", "test")
 values["metrics"] = {f"{part}_{name}": 0.123456789012345 for part in names for name in ("loss", "accuracy")}
 with path.open("w") as file:
     for i in range(n):
-        values["config"]["lr"] = i / n
+        values["config"]["lr"], values["key"] = i / n, str(i)
         file.write(json.dumps(values) + chr(10))
 results = Records(path).read()
 assert len(results) == n

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import re
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -425,6 +426,9 @@ def test_underscores_of_values_stay():
     [
         (["--print-every", "0"], "argument --print-every: must be more than 0, got 0"),
         (["--lr", "nan"], "argument --lr: must be more than 0, got nan"),
+        (["--lr", "inf"], "argument --lr: must be finite, got inf"),
+        (["--seed", "-1"], "argument --seed: must be from 0 to 2**63 - 1, got -1"),
+        (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
         (["--recipe", "mine"], "argument --recipe: invalid choice: 'mine'"),
         (["--num-layers", "two"], "argument --num-layers: invalid int value: 'two'"),
         (["--num", "2"], "unrecognized arguments: --num 2"),
@@ -515,6 +519,40 @@ def test_more_epochs_go_on_from_the_checkpoint(options, capsys):
     assert next(saved).read_bytes() == next(saved).read_bytes()
 
 
+def test_fewer_epochs_than_it_has_are_no_resumption(options):
+    run(problem(), DIGITS, options)
+    before = (options.out / "config.json").read_bytes()
+    with pytest.raises(CheckpointError, match=r"it has 2 epochs behind it\. Pass --epochs 2 or more"):
+        run(problem(), DIGITS, attrs.evolve(options, epochs=1, resume=True))
+    assert (options.out / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda path: path.unlink(), "it lacks some of the 2 epochs that the checkpoint has"),
+        (lambda path: path.write_text("".join(path.read_text().splitlines(True)[:2])), "it lacks some of the 2 epochs"),
+        (lambda path: path.write_text(path.read_text().replace("\n2,", "\nx,")), "line 3: not a row of a history"),
+    ],
+    ids=["gone", "cut", "damaged"],
+)
+def test_a_history_that_is_not_whole_is_no_resumption(damage, text, options):
+    run(problem(), DIGITS, options)
+    kept = (options.out / "model.safetensors").read_bytes()
+    damage(options.out / "history.csv")
+    with pytest.raises(CheckpointError, match=text) as raised:
+        run(problem(), DIGITS, attrs.evolve(options, epochs=3, resume=True))
+    assert "history.csv" in str(raised.value)
+    assert "--resume" in str(raised.value)
+    assert (options.out / "model.safetensors").read_bytes() == kept
+
+
+def test_a_problem_without_a_metric_is_refused_before_training(options):
+    with pytest.raises(ValueError, match="run: expected a problem with a metric"):
+        run(attrs.evolve(problem(), metric=None), DIGITS, options)
+    assert not options.out.exists()
+
+
 def test_resuming_before_there_is_a_checkpoint_starts_anew(options, capsys):
     run(problem(), load("digits"), attrs.evolve(options, resume=True))
     assert f"no checkpoint in {options.out} yet: starting anew" in capsys.readouterr().out
@@ -541,7 +579,7 @@ def test_an_interrupt_keeps_the_finished_epochs_and_says_how_to_go_on(options, c
         run(problem(), load("digits"), options)
     assert stopped.value.code == 130
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("Stopped after epoch 1. To go on: ")
+    assert last.startswith(f"Stopped after epoch 1. To go on: {shlex.quote(sys.orig_argv[0])} ")
     assert last.endswith("--resume")
     assert (options.out / "checkpoint.safetensors").exists()
 

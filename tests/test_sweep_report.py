@@ -7,11 +7,15 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
+import attrs
 import pytest
 
 from funcnn.configurations import SweepError, configuration
+from funcnn.data import DataError
 from funcnn.records import Result
 from funcnn.report.charts import draw_heat_map, draw_lines, draw_pareto
 from funcnn.report.page import page
@@ -134,10 +138,11 @@ def test_a_browser_renders_the_page(tmp_path):
 # --- The command line -----------------------------------------------------------------------------------------
 
 
-def options(*arguments):
+def options(*arguments, **more):
     return parse_sweep_options(
-        "A question?\n\nMore of it.", name="demo", axes=AXES, quick={"lr": (0.1,)}, epochs=9, arguments=list(arguments)
-    )
+        "A question?\n\nMore of it.", name="demo", axes=AXES, quick={"lr": (0.1,)}, epochs=9, arguments=list(arguments),
+        **more,
+    )  # fmt: skip
 
 
 def test_axes_seeds_and_epochs_from_the_command_line():
@@ -154,6 +159,20 @@ def test_an_unknown_axis_is_refused(argument, capsys):
     with pytest.raises(SystemExit):
         options("--axis", argument)
     assert f"--axis {argument}: expected NAME=V1,V2 with a name out of lr, kind" in capsys.readouterr().err
+
+
+def test_names_are_those_of_the_script(capsys):
+    assert options("--axis", "kind= b ,a").axes["kind"] == ("b", "a")
+    with pytest.raises(SystemExit):
+        options("--axis", "kind=a,c")
+    assert "--axis kind=a,c: kind is one of 'a', 'b', not 'c'" in capsys.readouterr().err
+
+
+def test_halving_is_an_option_where_trials_can_be_halved(capsys):
+    assert options("--halving", halving=True).halving
+    with pytest.raises(SystemExit):
+        options("--halving")
+    assert "unrecognized arguments: --halving" in capsys.readouterr().err
 
 
 def trial(config, seed):
@@ -219,14 +238,55 @@ def records_of(folder):
     return Records(folder / "results.jsonl").read()
 
 
+def moody(config, seed):
+    if (Path(config.mood) / "bad").exists():
+        raise MemoryError("not now")
+    return {"validation_accuracy": 0.5, "test_accuracy": 0.5, "epochs": 20}
+
+
+def test_what_failed_is_run_again_if_asked_for(tmp_path, capsys):
+    (tmp_path / "bad").touch()
+    where = ["--axis", f"mood={tmp_path}", "--out", str(tmp_path / "out")]
+    how = ["--jobs", "1", "--seeds", "1", "--no-plots", "--quiet"]
+    chosen = parse_sweep_options("Q?", name="demo", axes={"mood": (1,)}, quick={}, epochs=9, arguments=[*where, *how])
+    with pytest.raises(SweepError, match=r"no trial has ended well: .*results\.jsonl says why\. --retry runs them"):
+        run_sweep(moody, chosen, question="Q?", draw=draw)
+    (tmp_path / "bad").unlink()
+    with pytest.raises(SweepError, match="no trial has ended well"):  # what failed has ended, unless told otherwise
+        run_sweep(moody, chosen, question="Q?", draw=draw)
+    (result,) = run_sweep(moody, attrs.evolve(chosen, retry=True), question="Q?", draw=draw)
+    assert result.status == "done"
+    assert records_of(tmp_path / "out") == [result]
+    header, row = csv.reader((tmp_path / "out" / "results.csv").read_text().splitlines())
+    assert len(set(header)) == len(header)
+    assert (row[header.index("epochs")], row[header.index("measured_epochs")]) == ("9", "20")
+
+
+def test_a_report_of_another_sweep_says_so(tmp_path):
+    run_sweep(trial, options("--jobs", "1", "--quick", "--quiet", "--out", str(tmp_path)), question="Q?", draw=draw)
+    with pytest.raises(SweepError, match=r"it has results of .*\.trial\. Choose another --out"):
+        run_sweep(moody, options("--report", "--out", str(tmp_path)), question="Q?", draw=draw)
+
+
+def test_data_that_are_not_there_end_it_at_once(tmp_path, monkeypatch):
+    def fail(name):
+        raise DataError(f"{name}: nowhere")
+
+    monkeypatch.setattr("funcnn.report.sweeps.load", fail)
+    with pytest.raises(DataError, match="digits: nowhere"):
+        run_sweep(trial, options("--out", str(tmp_path)), question="Q?", draw=draw)
+    assert not (tmp_path / "results.jsonl").exists()
+
+
 def test_a_report_of_nothing_says_so(tmp_path):
     with pytest.raises(SweepError, match=r"no results to report\. Run the sweep first, without --report"):
         run_sweep(trial, options("--report", "--out", str(tmp_path)), question="Q?", draw=draw)
 
 
 def test_what_cannot_be_halved_says_so(tmp_path):
+    chosen = options("--halving", "--jobs", "1", "--out", str(tmp_path), halving=True)
     with pytest.raises(SweepError, match="--halving: this sweep's trials measure more than a training"):
-        run_sweep(trial, options("--halving", "--jobs", "1", "--out", str(tmp_path)), question="Q?", draw=draw)
+        run_sweep(trial, chosen, question="Q?", draw=draw)
 
 
 def test_a_scheduler_that_is_not_there_says_so(tmp_path):
@@ -248,5 +308,6 @@ def test_configurations_say_the_data_and_the_epochs(tmp_path):
 
 def test_mpi_is_not_asked_of_a_process_without_ranks(tmp_path):
     pytest.importorskip("mpi4py", reason="mpi4py is not installed")
-    with pytest.raises(SweepError, match=r"For two that work: mpirun -n 3 python -m mpi4py\.futures "):
+    python = re.escape(sys.orig_argv[0])
+    with pytest.raises(SweepError, match=rf"For two that work: mpirun -n 3 {python} -m mpi4py\.futures "):
         run_sweep(trial, options("--mpi", "--out", str(tmp_path)), question="Q?", draw=draw)

@@ -6,7 +6,6 @@ calls `run`; `run_script` runs it.
 
 import json
 import platform
-import shlex
 import sys
 import time
 from argparse import Namespace
@@ -26,7 +25,7 @@ from funcnn.keys import Key
 from funcnn.layer import LayerError, describe, show
 from funcnn.memory import keep_freed_memory
 from funcnn.report.history import Row, best_row, read_history, row_of, write_history
-from funcnn.report.options import Options, parse_options, printer
+from funcnn.report.options import Options, parse_options, printer, same_command
 from funcnn.report.pictures import can_draw
 from funcnn.report.progress import progress
 from funcnn.report.results import draw_results, test_metrics
@@ -51,6 +50,8 @@ def run_script(main: Callable[[], None]) -> None:
         main()
     except (CheckpointError, DataError, LayerError, NonFiniteError, OSError, SweepError, TreeError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def load_data(name: str, options: Options | Namespace) -> Dataset:
@@ -82,8 +83,14 @@ def run(
     if there is one, to the same end, bit for bit. On Ctrl-C it says how to go on, and exits.
 
     Raises OSError before training if the folder cannot be written, CheckpointError for a checkpoint of other
-    settings, and TreeError for an initial model of another net.
+    settings or more epochs, or one whose history.csv is not whole, TreeError for an initial model of another net, and
+    ValueError for a problem without a metric.
     """
+    if problem.metric is None:
+        raise ValueError(
+            "run: expected a problem with a metric, to choose the best epoch by and to draw; for others, "
+            "loop over funcnn.train.train"
+        )
     started = time.perf_counter()
     say = printer(options.quiet)
     folder = make_folder(options.out)
@@ -118,7 +125,7 @@ def run(
                 checkpoint.save(folder / "checkpoint.safetensors", state, description=settings)
     except KeyboardInterrupt:
         done = state.step // steps_per_epoch(dataset, options)
-        say(f"\nStopped after epoch {done}. To go on: {_resume_command()}")
+        say(f"\nStopped after epoch {done}. To go on: {same_command('--resume')}")
         raise SystemExit(130) from None
 
     kept = checkpoint.load(folder / "model.safetensors", Model(state.params, state.state))
@@ -212,10 +219,19 @@ def _restore(
         )
     state = checkpoint.load(path, like)
     epochs = state.step // steps_per_epoch(dataset, options)
+    if epochs > options.epochs:
+        raise CheckpointError(
+            f"{path}: it has {epochs} epochs behind it. Pass --epochs {epochs} or more, or leave out --resume to start "
+            "anew"
+        )
+    try:
+        rows = [row for row in read_history(folder / "history.csv") if row.epoch <= epochs]
+    except ValueError as error:
+        raise CheckpointError(f"{error}. Mend it, or leave out --resume to start anew") from error
+    if [row.epoch for row in rows] != list(range(1, epochs + 1)):
+        raise CheckpointError(
+            f"{folder / 'history.csv'}: it lacks some of the {epochs} epochs that the checkpoint has, by which the "
+            "best is known. Put it back, or leave out --resume to start anew"
+        )
     say(f"going on after epoch {epochs}")
-    return state, [row for row in read_history(folder / "history.csv") if row.epoch <= epochs]
-
-
-def _resume_command() -> str:
-    command = [Path(sys.executable).name, *sys.argv]
-    return shlex.join(command if "--resume" in command else [*command, "--resume"])
+    return state, rows

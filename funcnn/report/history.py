@@ -71,7 +71,7 @@ def write_history(path: Path, rows: list[Row]) -> None:
 def read_history(path: Path) -> list[Row]:
     """The rows of a file that `write_history` wrote; none if it does not exist.
 
-    Numbers come back exactly. Raises ValueError, naming the file, if it has other columns.
+    Numbers come back exactly. Raises ValueError, naming the file, if it has other columns or a damaged row.
     """
     if not path.exists():
         return []
@@ -80,7 +80,10 @@ def read_history(path: Path) -> list[Row]:
         wanted = [field.name for field in attrs.fields(Row)]
         if reader.fieldnames != wanted:
             raise ValueError(f"{path}: expected the columns {', '.join(wanted)}, got {reader.fieldnames}")
-        return [Row(**{name: _number(name, cell) for name, cell in line.items()}) for line in reader]
+        try:
+            return [Row(**{name: _number(name, cell) for name, cell in line.items()}) for line in reader]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {reader.line_num}: not a row of a history ({error})") from error
 
 
 def _number(name: str, cell: str) -> Any:

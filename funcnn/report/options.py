@@ -1,6 +1,8 @@
 """The command line that every experiment understands."""
 
 import argparse
+import math
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Options", "new_parser", "parse_options", "positive", "printer", "read_arguments"]
+__all__ = ["Options", "new_parser", "parse_options", "positive", "printer", "read_arguments", "same_command", "share"]
 
 
 @attrs.frozen
@@ -64,9 +66,11 @@ def parse_options(
     option("--lr", type=positive(float), help=f"the learning rate, or its peak (default {usual})")
     if len(rates) > 1:
         option("--recipe", choices=tuple(rates), default=next(iter(rates)), help="how to train (default %(default)s)")
-    option("--seed", type=int, default=0, help="the run's seed: equal seeds give equal results (default %(default)s)")
+    option("--seed", type=_seed, default=0, help="the run's seed: equal seeds give equal results (default %(default)s)")
     option("--data-dir", help="the folder of the data files (default: FUNCNN_DATA, or else they are downloaded)")
-    option("--out", type=Path, help=f"the folder for results (default {Path('runs') / name})")
+    option(
+        "--out", type=Path, help=f"the folder for results, which replace earlier ones (default {Path('runs') / name})"
+    )
     option("--resume", action="store_true", help="go on from the last checkpoint in --out")
     option("--quick", action="store_true", help="a short run on a slice of the data, to see that everything works")
     option("--quiet", action="store_true", help="print nothing but errors")
@@ -112,10 +116,37 @@ def positive(kind: type) -> Callable[[str], Any]:
         value = kind(text)
         if not value > 0:
             raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+        if value == math.inf:
+            raise argparse.ArgumentTypeError(f"must be finite, got {text}")
         return value
 
     convert.__name__ = kind.__name__  # argparse names the converter in its messages
     return convert
+
+
+def share(text: str) -> float:
+    """A type of argparse's: a number from 0 to less than 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to less than 1, got {text}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 2**63 - 1, got {text}")
+    return value
+
+
+_seed.__name__ = "int"
+
+
+def same_command(*more: str) -> str:
+    """The command that this process was started with, and options that are to be in it."""
+    ranks = "mpi4py.futures" in sys.orig_argv
+    start = ["mpirun", "-n", "RANKS", sys.orig_argv[0], "-m", "mpi4py.futures"] if ranks else [sys.orig_argv[0]]
+    return shlex.join([*start, *sys.argv, *(each for each in more if each not in sys.argv)])
 
 
 def printer(quiet: bool) -> Callable[[str], None]:

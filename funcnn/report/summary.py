@@ -67,8 +67,8 @@ def _value(result: Result, metric: str) -> float | None:
 
 def varied_axes(configurations: Sequence[Configuration]) -> list[str]:
     """The axes on which the configurations differ; all of them if there is but one configuration."""
-    names = [name for name, _ in configurations[0].settings]
-    varied = [name for name in names if len({getattr(each, name) for each in configurations}) > 1]
+    names = list(dict.fromkeys(name for each in configurations for name, _ in each.settings))
+    varied = [name for name in names if len({each.as_dict().get(name) for each in configurations}) > 1]
     return varied or names
 
 
@@ -80,7 +80,8 @@ def summary_rows(found: Sequence[Summary], metrics: dict[str, Sequence[Summary]]
     axes = varied_axes([each.config for each in found])
     others = {name: {each.config: each for each in several} for name, several in metrics.items()}
     rows = [
-        [*(_cell(getattr(each.config, axis)) for axis in axes), *(others[name][each.config].shown() for name in others),
+        [*(_cell(each.config.as_dict().get(axis, "")) for axis in axes),
+         *(others[name][each.config].shown() for name in others),
          f"{len(each.values)}/{len(each.values) + each.not_done}"]
         for each in found
     ]  # fmt: skip
@@ -97,7 +98,8 @@ def results_csv(results: Sequence[Result]) -> str:
     metrics = list(dict.fromkeys(name for each in results for name in each.metrics))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*axes, "seed", "status", *metrics, "seconds", "host"])
+    columns = [f"measured_{name}" if name in axes else name for name in metrics]  # epochs may be both
+    writer.writerow([*axes, "seed", "status", *columns, "seconds", "host"])
     for each in results:
         settings = each.config.as_dict()
         cells = [*(settings.get(axis) for axis in axes), each.seed, each.status]

@@ -16,17 +16,18 @@ from typing import Any
 import attrs
 
 from funcnn.configurations import Configuration, SweepError, grid
+from funcnn.data import load
 from funcnn.executors import Processes
 from funcnn.files import make_folder, write_text
 from funcnn.halving import TrainingTrial, halving
 from funcnn.records import Records, Result
-from funcnn.report.options import new_parser, positive, printer, read_arguments
+from funcnn.report.options import new_parser, positive, printer, read_arguments, same_command
 from funcnn.report.page import page
 from funcnn.report.pictures import can_draw
 from funcnn.report.summary import results_csv, summaries, summary_rows
 from funcnn.report.table import text_table
 from funcnn.sweep import sweep
-from funcnn.trials import Trial
+from funcnn.trials import Trial, trial_name
 
 __all__ = ["SweepOptions", "parse_sweep_options", "run_sweep"]
 
@@ -52,6 +53,7 @@ class SweepOptions:
     plots: bool
     report: bool
     mix: bool
+    retry: bool
 
 
 def parse_sweep_options(
@@ -62,16 +64,19 @@ def parse_sweep_options(
     quick: dict[str, Sequence[Any]],
     epochs: int,
     seeds: int = 3,
+    halving: bool = False,
     arguments: list[str] | None = None,
 ) -> SweepOptions:
     """The options of a sweep from its command line; `axes` are the script's, and `quick` those that a quick run has.
+
+    With `halving` there is an option for it: every trial is then a training of as many epochs.
 
     >>> options = parse_sweep_options("Rates.", name="demo", axes={"lr": [1, 2, 3]}, quick={"lr": [1]}, epochs=9,
     ...                               arguments=["--axis", "lr=0.1,0.2"])
     >>> options.axes
     {'lr': (0.1, 0.2)}
 
-    Ends the program with a message for an axis that the script does not have.
+    Ends the program with a message for an axis that the script does not have, or a name that is none of its values.
     """
     parser = new_parser(description)
     option = parser.add_argument
@@ -84,14 +89,17 @@ def parse_sweep_options(
     where = parser.add_mutually_exclusive_group().add_argument
     where("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler, as tcp://host:8786")
     where("--mpi", action="store_true", help="run on the ranks of: mpirun -n N python -m mpi4py.futures SCRIPT --mpi")
-    option("--halving", action="store_true", help="stop hopeless trials early (one seed): see docs/sweeps.md")
+    if halving:
+        option("--halving", action="store_true", help="stop hopeless trials early (one seed): see docs/sweeps.md")
     option("--out", type=Path, default=Path("runs") / name, help="the folder for results (default %(default)s)")
     option("--resume", action="store_true", help="go on with the sweep in --out: that is always so")
     option("--mix", action="store_true", help="count results of an earlier version of the trial")
+    option("--retry", action="store_true", help="run trials again that failed or were lost")
     option("--report", action="store_true", help="run nothing: table, pictures and page from the results in --out")
     option("--quick", action="store_true", help="a small grid, to see that everything works")
     option("--quiet", action="store_true", help="print nothing but errors")
     option("--no-plots", dest="plots", action="store_false", help="draw no pictures")
+    parser.set_defaults(halving=False)
     values = vars(read_arguments(parser, arguments))
     values.pop("resume")
     chosen = {key: tuple(each) for key, each in (axes | quick if values["quick"] else axes).items()}
@@ -99,7 +107,10 @@ def parse_sweep_options(
         axis, equals, text = given.partition("=")
         if axis not in axes or not equals:
             parser.error(f"--axis {given}: expected NAME=V1,V2 with a name out of {', '.join(axes)}")
-        chosen[axis] = tuple(_value(each) for each in text.split(","))
+        chosen[axis] = tuple(_value(each.strip()) for each in text.split(","))
+        unknown = [each for each in chosen[axis] if each not in axes[axis]]
+        if unknown and all(isinstance(each, str) for each in axes[axis]):
+            parser.error(f"--axis {given}: {axis} is one of {', '.join(map(repr, axes[axis]))}, not {unknown[0]!r}")
     values["axes"] = chosen
     values["epochs"] = values["epochs"] or (2 if values["quick"] else epochs)
     values["seeds"] = values["seeds"] or (1 if values["quick"] else seeds)
@@ -129,7 +140,8 @@ def run_sweep(
     results.jsonl as trials finish, at the end results.csv, the pictures that `draw` makes, and report.html, a page that
     needs no other file. With `report` it runs no trial. On Ctrl-C it says how to go on, and exits.
 
-    Raises SweepError and OSError as `sweep`, and SweepError if a scheduler cannot be reached.
+    Raises SweepError and OSError as `sweep`, SweepError if a scheduler cannot be reached, for a report of another
+    sweep's results, and at last if no trial has ended well, and DataError if the data cannot be loaded.
     """
     say = printer(options.quiet)
     chosen = grid(**options.axes, data=[options.data], epochs=[options.epochs])
@@ -139,11 +151,16 @@ def run_sweep(
         results = Records(folder / "results.jsonl").read()
         if not results:
             raise SweepError(f"{folder / 'results.jsonl'}: no results to report. Run the sweep first, without --report")
+        if not results[0].trial.startswith(trial_name(trial)):
+            raise SweepError(f"{folder / 'results.jsonl'}: it has results of {results[0].trial}. Choose another --out")
     else:
+        load(options.data)  # here for once, since each trial would fail without
         results = _run(trial, chosen, options, metric, folder, say)
     _leave(results, options, question, draw, metric, also, folder, say)
     names = ", ".join(sorted(path.name for path in folder.iterdir()))
     say(f"results in {folder} after {time.perf_counter() - started:.1f} s: {names}")
+    if not any(each.status == "done" for each in results):
+        raise SweepError(f"no trial has ended well: {folder / 'results.jsonl'} says why. --retry runs them again")
     return results
 
 
@@ -156,27 +173,23 @@ def _run(
     say: Callable[[str], None],
 ) -> list[Result]:
     seeds = range(options.seeds)
-    total = len(chosen) * (1 if options.halving else len(seeds))
-    how = (
-        "halved as they go"
-        if options.halving
-        else f"each with {len(seeds)} seed{'s'[: len(seeds) > 1]}: {total} trials"
-    )
-    say(f"{len(chosen)} configurations {how}")
+    total = None if options.halving else len(chosen) * len(seeds)
+    how = "halved as they go" if total is None else f"each with {_count(len(seeds), 'seed')}: {_count(total, 'trial')}"
+    say(f"{_count(len(chosen), 'configuration')} {how}")
+    known: dict[str, Any] = {"mix": options.mix, "retry": options.retry}
     with _executor(options) as executor:
         if options.halving:
             if not isinstance(trial, TrainingTrial):
                 raise SweepError("--halving: this sweep's trials measure more than a training, and run to the end")
-            found = halving(trial.make, chosen, epochs=options.epochs, executor=executor, out=folder, mix=options.mix)
+            found = halving(trial.make, chosen, epochs=options.epochs, executor=executor, out=folder, **known)
         else:
-            found = sweep(trial, chosen, seeds=seeds, executor=executor, out=folder, mix=options.mix)
+            found = sweep(trial, chosen, seeds=seeds, executor=executor, out=folder, **known)
         results: list[Result] = []
         try:
             for result in _progress(found, total, metric, quiet=options.quiet):
                 results.append(result)
         except KeyboardInterrupt:
-            command = shlex.join([Path(sys.executable).name, *sys.argv])
-            say(f"\nStopped with {len(results)} results. To go on: {command}")
+            say(f"\nStopped with {len(results)} results. To go on: {same_command()}")
             raise SystemExit(130) from None
     return results
 
@@ -214,13 +227,17 @@ def _mpi_executor() -> Executor:
     except ImportError as error:
         raise SweepError(f'--mpi needs MPI: pip install "funcnn[mpi]" ({error})') from error
     if "mpi4py.futures" not in sys.orig_argv:  # else every rank would run the whole sweep
-        command = shlex.join(["mpirun", "-n", "3", "python", "-m", "mpi4py.futures", *sys.argv])
+        command = shlex.join(["mpirun", "-n", "3", sys.orig_argv[0], "-m", "mpi4py.futures", *sys.argv])
         raise SweepError(f"--mpi: the ranks are mpi4py's to start. For two that work: {command}")
     executor: Executor = MPIPoolExecutor()
     return executor
 
 
-def _progress(results: Iterator[Result], total: int, metric: str, *, quiet: bool) -> Iterator[Result]:
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s'[: number != 1]}"
+
+
+def _progress(results: Iterator[Result], total: int | None, metric: str, *, quiet: bool) -> Iterator[Result]:
     """Pass results on, showing how many there are, the time remaining and the best so far."""
     if quiet:
         yield from results
@@ -235,14 +252,14 @@ def _progress(results: Iterator[Result], total: int, metric: str, *, quiet: bool
         if bar is not None:
             bar.set_postfix_str(shown, refresh=False)
             bar.update()
-        elif count % max(1, total // 10) == 0:
-            print(f"{count} of {total} trials, {shown}", flush=True)
+        elif count % max(1, (total or 100) // 10) == 0:
+            print(f"{count}{f' of {total}' if total else ''} trials, {shown}", flush=True)
         yield result
     if bar is not None:
         bar.close()
 
 
-def _bar(total: int) -> Any:
+def _bar(total: int | None) -> Any:
     if not sys.stdout.isatty():
         return None
     try:
@@ -250,6 +267,8 @@ def _bar(total: int) -> Any:
     except ImportError:
         return None
     form = "{n}/{total} trials {percentage:3.0f}%|{bar:24}|{postfix} [{elapsed} so far, {remaining} left]"
+    if total is None:
+        form = "{n} trials {postfix} [{elapsed} so far]"
     return tqdm(total=total, file=sys.stdout, bar_format=form, leave=False, dynamic_ncols=True)
 
 
@@ -280,6 +299,6 @@ def _leave(
     if options.plots and can_draw(say) and any(each.status == "done" for each in results):
         draw(results, folder)
         pictures = sorted(folder.glob("*.png"))
-    command = shlex.join(["python", *(each for each in sys.argv if each != "--report")])
+    command = shlex.join(["python", *(each for each in sys.argv if each not in ("--report", "--retry"))])
     text = page(question, pictures, (header, rows[:_ON_PAGE]), results, command=command)
     write_text(folder / "report.html", text)
