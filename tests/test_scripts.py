@@ -263,3 +263,23 @@ def test_weights_come_from_a_net_of_the_same_layers_however_it_was_regularized(t
     tree.check_like((found.params, found.state), (made.params, made.state), names=("found", "made"), shapes=True)
     with pytest.raises(SystemExit, match=r"its layers are 4,5,3, those of --layers 4,6,3\. Pass --layers 4,5,3"):
         module.weights_of(str(tmp_path / "model.safetensors"), net, [4, 6, 3])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are text on this system")
+def test_a_drawing_on_nothing_in_a_file_of_any_name_is_recognised(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.zeros((28, 28, 2), np.uint8)
+    pixels[4:24, 13:16, 1] = 255  # an upright stroke, black on transparent
+    image.fromarray(pixels, "LA").save(tmp_path / "one.png")
+    os.rename(tmp_path / "one.png", os.fsencode(tmp_path) + b"/\xffone.png")
+    model = ROOT / "models" / "mnist_cnn.safetensors"
+    command = [sys.executable, str(ROOT / "experiments" / "predict.py"), str(tmp_path), "--model", str(model)]
+    result = subprocess.run(
+        [*command, "--invert", "--csv", "--no-plots", "--out", str(tmp_path / "out")],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    _, row = result.stdout.splitlines()
+    name, best, probability, *_ = row.split(",")
+    assert (name, best) == ("\N{REPLACEMENT CHARACTER}one.png", "1")
+    assert float(probability) > 0.9
