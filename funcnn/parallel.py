@@ -297,10 +297,10 @@ class single_blas_thread:
 
 def _set_blas_threads(library: Any, number: int) -> None:
     library.set_num_threads(number)
-    # threadpoolctl lets the first thread that sets OpenBLAS's number be the only one that can, until it lets go.
-    let_go = getattr(library, "clear_controlling_thread", None)
-    if let_go is not None:
-        let_go()
+    if library.get_num_threads() != number and hasattr(library, "clear_controlling_thread"):
+        # threadpoolctl lets the first thread that sets OpenBLAS's number be the only one that can, as long as it lives.
+        library.clear_controlling_thread(force=True)
+        library.set_num_threads(number)
 
 
 def _blas_is_single() -> bool:
