@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn import conv_strided, conv_winograd, pooling
-from funcnn.conv_windows import Geometry, Padding, Size, geometry, images, rows
+from funcnn.conv_windows import Geometry, Padding, Size, images, rows
+from funcnn.image_settings import check_padding, check_size, image_geometry, pair, short, sides
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.kernels import channel_rows, sum_channels
 from funcnn.keys import Key, fold_in
@@ -39,51 +40,6 @@ from funcnn.tree import node
 __all__ = ["ConvParams", "avg_pool2d", "conv2d", "global_avg_pool2d", "max_pool2d"]
 
 
-# --- Settings -------------------------------------------------------------------------------------------------
-
-
-def _check_size(instance: Any, attribute: Any, value: Size) -> None:
-    if len(value) != 2 or any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in value):
-        raise ValueError(
-            f"{instance.name}: {attribute.name} must be a positive int or a pair (height, width), got {value!r}"
-        )
-
-
-def _pair(value: Any) -> Any:
-    """A size written `n | (h, w)` as (h, w); anything else as a tuple for `_check_size` to refuse."""
-    return (value, value) if not isinstance(value, (tuple, list)) else tuple(value)
-
-
-def _short(arguments: dict[str, Any], *sizes: str) -> dict[str, Any]:
-    """A constructor's arguments with sizes of equal sides written as one number."""
-    return {name: value[0] if name in sizes and value[0] == value[1] else value for name, value in arguments.items()}
-
-
-def _sides(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(tuple(side) if isinstance(side, list) else side for side in value)
-    return value
-
-
-def _check_padding(instance: Any, attribute: Any, value: Padding) -> None:
-    sides = [value] if isinstance(value, int) else []
-    if isinstance(value, tuple) and [isinstance(pair, tuple) and len(pair) for pair in value] == [2, 2]:
-        sides = [side for pair in value for side in pair]
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in sides)
-    if value not in ("valid", "same") and not (sides and whole):
-        raise ValueError(
-            f'{instance.name}: padding must be "valid", "same", an int, or ((top, bottom), (left, right)), '
-            f"none negative, got {value!r}"
-        )
-
-
-def _padded_rows(padding: Padding) -> int:
-    """The most rows of padding above or below, where they do not follow from the image."""
-    if isinstance(padding, str):
-        return 0
-    return padding if isinstance(padding, int) else max(padding[0])
-
-
 # --- Convolution ----------------------------------------------------------------------------------------------
 
 
@@ -95,28 +51,11 @@ class ConvParams:
     bias: Array | None
 
 
-def _image_geometry(
-    config: Config, in_shape: Shape, window: Size, stride: Size, dilation: Size, padding: Padding
-) -> Geometry:
-    if len(in_shape) != 3:
-        raise ShapeError(
-            repr(config),
-            f"expected examples of shape (height, width, channels), got {in_shape}",
-            "Put reshape((height, width, channels)) before it",
-        )
-    if not all(isinstance(each, (int, np.integer)) for each in in_shape) or in_shape[2] < 1:
-        raise ShapeError(
-            repr(config), f"expected sizes that are ints and at least one channel, got {in_shape}", "Correct in_shape"
-        )
-    geo = geometry(tuple(in_shape[:2]), window, stride, dilation, padding)
-    if min(geo.out_size) < 1:
-        span = tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
-        raise ShapeError(
-            repr(config),
-            f"its window spans {span}, more than the padded image {geo.padded_size} of an input {in_shape}",
-            'Use a smaller window or padding="same"',
-        )
-    return geo
+def _padded_rows(padding: Padding) -> int:
+    """The most rows of padding above or below, where they do not follow from the image."""
+    if isinstance(padding, str):
+        return 0
+    return padding if isinstance(padding, int) else max(padding[0])
 
 
 Algorithm = Literal["auto", "strided", "winograd"]
@@ -133,10 +72,10 @@ class _Conv2d(Config):
     name: ClassVar[str] = "conv2d"
     by_chunks: ClassVar[bool] = True
     filters: int = attrs.field(validator=check_count)
-    kernel_size: Size = attrs.field(validator=_check_size, converter=_pair)
-    stride: Size = attrs.field(default=(1, 1), validator=_check_size, converter=_pair)
-    padding: Padding = attrs.field(default="valid", validator=_check_padding, converter=_sides)
-    dilation: Size = attrs.field(default=(1, 1), validator=_check_size, converter=_pair)
+    kernel_size: Size = attrs.field(validator=check_size, converter=pair)
+    stride: Size = attrs.field(default=(1, 1), validator=check_size, converter=pair)
+    padding: Padding = attrs.field(default="valid", validator=check_padding, converter=sides)
+    dilation: Size = attrs.field(default=(1, 1), validator=check_size, converter=pair)
     groups: int = attrs.field(default=1, validator=check_count)
     use_bias: bool = attrs.field(default=True, validator=check_flag)
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
@@ -156,10 +95,10 @@ class _Conv2d(Config):
             )
 
     def arguments(self) -> dict[str, Any]:
-        return _short(super().arguments(), "kernel_size", "stride", "dilation")
+        return short(super().arguments(), "kernel_size", "stride", "dilation")
 
     def geometry(self, in_shape: Shape) -> Geometry:
-        geo = _image_geometry(self, in_shape, self.kernel_size, self.stride, self.dilation, self.padding)
+        geo = image_geometry(self, in_shape, self.kernel_size, self.stride, self.dilation, self.padding)
         if in_shape[2] % self.groups:
             raise ShapeError(
                 repr(self),
@@ -269,18 +208,18 @@ def conv2d(
 
 @config
 class _Pool2d(Config):
-    window: Size = attrs.field(validator=_check_size, converter=_pair)
+    window: Size = attrs.field(validator=check_size, converter=pair)
     stride: Size = attrs.field(
-        default=attrs.Factory(lambda self: self.window, takes_self=True), validator=_check_size, converter=_pair
+        default=attrs.Factory(lambda self: self.window, takes_self=True), validator=check_size, converter=pair
     )
-    padding: Padding = attrs.field(default="valid", validator=_check_padding, converter=_sides)
+    padding: Padding = attrs.field(default="valid", validator=check_padding, converter=sides)
 
     def arguments(self) -> dict[str, Any]:
-        given = _short(super().arguments(), "window", "stride")
+        given = short(super().arguments(), "window", "stride")
         return given if self.stride != self.window else {key: given[key] for key in given if key != "stride"}
 
     def geometry(self, in_shape: Shape) -> Geometry:
-        geo = _image_geometry(self, in_shape, self.window, self.stride, (1, 1), self.padding)
+        geo = image_geometry(self, in_shape, self.window, self.stride, (1, 1), self.padding)
         if any(max(sides) >= window for sides, window in zip(geo.padding, self.window, strict=True)):
             raise ShapeError(
                 repr(self),
@@ -391,7 +330,7 @@ class _GlobalAvgPool2d(Config):
     by_chunks: ClassVar[bool] = True
 
     def out_shape(self, in_shape: Shape) -> Shape:
-        _image_geometry(self, in_shape, (1, 1), (1, 1), (1, 1), "valid")
+        image_geometry(self, in_shape, (1, 1), (1, 1), (1, 1), "valid")
         return in_shape[2:]
 
 

@@ -68,7 +68,9 @@ def convnet(
         raise ValueError(
             f"convnet: pool must be one layer or one for each convolution, got {len(pools)} for {len(filters)} filters"
         )
-    _check_activation(activation)
+    dense = fully_connected(
+        hidden, classes, activation=activation, batch_norm=batch_norm, dropout=dropout, weight_init=weight_init
+    )  # first, since it refuses what both have in common
     stack = []
     for count, its_pool in zip(filters, pools, strict=True):
         stack.append(
@@ -79,18 +81,7 @@ def convnet(
         stack += [layers.batch_norm()] if batch_norm else []
         stack += [activation()]
         stack += [its_pool] if its_pool is not None else []
-    dense = fully_connected(
-        hidden, classes, activation=activation, batch_norm=batch_norm, dropout=dropout, weight_init=weight_init
-    )
     return serial(*stack, *dense.config.children)
-
-
-def _check_activation(activation: object) -> None:
-    if isinstance(activation, Layer):
-        raise TypeError(
-            f"activation: expected a constructor, to be called for each layer, got {activation!r}. "
-            f"Pass {activation.name}, without the brackets"
-        )
 
 
 def _hidden_layers(
@@ -98,7 +89,11 @@ def _hidden_layers(
 ) -> list[Layer]:
     if isinstance(hidden, int):
         raise TypeError(f"hidden: expected a list of sizes, got {hidden}. For one hidden layer: [{hidden}]")
-    _check_activation(activation)
+    if isinstance(activation, Layer):
+        raise TypeError(
+            f"activation: expected a constructor, to be called for each layer, got {activation!r}. "
+            f"Pass {activation.name}, without the brackets"
+        )
     layers.dropout(dropout)  # refuses an unfit rate, also where there is no hidden layer to use it
     stack = []
     for units in hidden:

@@ -151,7 +151,7 @@ def run_sweep(
         results = Records(folder / "results.jsonl").read()
         if not results:
             raise SweepError(f"{folder / 'results.jsonl'}: no results to report. Run the sweep first, without --report")
-        if not results[0].trial.startswith(trial_name(trial)):
+        if results[0].trial.removesuffix(" (halving)") != trial_name(trial):
             raise SweepError(f"{folder / 'results.jsonl'}: it has results of {results[0].trial}. Choose another --out")
     else:
         load(options.data)  # here for once, since each trial would fail without
@@ -176,14 +176,18 @@ def _run(
     total = None if options.halving else len(chosen) * len(seeds)
     how = "halved as they go" if total is None else f"each with {_count(len(seeds), 'seed')}: {_count(total, 'trial')}"
     say(f"{_count(len(chosen), 'configuration')} {how}")
-    known: dict[str, Any] = {"mix": options.mix, "retry": options.retry}
     with _executor(options) as executor:
         if options.halving:
             if not isinstance(trial, TrainingTrial):
                 raise SweepError("--halving: this sweep's trials measure more than a training, and run to the end")
-            found = halving(trial.make, chosen, epochs=options.epochs, executor=executor, out=folder, **known)
+            found = halving(
+                trial.make, chosen, epochs=options.epochs,
+                executor=executor, out=folder, mix=options.mix, retry=options.retry,
+            )  # fmt: skip
         else:
-            found = sweep(trial, chosen, seeds=seeds, executor=executor, out=folder, **known)
+            found = sweep(
+                trial, chosen, seeds=seeds, executor=executor, out=folder, mix=options.mix, retry=options.retry
+            )
         results: list[Result] = []
         try:
             for result in _progress(found, total, metric, quiet=options.quiet):
