@@ -17,10 +17,11 @@ from typing import Any
 import measure
 import numpy as np
 
-from funcnn import conv_strided, conv_winograd
-from funcnn.conv_windows import geometry, images
-from funcnn.memory import keep_freed_memory
-from funcnn.parallel import set_threads, single_blas_thread
+from funcnn.arrays import conv_rows, conv_winograd
+from funcnn.arrays.geometry import geometry
+from funcnn.arrays.layout import images
+from funcnn.arrays.threads import set_threads, single_blas_thread
+from funcnn.system.memory import keep_freed_memory
 
 FUNCTIONS = "conv_forward", "conv_weight_gradient", "conv_input_gradient"
 CASES = [  # images, side, channels, filters, padding
@@ -63,7 +64,7 @@ def main() -> None:
         for case in CASES:
             geo, taken = arguments(*case)
             for name, arrays in zip(FUNCTIONS, taken, strict=True):
-                both = [getattr(module, name) for module in (conv_strided, conv_winograd)]
+                both = [getattr(module, name) for module in (conv_rows, conv_winograd)]
                 strided, winograd = (function(*arrays, geo) for function in both)
                 error = float(np.abs(winograd - strided).max() / np.abs(strided).max())
                 times = milliseconds([partial(function, *arrays, geo) for function in both], options.rounds)

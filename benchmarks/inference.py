@@ -21,7 +21,7 @@ import measure
 from nets import NETS, Net, as_torch, check_parameters, data, import_torch, layout
 
 from funcnn import Key
-from funcnn.memory import keep_freed_memory
+from funcnn.system.memory import keep_freed_memory
 
 BATCHES = (1, 32, 256)
 

@@ -29,8 +29,8 @@ import numpy as np
 from nets import BOTTOM_RIGHT, as_torch, import_torch, layout, torch_position_bias
 
 from funcnn import Key, Layer, fold_in, serial
-from funcnn.chunking import backward_chunks, chunk_sizes, split
-from funcnn.conv_windows import images, rows
+from funcnn.arrays.layout import images, rows
+from funcnn.arrays.threads import run
 from funcnn.layers import (
     avg_pool2d,
     batch_norm,
@@ -43,8 +43,9 @@ from funcnn.layers import (
     position_bias,
     relu,
 )
-from funcnn.memory import keep_freed_memory
-from funcnn.parallel import run
+from funcnn.nn.chunks import backward_chunks, split
+from funcnn.nn.stages import chunk_sizes
+from funcnn.system.memory import keep_freed_memory
 
 BATCH = 64
 DIRECTIONS = ("forward", "backward")

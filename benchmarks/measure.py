@@ -17,7 +17,7 @@ import numexpr
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from funcnn.parallel import set_threads
+from funcnn.arrays.threads import set_threads
 
 GEMM_SIZE = 1024
 _PAUSE = 0.04  # seconds

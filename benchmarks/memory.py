@@ -22,7 +22,7 @@ from typing import Any
 import measure
 from nets import NETS, funcnn_steps, import_torch, torch_steps
 
-from funcnn.memory import keep_freed_memory
+from funcnn.system.memory import keep_freed_memory
 
 LIBRARIES = ("funcnn", "PyTorch")
 UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss: bytes on macOS, kilobytes elsewhere

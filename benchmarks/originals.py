@@ -20,8 +20,8 @@ from nets import NETS, data
 from funcnn import Key, Layer, serial
 from funcnn.layers import dense, identity, sigmoid
 from funcnn.losses import softmax_cross_entropy
-from funcnn.memory import keep_freed_memory
 from funcnn.optimizers import Optimizer, adam, momentum, sgd
+from funcnn.system.memory import keep_freed_memory
 from funcnn.train import Problem, init_state, make_step
 
 

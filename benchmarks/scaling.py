@@ -24,9 +24,9 @@ import measure
 from nets import CLASSES, NETS, training_steps
 
 from funcnn import Layer, serial
+from funcnn.arrays.threads import set_threads, threads
 from funcnn.layers import conv2d, dense, global_avg_pool2d, max_pool2d, relu
-from funcnn.memory import keep_freed_memory
-from funcnn.parallel import set_threads, threads
+from funcnn.system.memory import keep_freed_memory
 
 NET = NETS["dropout_cnn"]
 CHANNELS = 16

@@ -40,7 +40,7 @@ import numpy as np
 from funcnn import Key, serial
 from funcnn.layers import dense, leaky_relu
 from funcnn.losses import softmax_cross_entropy
-from funcnn.memory import keep_freed_memory
+from funcnn.system.memory import keep_freed_memory
 from funcnn.optimizers import adam
 
 keep_freed_memory()

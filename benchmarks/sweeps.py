@@ -21,14 +21,13 @@ from pathlib import Path
 
 from measure import Others, Spread, add_options, environment, print_table, ratio, show_cores, write_json
 
+from funcnn.arrays.threads import set_threads
 from funcnn.data import load
-from funcnn.halving import Training, TrainingTrial
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import momentum
-from funcnn.parallel import set_threads
-from funcnn.records import trial_key
-from funcnn.sweep import Configuration, InProcess, Processes, grid, sweep
+from funcnn.sweep import Configuration, InProcess, Processes, Training, TrainingTrial, grid, sweep
+from funcnn.sweep.results import trial_key
 from funcnn.train import Problem
 
 RATES = grid(lr=[0.3 * 0.9**i for i in range(20)], epochs=[27])

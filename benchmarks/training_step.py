@@ -17,7 +17,7 @@ from typing import Any
 import measure
 from nets import NETS, Net, check_parameters, funcnn_steps, import_torch, torch_steps
 
-from funcnn.memory import keep_freed_memory
+from funcnn.system.memory import keep_freed_memory
 
 MINIMUM_ROUNDS = 15
 

@@ -11,11 +11,11 @@ from argparse import ArgumentParser
 from functools import partial
 
 from funcnn.data import flip_horizontally, shifted_crop, standardise
+from funcnn.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.layers import max_pool2d
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import convnet
 from funcnn.optimizers import adam, adamw, add_decayed_weights, chain, weights_only
-from funcnn.report.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.schedules import warmup_cosine
 from funcnn.train import Problem
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from funcnn.data import DataError, Dataset
-from funcnn.files import make_folder, write_text
+from funcnn.experiment import load_data, run_script
+from funcnn.experiment.options import new_parser, printer, read_arguments
+from funcnn.experiment.results import draw_predictions
 from funcnn.layer import Array
-from funcnn.report.experiment import load_data, run_script
-from funcnn.report.options import new_parser, printer, read_arguments
+from funcnn.model_file import load_trained, probabilities
 from funcnn.report.pictures import can_draw
-from funcnn.report.results import draw_predictions
 from funcnn.report.table import text_table
-from funcnn.trained import load_trained, probabilities
+from funcnn.system.files import make_folder, write_text
 
 MODELS = [Path("runs") / f"cifar10_convnet_{number}" / "model.safetensors" for number in (1, 2)]
 

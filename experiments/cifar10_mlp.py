@@ -7,10 +7,10 @@ twentieth each epoch.
 """
 
 from funcnn.data import subtract_mean_image
+from funcnn.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import adam
-from funcnn.report.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.schedules import exponential_decay
 from funcnn.train import Problem
 

@@ -9,10 +9,10 @@
 from functools import partial
 
 from funcnn import serial
+from funcnn.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import adam
-from funcnn.report.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.schedules import warmup_cosine
 from funcnn.train import Problem
 

@@ -10,10 +10,10 @@ from functools import partial
 
 from funcnn import serial
 from funcnn.data import flip_horizontally, shifted_crop
+from funcnn.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.layers import conv2d, dense, dropout, flatten, leaky_relu, max_pool2d
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import adamw, momentum
-from funcnn.report.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.schedules import inverse_time_decay, warmup_cosine
 from funcnn.train import Problem
 

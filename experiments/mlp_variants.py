@@ -14,14 +14,14 @@ from functools import partial
 import attrs
 
 from funcnn.data import Dataset, shifted_crop
-from funcnn.files import write_text
+from funcnn.experiment import Options, load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.layers import leaky_relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import adamw, add_decayed_weights, chain, momentum, sgd, weights_only
-from funcnn.report.experiment import Options, load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.report.table import text_table
 from funcnn.schedules import inverse_time_decay, warmup_cosine
+from funcnn.system.files import write_text
 from funcnn.train import Problem
 
 SETS = ("mnist", "fashion_mnist")

@@ -10,11 +10,11 @@ from argparse import ArgumentParser
 
 from funcnn import Layer, serial
 from funcnn.data import standardise
+from funcnn.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.init import lecun_normal
 from funcnn.layers import conv2d, dense, flatten, max_pool2d, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import momentum
-from funcnn.report.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.schedules import warmup_cosine
 from funcnn.train import Problem
 

@@ -14,10 +14,10 @@ import attrs
 
 from funcnn import serial
 from funcnn.data import shifted_crop
+from funcnn.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.layers import conv2d, dense, flatten, max_pool2d, position_bias, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import adam, sgd
-from funcnn.report.experiment import load_data, parse_options, run, run_script, steps_per_epoch
 from funcnn.schedules import warmup_cosine
 from funcnn.train import Problem
 

@@ -18,12 +18,12 @@ from functools import partial
 import attrs
 
 from funcnn import Layer, layers, serial
+from funcnn.experiment import load_data, parse_options, run, run_script
+from funcnn.experiment.options import positive, share
 from funcnn.losses import softmax_cross_entropy
+from funcnn.model_file import load_trained
 from funcnn.optimizers import Optimizer, adam, add_decayed_weights, chain, momentum, sgd, weights_only
-from funcnn.report.experiment import load_data, parse_options, run, run_script
-from funcnn.report.options import positive, share
 from funcnn.train import Model, Problem
-from funcnn.trained import load_trained
 
 ACTIVATIONS: dict[str, Callable[[], Layer]] = {
     "sigmoid": layers.sigmoid, "linear": layers.identity, "tanh": layers.tanh, "relu": layers.relu,

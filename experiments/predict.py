@@ -14,12 +14,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from funcnn.data import DataError, read_images
-from funcnn.files import make_folder, write_text
-from funcnn.report.experiment import run_script
-from funcnn.report.options import new_parser, printer, read_arguments
+from funcnn.experiment import run_script
+from funcnn.experiment.options import new_parser, printer, read_arguments
+from funcnn.model_file import load_trained, probabilities
 from funcnn.report.pictures import can_draw, draw_samples
 from funcnn.report.table import text_table
-from funcnn.trained import load_trained, probabilities
+from funcnn.system.files import make_folder, write_text
 
 QUICK = 100  # images
 SHOWN = 40  # rows of the table on the screen; predictions.csv has all

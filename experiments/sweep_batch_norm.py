@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from funcnn.data import load
-from funcnn.halving import Training, TrainingTrial
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import momentum
 from funcnn.report.charts import draw_heat_map, draw_lines
-from funcnn.report.experiment import run_script
-from funcnn.report.sweeps import parse_sweep_options, run_sweep
-from funcnn.sweep import Configuration, Result
+from funcnn.sweep import Configuration, Result, Training, TrainingTrial
 from funcnn.train import Problem
 
 AXES = {

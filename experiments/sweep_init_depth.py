@@ -15,15 +15,13 @@ import numpy as np
 
 from funcnn import Key, init, layers
 from funcnn.data import load
-from funcnn.halving import Training, TrainingTrial
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import sgd
 from funcnn.report.charts import draw_heat_map
-from funcnn.report.experiment import run_script
 from funcnn.report.pictures import new_figure, write_figure
-from funcnn.report.sweeps import parse_sweep_options, run_sweep
-from funcnn.sweep import Configuration, Result
+from funcnn.sweep import Configuration, Result, Training, TrainingTrial
 from funcnn.train import Problem, init_state
 
 ACTIVATIONS = {"relu": layers.relu, "tanh": layers.tanh, "sigmoid": layers.sigmoid}

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from funcnn.data import load
-from funcnn.halving import Training, TrainingTrial
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import convnet
 from funcnn.optimizers import adam
 from funcnn.report.charts import draw_heat_map, draw_pareto
-from funcnn.report.experiment import run_script
-from funcnn.report.sweeps import parse_sweep_options, run_sweep
 from funcnn.report.table import layer_rows
-from funcnn.sweep import Configuration, Result
+from funcnn.sweep import Configuration, Result, Training, TrainingTrial
 from funcnn.train import Problem
 
 AXES = {"width": (2, 4, 8, 16, 32), "kernel_size": (1, 3, 5), "convolutions": (1, 2)}

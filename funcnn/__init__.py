@@ -8,9 +8,10 @@
 (10,)
 """
 
+from funcnn.checks import LayerError, ShapeError
 from funcnn.compose import serial
 from funcnn.keys import Key, fold_in, generator, split
-from funcnn.layer import Layer, LayerError, ShapeError
+from funcnn.layer import Layer
 
 __all__ = ["Key", "Layer", "LayerError", "ShapeError", "__version__", "fold_in", "generator", "serial", "split"]
 

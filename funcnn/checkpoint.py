@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors
 
 from funcnn import tree
-from funcnn.files import write_bytes
+from funcnn.system.files import write_bytes
 
 __all__ = ["CheckpointError", "load", "read_description", "save"]
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn.keys import Key, generator
-from funcnn.layer import Array, Described, Shape, check_finite, check_positive, config
+from funcnn.settings import Described, check_finite, check_positive, config
+from funcnn.tree import Array, Shape
 
 __all__ = [
     "Initializer", "constant", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "normal",
@@ -21,16 +22,11 @@ __all__ = [
 ]  # fmt: skip
 
 
-def check_initializer(instance: Any, attribute: Any, value: Any) -> None:
-    """The attrs validator of a setting that is an initialiser."""
-    if not isinstance(value, Initializer):
-        raise TypeError(
-            f"{instance.name}: {attribute.name} must be an initialiser such as he_normal(), called, got {value!r}"
-        )
-
-
 class Initializer(Described):
-    """The base of initialisers: subclasses say how to fill an array."""
+    """The base of initialisers: a subclass made by `config` has a `name`, settings, and says how to fill an array.
+
+    docs/extending.md shows one of your own.
+    """
 
     def __call__(self, key: Key, shape: Shape, fan_in: int, fan_out: int, dtype: DTypeLike = np.float32) -> Array:
         """A new read-only array of a shape."""
@@ -41,70 +37,6 @@ class Initializer(Described):
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         """The array's values in float64."""
         raise TypeError(f"{type(self).__name__} does not define fill")
-
-
-@config
-class _Constant(Initializer):
-    name: ClassVar[str] = "constant"
-    value: float = attrs.field(validator=check_finite, converter=float)
-
-    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
-        return np.full(shape, self.value)
-
-
-@config
-class _Zeros(Initializer):
-    name: ClassVar[str] = "zeros"
-
-    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
-        return np.zeros(shape)
-
-
-@config
-class _Ones(Initializer):
-    name: ClassVar[str] = "ones"
-
-    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
-        return np.ones(shape)
-
-
-@config
-class _Normal(Initializer):
-    name: ClassVar[str] = "normal"
-    stddev: float = attrs.field(validator=check_positive, converter=float)
-
-    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
-        return self.stddev * generator(key).standard_normal(shape)
-
-
-@config
-class _Uniform(Initializer):
-    name: ClassVar[str] = "uniform"
-    limit: float = attrs.field(validator=check_positive, converter=float)
-
-    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
-        return generator(key).uniform(-self.limit, self.limit, shape)
-
-
-@config
-class _VarianceScaling(Initializer):
-    """Zero-mean draws of variance gain / fan; the named initialisers below are its instances."""
-
-    name: str  # type: ignore[misc]  # an instance's, where the other initialisers have one for the class
-    gain: float
-    fan: Literal["in", "average"]
-    distribution: Literal["normal", "uniform"]
-
-    def arguments(self) -> dict[str, Any]:
-        return {}
-
-    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
-        fan = fan_in if self.fan == "in" else (fan_in + fan_out) / 2
-        stddev = math.sqrt(self.gain / max(fan, 1))
-        if self.distribution == "normal":
-            return stddev * generator(key).standard_normal(shape)
-        limit = math.sqrt(3) * stddev  # a uniform draw on (-a, a) has variance a² / 3
-        return generator(key).uniform(-limit, limit, shape)
 
 
 def zeros() -> Initializer:
@@ -195,3 +127,76 @@ def glorot_uniform() -> Initializer:
     glorot_uniform()
     """
     return _VarianceScaling("glorot_uniform", 1.0, "average", "uniform")
+
+
+# --- What they make -------------------------------------------------------------------------------------------
+
+
+@config
+class _Constant(Initializer):
+    name: ClassVar[str] = "constant"
+    value: float = attrs.field(validator=check_finite, converter=float)
+
+    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
+        return np.full(shape, self.value)
+
+
+@config
+class _Zeros(Initializer):
+    name: ClassVar[str] = "zeros"
+
+    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
+        return np.zeros(shape)
+
+
+@config
+class _Ones(Initializer):
+    name: ClassVar[str] = "ones"
+
+    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
+        return np.ones(shape)
+
+
+@config
+class _Normal(Initializer):
+    name: ClassVar[str] = "normal"
+    stddev: float = attrs.field(validator=check_positive, converter=float)
+
+    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
+        return self.stddev * generator(key).standard_normal(shape)
+
+
+@config
+class _Uniform(Initializer):
+    name: ClassVar[str] = "uniform"
+    limit: float = attrs.field(validator=check_positive, converter=float)
+
+    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
+        return generator(key).uniform(-self.limit, self.limit, shape)  # of variance limit² / 3
+
+
+@config
+class _VarianceScaling(Initializer):
+    """Zero-mean draws of variance gain / fan; the initialisers named after people are its instances."""
+
+    name: str  # type: ignore[misc]  # an instance's, where the other initialisers have one for the class
+    gain: float
+    fan: Literal["in", "average"]
+    distribution: Literal["normal", "uniform"]
+
+    def arguments(self) -> dict[str, Any]:
+        return {}
+
+    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
+        fan = fan_in if self.fan == "in" else (fan_in + fan_out) / 2
+        stddev = math.sqrt(self.gain / max(fan, 1))
+        draws = _Normal(stddev) if self.distribution == "normal" else _Uniform(math.sqrt(3) * stddev)
+        return draws.fill(key, shape, fan_in, fan_out)
+
+
+def check_initializer(instance: Any, attribute: Any, value: Any) -> None:
+    """The attrs validator of a setting that is an initialiser."""
+    if not isinstance(value, Initializer):
+        raise TypeError(
+            f"{instance.name}: {attribute.name} must be an initialiser such as he_normal(), called, got {value!r}"
+        )

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from funcnn.activations import stable_sigmoid
-from funcnn.layer import Array
+from funcnn.nn.activations import stable_sigmoid
+from funcnn.tree import Array
 
 __all__ = [
     "Loss", "check_labels", "mean_squared_error", "multiclass_hinge", "sigmoid_cross_entropy", "softmax_cross_entropy",

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from funcnn.layer import Array
 from funcnn.losses import check_labels
+from funcnn.tree import Array
 
 __all__ = ["accuracy", "confusion_matrix", "top_k_accuracy"]
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from funcnn import layers
+from funcnn.arrays.geometry import Padding, Size
 from funcnn.compose import serial
-from funcnn.conv_windows import Padding, Size
 from funcnn.init import Initializer, he_normal
 from funcnn.layer import Layer
 

@@ -2,26 +2,30 @@
 
     optimizer.init(params)                              -> opt_state
     optimizer.update(grads, opt_state, params, step)    -> (params, opt_state)
+    optimizer.learning_rate(step)                       -> float
 
     transform.init(params)                              -> state
     transform.update(grads, state, params, step)        -> (grads, state)
 
 A transform turns gradients into gradients; ``chain(clip_by_global_norm(1.0), adam(1e-3))`` puts transforms before an
-optimizer. `step` counts from 0. Learning rates are floats or schedules (`funcnn.schedules`). The arithmetic of
-each optimizer is one kernel per leaf (`funcnn.kernels`): a block of numbers goes through all its operations while it is
-in cache, which is why Adam and its like are not chains of smaller transforms themselves. New params and states are
+optimizer. `step` counts from 0. Learning rates are numbers or schedules (`funcnn.schedules`). New params and states are
 read-only, in the params' dtype.
+
+Your own optimizer is a class of settings (`OptimizerSettings`), an update that goes over the leaves (`update_leaves`)
+and perhaps an init (`zeros_like`), joined by `make_optimizer`; `docs/extending.md` writes Lion so.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 
-from funcnn import kernels, tree
-from funcnn.layer import Array, Described, check_decay, check_flag, check_not_negative, check_positive, config
-from funcnn.schedules import Rate, value_at
+from funcnn import tree
+from funcnn.arrays import updates
+from funcnn.schedules import Rate, as_float, number, value_at
+from funcnn.settings import Described, check_decay, check_flag, check_not_negative, check_positive, config
 from funcnn.transforms import (
     Mask,
     Rule,
@@ -30,82 +34,33 @@ from funcnn.transforms import (
     check_gradients,
     check_mask,
     clip_by_global_norm,
-    decays,
     global_norm,
-    make_rule,
+    make_transform,
+    masked,
     no_state,
     weights_only,
 )
 from funcnn.tree import node
 
 __all__ = [
-    "Moments", "Optimizer", "Transform", "adam", "adamw", "add_decayed_weights", "chain", "clip_by_global_norm",
-    "global_norm", "momentum", "rmsprop", "sgd", "weights_only",
+    "Mask", "Moments", "Optimizer", "OptimizerSettings", "Rate", "Transform", "adam", "adamw", "add_decayed_weights",
+    "chain", "clip_by_global_norm", "global_norm", "make_optimizer", "make_transform", "masked", "momentum", "number",
+    "rmsprop", "sgd", "update_leaves", "weights_only", "zeros_like",
 ]  # fmt: skip
 
 
 class Optimizer(Rule):
-    """Pure ``init(params) -> opt_state``, ``update(grads, opt_state, params, step) -> (params, opt_state)``."""
+    """Pure ``init(params) -> opt_state``, ``update(grads, opt_state, params, step) -> (params, opt_state)``.
+
+    ``learning_rate(step)`` is the rate that ``update`` uses at a step; training reports it.
+    """
 
     def learning_rate(self, step: int) -> float:
         """The learning rate at a step."""
         return self.config.learning_rate(step)  # type: ignore[attr-defined, no-any-return]
 
 
-def _valid_rate(instance: Any, attribute: Any, value: Rate) -> None:
-    if not callable(value):
-        check_not_negative(instance, attribute, value)
-
-
-@config
-class _Stepping(Described):
-    lr: Rate = attrs.field(validator=_valid_rate, converter=lambda lr: lr if callable(lr) else float(lr))
-
-    def learning_rate(self, step: int) -> float:
-        return value_at(self.lr, step)
-
-
-def _zeros(params: Any) -> Any:
-    """A tree of zeros like the params'."""
-    return tree.map(lambda leaf: tree.read_only(np.zeros_like(leaf)), params)
-
-
-def _map_leaves(
-    kernel: Callable[..., tuple[Array, ...]], outputs: int, params: Any, grads: Any, *states: Any, decays: Any = None
-) -> Any:
-    """The tuple of trees of ``kernel(leaf, gradient, *states)``'s outputs, leaf by leaf.
-
-    With decays, a tree of floats or a float for all leaves, that is the kernel's last argument.
-    """
-    check_gradients(params, grads)
-    for state in states:
-        tree.check_like(params, state, ("params", "the optimizer state"), shapes=True)
-    columns = [tree.flatten(each) for each in (params, grads, *states)]
-    if decays is not None:
-        columns.append([decays] * len(columns[0]) if isinstance(decays, float) else tree.flatten(decays))
-    rows = kernels.over_leaves(kernel, columns)
-    return tuple(tree.unflatten(params, [row[i] for row in rows]) for i in range(outputs))
-
-
-def _foreign_state(config: Described, opt_state: Any) -> TypeError:
-    got = f"a tuple of {len(opt_state)}" if type(opt_state) is tuple else type(opt_state).__name__
-    return TypeError(f"{config.name}: expected the state that its own init gave, got {got}")
-
-
-# --- Optimizers -----------------------------------------------------------------------------------------------
-
-
-@config
-class _Sgd(_Stepping):
-    name: ClassVar[str] = "sgd"
-
-
-def _sgd_update(config: _Sgd, grads: Any, opt_state: None, params: Any, step: int) -> tuple[Any, None]:
-    if opt_state is not None:
-        raise _foreign_state(config, opt_state)
-    rate = config.learning_rate(step)
-    (params,) = _map_leaves(lambda leaf, g: (kernels.sgd(g, leaf, rate),), 1, params, grads)
-    return params, None
+# --- Constructors ---------------------------------------------------------------------------------------------
 
 
 def sgd(lr: Rate) -> Optimizer:
@@ -118,30 +73,7 @@ def sgd(lr: Rate) -> Optimizer:
 
     Raises ValueError for a negative rate.
     """
-    settings = _Sgd(lr)
-    return make_rule(Optimizer, settings, no_state, _sgd_update)
-
-
-@config
-class _Momentum(_Stepping):
-    name: ClassVar[str] = "momentum"
-    decay: float = attrs.field(default=0.9, validator=check_decay, converter=float)
-    nesterov: bool = attrs.field(default=False, validator=check_flag)
-
-
-def _one_slot(config: Described, params: Any) -> Any:
-    """A state of one array for each leaf."""
-    return _zeros(params)
-
-
-def _momentum_update(config: _Momentum, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
-    rate = config.learning_rate(step)
-
-    def kernel(leaf: Array, g: Array, velocity: Array) -> tuple[Array, ...]:
-        return kernels.momentum(g, velocity, leaf, rate, config.decay, config.nesterov)
-
-    params, velocity = _map_leaves(kernel, 2, params, grads, opt_state)
-    return params, velocity
+    return make_optimizer(_Sgd(lr), _sgd_update)
 
 
 def momentum(lr: Rate, decay: float = 0.9, *, nesterov: bool = False) -> Optimizer:
@@ -158,25 +90,7 @@ def momentum(lr: Rate, decay: float = 0.9, *, nesterov: bool = False) -> Optimiz
 
     Raises ValueError for a negative rate or a decay outside [0, 1).
     """
-    settings = _Momentum(lr, decay, nesterov)
-    return make_rule(Optimizer, settings, _one_slot, _momentum_update)
-
-
-@config
-class _RmsProp(_Stepping):
-    name: ClassVar[str] = "rmsprop"
-    decay: float = attrs.field(default=0.99, validator=check_decay, converter=float)
-    epsilon: float = attrs.field(default=1e-8, validator=check_positive, converter=float)
-
-
-def _rmsprop_update(config: _RmsProp, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
-    rate = config.learning_rate(step)
-
-    def kernel(leaf: Array, g: Array, square: Array) -> tuple[Array, ...]:
-        return kernels.rmsprop(g, square, leaf, rate, config.decay, config.epsilon)
-
-    params, square = _map_leaves(kernel, 2, params, grads, opt_state)
-    return params, square
+    return make_optimizer(_Momentum(lr, decay, nesterov), _momentum_update, _one_moment)
 
 
 def rmsprop(lr: Rate, decay: float = 0.99, epsilon: float = 1e-8) -> Optimizer:
@@ -192,56 +106,7 @@ def rmsprop(lr: Rate, decay: float = 0.99, epsilon: float = 1e-8) -> Optimizer:
 
     Raises ValueError for a negative rate, a decay outside [0, 1) or an epsilon that is not positive.
     """
-    settings = _RmsProp(lr, decay, epsilon)
-    return make_rule(Optimizer, settings, _one_slot, _rmsprop_update)
-
-
-@node
-class Moments:
-    """Adam's state: the running means of the gradient and of its square, trees like the params."""
-
-    mean: Any
-    square: Any
-
-
-@config
-class _Adam(_Stepping):
-    name: ClassVar[str] = "adam"
-    b1: float = attrs.field(default=0.9, validator=check_decay, converter=float)
-    b2: float = attrs.field(default=0.999, validator=check_decay, converter=float)
-    epsilon: float = attrs.field(default=1e-8, validator=check_positive, converter=float)
-
-    def decays(self, params: Any) -> Any:
-        """The decay of every leaf: a tree of floats, or a float for all."""
-        return 0.0
-
-
-@config
-class _AdamW(_Adam):
-    name: ClassVar[str] = "adamw"
-    weight_decay: float = attrs.field(default=0.01, validator=check_not_negative, converter=float)
-    mask: Mask | None = attrs.field(default=None, validator=check_mask)
-
-    def decays(self, params: Any) -> Any:
-        return decays(params, self.weight_decay, self.mask) if self.mask else self.weight_decay
-
-
-def _moments(config: Described, params: Any) -> Moments:
-    return Moments(_zeros(params), _zeros(params))
-
-
-def _adam_update(config: _Adam, grads: Any, opt_state: Moments, params: Any, step: int) -> tuple[Any, Moments]:
-    if not isinstance(opt_state, Moments):
-        raise _foreign_state(config, opt_state)
-    rate = config.learning_rate(step)
-
-    def kernel(leaf: Array, g: Array, mean: Array, square: Array, decay: float) -> tuple[Array, ...]:
-        return kernels.adam(g, mean, square, leaf, rate, config.b1, config.b2, config.epsilon, step, decay)
-
-    params, mean, square = _map_leaves(
-        kernel, 3, params, grads, opt_state.mean, opt_state.square, decays=config.decays(params)
-    )
-    return params, Moments(mean, square)
+    return make_optimizer(_RmsProp(lr, decay, epsilon), _rmsprop_update, _one_moment)
 
 
 def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
@@ -257,8 +122,7 @@ def adam(lr: Rate, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) ->
 
     Raises ValueError for a negative rate, b1 or b2 outside [0, 1), or an epsilon that is not positive.
     """
-    settings = _Adam(lr, b1, b2, epsilon)
-    return make_rule(Optimizer, settings, _moments, _adam_update)
+    return make_optimizer(_Adam(lr, b1, b2, epsilon), _adam_update, _moments)
 
 
 def adamw(
@@ -281,42 +145,9 @@ def adamw(
     >>> params
     (array([1.]),)
 
-    Raises ValueError as `adam`, and for a negative decay.
+    Raises ValueError as `adam`, for a negative decay, and for a mask that is no function.
     """
-    settings = _AdamW(lr, b1, b2, epsilon, weight_decay, mask)
-    return make_rule(Optimizer, settings, _moments, _adam_update)
-
-
-# --- Chains ---------------------------------------------------------------------------------------------------
-
-
-@config
-class _Chain(Described):
-    name: ClassVar[str] = "chain"
-    transforms: tuple[Transform, ...]
-    optimizer: Optimizer
-
-    def learning_rate(self, step: int) -> float:
-        return self.optimizer.learning_rate(step)
-
-    def __repr__(self) -> str:
-        return f"chain({', '.join(map(repr, (*self.transforms, self.optimizer)))})"
-
-
-def _chain_init(config: _Chain, params: Any) -> tuple[Any, ...]:
-    return tuple(rule.init(params) for rule in (*config.transforms, config.optimizer))
-
-
-def _chain_update(config: _Chain, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
-    if type(opt_state) is not tuple or len(opt_state) != len(config.transforms) + 1:
-        raise _foreign_state(config, opt_state)
-    *states, last = opt_state
-    new_states = []
-    for transform, state in zip(config.transforms, states, strict=True):
-        grads, state = transform.update(grads, state, params, step)
-        new_states.append(state)
-    params, last = config.optimizer.update(grads, last, params, step)
-    return params, (*new_states, last)
+    return make_optimizer(_AdamW(lr, b1, b2, epsilon, weight_decay, mask), _adam_update, _moments)
 
 
 def chain(*rules: Transform | Optimizer) -> Optimizer:
@@ -334,5 +165,205 @@ def chain(*rules: Transform | Optimizer) -> Optimizer:
             f"chain: expected transforms and then one optimizer, got {', '.join(map(repr, rules)) or 'nothing'}. "
             "For example chain(clip_by_global_norm(1.0), adam(1e-3))"
         )
-    settings = _Chain(tuple(transforms), optimizer)  # type: ignore[arg-type]
-    return make_rule(Optimizer, settings, _chain_init, _chain_update)
+    return make_optimizer(_Chain(rules), _chain_update, _chain_init)
+
+
+# --- Building blocks ------------------------------------------------------------------------------------------
+
+
+def _check_rate(instance: Any, attribute: Any, value: Any) -> None:
+    if callable(value):
+        return
+    if not isinstance(value, float):
+        raise ValueError(f"{instance.name}: lr must be a number or a schedule, a function of the step, got {value!r}")
+    check_not_negative(instance, attribute, value)
+
+
+@config
+class OptimizerSettings(Described):
+    """The base of an optimizer's settings: `lr`, a number or a schedule, comes first.
+
+    Raises ValueError, when settings are made, for a rate that is negative, not finite, or no number.
+    """
+
+    lr: Rate = attrs.field(converter=as_float, validator=_check_rate)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate at a step; raises ValueError if a schedule gives none that is finite and not negative."""
+        return value_at(self.lr, step)
+
+
+def make_optimizer(
+    settings: Described, update: Callable[..., tuple[Any, Any]], init: Callable[..., Any] | None = None
+) -> Optimizer:
+    """Join settings and module-level functions, each taking them first, into an `Optimizer`.
+
+    ``update(settings, grads, opt_state, params, step) -> (params, opt_state)`` and ``init(settings, params) ->
+    opt_state``; without `init` the state is None. Raises TypeError for settings without ``learning_rate(step)``.
+    """
+    if not callable(getattr(settings, "learning_rate", None)):
+        kind = type(settings).__name__
+        raise TypeError(
+            f"make_optimizer: {kind} must have a method learning_rate(step) -> float, which training reports. "
+            f"Make it a subclass: class {kind}(OptimizerSettings)"
+        )
+    return Optimizer(settings.name, settings, partial(init or no_state, settings), partial(update, settings))
+
+
+def zeros_like(params: Any) -> Any:
+    """A tree of zeros like the params, read-only: a moment at the start."""
+    return tree.map(lambda leaf: tree.read_only(np.zeros_like(leaf)), params)
+
+
+def update_leaves(
+    update: updates.Update, params: Any, grads: Any, *moments: Any, weight_decay: Any = None, elementwise: bool = False
+) -> Any:
+    """The new params and moments, a tuple of trees, by ``update(leaf, gradient, *moments) -> (leaf, *moments)``.
+
+    `update` is a function of arrays of one shape. With `weight_decay`, a tree of floats like the params (`masked`), it
+    is also given the leaf's, by that name. An `elementwise` update, which treats every number by itself, may be given
+    several small leaves joined to one vector, which takes less time.
+
+    >>> def descend(leaf, gradient, velocity):
+    ...     velocity = 0.9 * velocity - 0.1 * gradient
+    ...     return leaf + velocity, velocity
+    >>> update_leaves(descend, (np.ones(2),), (np.ones(2),), (np.zeros(2),))
+    ((array([0.9, 0.9]),), (array([-0.1, -0.1]),))
+
+    The results are read-only and have the params' dtypes. Raises TreeError unless all trees have the params' structure
+    and shapes, and TypeError for an update that returns anything else.
+    """
+    check_gradients(params, grads)
+    for moment in moments:
+        tree.check_like(params, moment, ("params", "the optimizer state"), shapes=True)
+    rows = list(zip(*map(tree.flatten, (params, grads, *moments)), strict=True))
+    by_leaf = [update] * len(rows)
+    if weight_decay is not None:
+        rates = tree.flatten(weight_decay)
+        if len(rates) != len(rows):
+            tree.check_like(params, weight_decay, ("params", "weight_decay"))  # names where they differ
+        by_rate = {rate: partial(update, weight_decay=rate) for rate in rates}
+        by_leaf = [by_rate[rate] for rate in rates]
+    results = updates.over_leaves(by_leaf, rows, join=elementwise)
+    return tuple([tree.unflatten(params, [result[i] for result in results]) for i in range(1 + len(moments))])
+
+
+# --- The optimizers -------------------------------------------------------------------------------------------
+
+
+def _foreign_state(settings: Described, opt_state: Any) -> TypeError:
+    got = f"a tuple of {len(opt_state)}" if type(opt_state) is tuple else type(opt_state).__name__
+    return TypeError(f"{settings.name}: expected the state that its own init gave, got {got}")
+
+
+@config
+class _Sgd(OptimizerSettings):
+    name: ClassVar[str] = "sgd"
+
+
+def _sgd_update(settings: _Sgd, grads: Any, opt_state: None, params: Any, step: int) -> tuple[Any, None]:
+    if opt_state is not None:
+        raise _foreign_state(settings, opt_state)
+    kernel = partial(updates.sgd_update, rate=settings.learning_rate(step))
+    (params,) = update_leaves(kernel, params, grads, elementwise=True)
+    return params, None
+
+
+def _one_moment(settings: Described, params: Any) -> Any:
+    return zeros_like(params)
+
+
+@config
+class _Momentum(OptimizerSettings):
+    name: ClassVar[str] = "momentum"
+    decay: float = number(check_decay, default=0.9)
+    nesterov: bool = attrs.field(default=False, validator=check_flag)
+
+
+def _momentum_update(settings: _Momentum, grads: Any, velocity: Any, params: Any, step: int) -> Any:
+    rate = settings.learning_rate(step)
+    kernel = partial(updates.momentum_update, rate=rate, decay=settings.decay, nesterov=settings.nesterov)
+    return update_leaves(kernel, params, grads, velocity, elementwise=True)
+
+
+@config
+class _RmsProp(OptimizerSettings):
+    name: ClassVar[str] = "rmsprop"
+    decay: float = number(check_decay, default=0.99)
+    epsilon: float = number(check_positive, default=1e-8)
+
+
+def _rmsprop_update(settings: _RmsProp, grads: Any, square: Any, params: Any, step: int) -> Any:
+    rate = settings.learning_rate(step)
+    kernel = partial(updates.rmsprop_update, rate=rate, decay=settings.decay, epsilon=settings.epsilon)
+    return update_leaves(kernel, params, grads, square, elementwise=True)
+
+
+@node
+class Moments:
+    """Adam's state: the running means of the gradient and of its square, trees like the params."""
+
+    mean: Any
+    square: Any
+
+
+@config
+class _Adam(OptimizerSettings):
+    name: ClassVar[str] = "adam"
+    b1: float = number(check_decay, default=0.9)
+    b2: float = number(check_decay, default=0.999)
+    epsilon: float = number(check_positive, default=1e-8)
+    weight_decay: float = 0.0  # adamw's, and so is the mask
+    mask: Mask | None = None
+
+
+@config
+class _AdamW(_Adam):
+    name: ClassVar[str] = "adamw"
+    weight_decay: float = number(check_not_negative, default=0.01)
+    mask: Mask | None = attrs.field(default=None, validator=check_mask)
+
+
+def _moments(settings: _Adam, params: Any) -> Moments:
+    return Moments(zeros_like(params), zeros_like(params))
+
+
+def _adam_update(settings: _Adam, grads: Any, opt_state: Moments, params: Any, step: int) -> tuple[Any, Moments]:
+    if not isinstance(opt_state, Moments):
+        raise _foreign_state(settings, opt_state)
+    kernel = partial(
+        updates.adam_update,
+        rate=settings.learning_rate(step), b1=settings.b1, b2=settings.b2, epsilon=settings.epsilon,
+        step=step, weight_decay=settings.weight_decay,
+    )  # fmt: skip
+    by_leaf = masked(params, settings.weight_decay, settings.mask) if settings.mask else None
+    params, mean, square = update_leaves(
+        kernel, params, grads, opt_state.mean, opt_state.square, weight_decay=by_leaf, elementwise=True
+    )
+    return params, Moments(mean, square)
+
+
+@config
+class _Chain(Described):
+    name: ClassVar[str] = "chain"
+    rules: tuple[Any, ...]
+
+    def learning_rate(self, step: int) -> float:
+        return self.rules[-1].learning_rate(step)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(map(repr, self.rules))})"
+
+
+def _chain_init(settings: _Chain, params: Any) -> tuple[Any, ...]:
+    return tuple(rule.init(params) for rule in settings.rules)
+
+
+def _chain_update(settings: _Chain, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
+    if type(opt_state) is not tuple or len(opt_state) != len(settings.rules):
+        raise _foreign_state(settings, opt_state)
+    passed, states = grads, []  # from rule to rule: gradients, and from the last one the params
+    for rule, state in zip(settings.rules, opt_state, strict=True):
+        passed, state = rule.update(passed, state, params, step)
+        states.append(state)
+    return passed, tuple(states)

@@ -1,88 +1,204 @@
-"""Schedules: frozen values called with a step, counted from 0, that return a float.
+"""Schedules: functions of the step, counted from 0, that return a learning rate.
 
 An optimizer takes one wherever it takes a learning rate: ``adam(exponential_decay(1e-3, 0.95, every=500))``.
+
+Any function of the step is a schedule, ``sgd(lambda step: 0.1 / (1 + step))``. A frozen value that prints, compares,
+pickles and describes itself, as the schedules here do, is a class of settings with a call:
+
+>>> from funcnn.settings import Described, config
+>>> @config
+... class Root(Described):
+...     name = "root"
+...     start: float = number(check_not_negative)
+...
+...     def __call__(self, step: int) -> float:
+...         return self.start / (1 + step) ** 0.5
+>>> rate = Root(0.1)
+>>> rate, rate(3)
+(root(start=0.1), 0.05)
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 import attrs
 
-from funcnn.layer import Described, check_count, check_flag, check_not_negative, config
+from funcnn.settings import Described, check_count, check_flag, check_not_negative, config, show
 
 __all__ = [
-    "Rate", "constant", "exponential_decay", "inverse_time_decay", "piecewise_constant", "value_at", "warmup_cosine",
+    "Rate", "Schedule", "constant", "exponential_decay", "inverse_time_decay", "number", "piecewise_constant",
+    "value_at", "warmup_cosine",
 ]  # fmt: skip
 
-Rate = float | Callable[[int], float]
+Schedule = Callable[[int], float]
+Rate = float | Schedule
 
 
 def value_at(rate: Rate, step: int) -> float:
-    """The value of a float or a schedule at a step.
+    """The learning rate at a step, given as a number or a schedule.
 
     >>> value_at(0.1, 7), value_at(exponential_decay(0.1, 0.5, every=7), 7)
     (0.1, 0.05)
+
+    Raises ValueError unless it is a number, finite and not negative.
     """
-    return float(rate(step)) if callable(rate) else float(rate)
+    value = rate(step) if callable(rate) else rate
+    if not (_is_number(value) and 0 <= value < math.inf):
+        raise ValueError(
+            f"{show(rate)}: the learning rate at step {step} must be a number, finite and not negative, got {value!r}. "
+            "A schedule must return one for every step from 0 on: max(0.0, ...) keeps it from falling below"
+        )
+    return float(value)
 
 
-def _rates(instance: Any, attribute: Any, values: tuple[float, ...]) -> None:
+# --- Constructors ---------------------------------------------------------------------------------------------
+
+
+def constant(value: float) -> Schedule:
+    """The same value at every step.
+
+    >>> constant(0.1)(1000)
+    0.1
+
+    Raises ValueError for a negative value.
+    """
+    return _Constant(value)
+
+
+def exponential_decay(start: float, factor: float, *, every: int = 1, staircase: bool = False) -> Schedule:
+    """start · factor^(step / every); with `staircase` the exponent is rounded down.
+
+    Decay per epoch is ``every=steps_per_epoch, staircase=True``.
+
+    >>> exponential_decay(1.0, 0.5, every=10, staircase=True)(25)
+    0.25
+
+    Raises ValueError for a negative start or factor.
+    """
+    return _ExponentialDecay(start, factor, every, staircase)
+
+
+def inverse_time_decay(start: float, factor: float, *, every: int = 1, staircase: bool = False) -> Schedule:
+    """start / (1 + factor · step / every); with `staircase` the quotient is rounded down.
+
+    >>> inverse_time_decay(1.0, 0.5, every=10, staircase=True)(25)
+    0.5
+
+    Raises ValueError for a negative start or factor.
+    """
+    return _InverseTimeDecay(start, factor, every, staircase)
+
+
+def warmup_cosine(
+    peak: float, warmup_steps: int, total_steps: int, *, start: float = 0.0, end: float = 0.0, quarter: bool = False
+) -> Schedule:
+    """Linear from `start` to `peak` over the warm-up, then down half a cosine to `end` (Loshchilov & Hutter 2017).
+
+    With `quarter` it is a quarter cosine, which stays high for longer and falls steeply. After `total_steps` it
+    stays at `end`.
+
+    >>> rate = warmup_cosine(1.0, 10, 110)
+    >>> rate(5), rate(10), round(rate(60), 6), rate(110), rate(500)
+    (0.5, 1.0, 0.5, 0.0, 0.0)
+
+    Raises ValueError for a negative value, and unless 0 <= warmup_steps < total_steps.
+    """
+    return _WarmupCosine(peak, warmup_steps, total_steps, start, end, quarter)
+
+
+def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
+    """values[i], where i counts the boundaries that the step has reached.
+
+    >>> rate = piecewise_constant([100, 200], [1.0, 0.1, 0.01])
+    >>> rate(99), rate(100), rate(1000)
+    (1.0, 0.1, 0.01)
+
+    Raises ValueError for a negative value, and unless there is one value more than boundaries, and these increase.
+    """
+    return _PiecewiseConstant(boundaries, values)  # type: ignore[arg-type]
+
+
+# --- Settings that are numbers --------------------------------------------------------------------------------
+
+
+def number(check: Callable[[Any, Any, float], None], default: Any = attrs.NOTHING) -> Any:
+    """A field of settings that is a number: kept as a float, and one that `check` accepts.
+
+    Raises ValueError, when settings are made, for anything else; a bool or a text is no number.
+    """
+    return attrs.field(default=default, converter=as_float, validator=[_check_number, check])
+
+
+def as_float(value: Any) -> Any:
+    """A number as a float, of NumPy's scalars too, which would upcast float32 arrays; anything else as it is."""
+    return float(value) if _is_number(value) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (float, Real)) and not isinstance(value, bool)
+
+
+def _check_number(instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, float):
+        raise ValueError(f"{instance.name}: {attribute.name} must be a number, got {value!r}")
+
+
+def _check_values(instance: Any, attribute: Any, values: tuple[Any, ...]) -> None:
     for value in values:
+        _check_number(instance, attribute, value)
         check_not_negative(instance, attribute, value)
 
 
-class _Schedule(Described):
-    def __call__(self, step: int) -> float:
-        raise TypeError(f"{type(self).__name__} does not define a value")
+# --- The schedules --------------------------------------------------------------------------------------------
 
 
 @config
-class _Constant(_Schedule):
+class _Constant(Described):
     name: ClassVar[str] = "constant"
-    value: float = attrs.field(validator=check_not_negative, converter=float)
+    value: float = number(check_not_negative)
 
     def __call__(self, step: int) -> float:
         return self.value
 
 
 @config
-class _ExponentialDecay(_Schedule):
+class _Decay(Described):
+    start: float = number(check_not_negative)
+    factor: float = number(check_not_negative)
+    every: int = attrs.field(default=1, validator=check_count)
+    staircase: bool = attrs.field(default=False, validator=check_flag)
+
+    def periods(self, step: int) -> float:
+        return step // self.every if self.staircase else step / self.every
+
+
+@config
+class _ExponentialDecay(_Decay):
     name: ClassVar[str] = "exponential_decay"
-    start: float = attrs.field(validator=check_not_negative, converter=float)
-    factor: float = attrs.field(validator=check_not_negative, converter=float)
-    every: int = attrs.field(default=1, validator=check_count)
-    staircase: bool = attrs.field(default=False, validator=check_flag)
 
     def __call__(self, step: int) -> float:
-        return float(self.start * self.factor ** _periods(step, self.every, self.staircase))
+        return float(self.start * self.factor ** self.periods(step))
 
 
 @config
-class _InverseTimeDecay(_Schedule):
+class _InverseTimeDecay(_Decay):
     name: ClassVar[str] = "inverse_time_decay"
-    start: float = attrs.field(validator=check_not_negative, converter=float)
-    factor: float = attrs.field(validator=check_not_negative, converter=float)
-    every: int = attrs.field(default=1, validator=check_count)
-    staircase: bool = attrs.field(default=False, validator=check_flag)
 
     def __call__(self, step: int) -> float:
-        return self.start / (1 + self.factor * _periods(step, self.every, self.staircase))
-
-
-def _periods(step: int, every: int, staircase: bool) -> float:
-    return step // every if staircase else step / every
+        return self.start / (1 + self.factor * self.periods(step))
 
 
 @config
-class _WarmupCosine(_Schedule):
+class _WarmupCosine(Described):
     name: ClassVar[str] = "warmup_cosine"
-    peak: float = attrs.field(validator=check_not_negative, converter=float)
-    warmup_steps: int
-    total_steps: int = attrs.field(validator=check_count)
-    start: float = attrs.field(default=0.0, validator=check_not_negative, converter=float)
-    end: float = attrs.field(default=0.0, validator=check_not_negative, converter=float)
+    peak: float = number(check_not_negative)
+    warmup_steps: int  # type: ignore[misc]  # mypy takes `number` for a default
+    total_steps: int = attrs.field(validator=check_count)  # type: ignore[misc]
+    start: float = number(check_not_negative, default=0.0)
+    end: float = number(check_not_negative, default=0.0)
     quarter: bool = attrs.field(default=False, validator=check_flag)
 
     def __attrs_post_init__(self) -> None:
@@ -101,11 +217,11 @@ class _WarmupCosine(_Schedule):
 
 
 @config
-class _PiecewiseConstant(_Schedule):
+class _PiecewiseConstant(Described):
     name: ClassVar[str] = "piecewise_constant"
     boundaries: tuple[int, ...] = attrs.field(converter=tuple)
     values: tuple[float, ...] = attrs.field(
-        converter=lambda values: tuple(float(value) for value in values), validator=_rates
+        converter=lambda values: tuple(map(as_float, values)), validator=_check_values
     )
 
     def __attrs_post_init__(self) -> None:
@@ -119,65 +235,3 @@ class _PiecewiseConstant(_Schedule):
 
     def __call__(self, step: int) -> float:
         return self.values[bisect_right(self.boundaries, step)]
-
-
-def constant(value: float) -> Callable[[int], float]:
-    """The same value at every step.
-
-    >>> constant(0.1)(1000)
-    0.1
-    """
-    return _Constant(value)
-
-
-def exponential_decay(
-    start: float, factor: float, *, every: int = 1, staircase: bool = False
-) -> Callable[[int], float]:
-    """start · factor^(step / every); with `staircase` the exponent is rounded down.
-
-    Decay per epoch is ``every=steps_per_epoch, staircase=True``.
-
-    >>> exponential_decay(1.0, 0.5, every=10, staircase=True)(25)
-    0.25
-    """
-    return _ExponentialDecay(start, factor, every, staircase)
-
-
-def inverse_time_decay(
-    start: float, factor: float, *, every: int = 1, staircase: bool = False
-) -> Callable[[int], float]:
-    """start / (1 + factor · step / every); with `staircase` the quotient is rounded down.
-
-    >>> inverse_time_decay(1.0, 0.5, every=10, staircase=True)(25)
-    0.5
-    """
-    return _InverseTimeDecay(start, factor, every, staircase)
-
-
-def warmup_cosine(
-    peak: float, warmup_steps: int, total_steps: int, *, start: float = 0.0, end: float = 0.0, quarter: bool = False
-) -> Callable[[int], float]:
-    """Linear from `start` to `peak` over the warm-up, then down half a cosine to `end` (Loshchilov & Hutter 2017).
-
-    With `quarter` it is a quarter cosine, which stays high for longer and falls steeply. After `total_steps` it
-    stays at `end`.
-
-    >>> rate = warmup_cosine(1.0, 10, 110)
-    >>> rate(5), rate(10), round(rate(60), 6), rate(110), rate(500)
-    (0.5, 1.0, 0.5, 0.0, 0.0)
-
-    Raises ValueError unless 0 <= warmup_steps < total_steps.
-    """
-    return _WarmupCosine(peak, warmup_steps, total_steps, start, end, quarter)
-
-
-def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Callable[[int], float]:
-    """values[i], where i counts the boundaries that the step has reached.
-
-    >>> rate = piecewise_constant([100, 200], [1.0, 0.1, 0.01])
-    >>> rate(99), rate(100), rate(1000)
-    (1.0, 0.1, 0.01)
-
-    Raises ValueError unless there is one value more than boundaries, and these increase.
-    """
-    return _PiecewiseConstant(boundaries, values)  # type: ignore[arg-type]

@@ -18,11 +18,12 @@ from numpy.typing import DTypeLike
 
 from funcnn import tree
 from funcnn.keys import Key, fold_in, generator
-from funcnn.layer import Array, Layer, Shape
+from funcnn.layer import Layer
 from funcnn.losses import Loss
 from funcnn.metrics import accuracy
 from funcnn.optimizers import Optimizer
-from funcnn.tree import node
+from funcnn.settings import show
+from funcnn.tree import Array, Shape, node
 
 __all__ = [
     "Augment", "Batch", "Epoch", "Examples", "Metrics", "Model", "NonFiniteError", "Problem", "Step", "TrainState",
@@ -52,6 +53,10 @@ class Split(Protocol):
     def validation(self) -> Examples | None: ...
 
 
+def _names(augment: tuple[Augment, ...]) -> str:
+    return f"({', '.join([show(each) for each in augment])})"
+
+
 @attrs.frozen
 class Problem:
     """What is trained and how: the net, the loss of its outputs, the optimizer, a metric to report, augmentation.
@@ -61,10 +66,10 @@ class Problem:
     """
 
     net: Layer
-    loss: Loss
+    loss: Loss = attrs.field(repr=show)
     optimizer: Optimizer
-    metric: Metric | None = accuracy
-    augment: tuple[Augment, ...] = attrs.field(default=(), converter=tuple)
+    metric: Metric | None = attrs.field(default=accuracy, repr=show)
+    augment: tuple[Augment, ...] = attrs.field(default=(), converter=tuple, repr=_names)
 
 
 @node
@@ -119,7 +124,7 @@ class Epoch:
 
     epoch: int
     epochs: int
-    state: TrainState
+    state: TrainState = attrs.field(repr=lambda state: f"{type(state).__name__}(...)")
     train: Metrics
     validation: Metrics | None
     learning_rate: float

@@ -16,6 +16,11 @@ A leaf's path joins the fields and positions that lead to it by dots: ``"2.weigh
 >>> doubled = map(lambda leaf: 2 * leaf, params)
 >>> doubled[2].weight
 array([2., 2., 2.])
+
+A node prints as dtypes and shapes, and `show` gives the table of a whole tree.
+
+>>> params
+(Params(weight=float64 (2, 3), bias=float64 (3,)), None, Params(weight=float64 (3,), bias=None))
 """
 
 import difflib
@@ -25,12 +30,17 @@ from typing import Any, NoReturn, TypeVar, cast, dataclass_transform
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
+
+from funcnn.system.text import Text, call_text, cut, text_table
 
 __all__ = [
-    "TreeError", "check_like", "equal", "flatten", "map", "nbytes", "node", "paths", "read_only", "replace",
-    "unflatten",
+    "Array", "Shape", "TreeError", "brief", "check_like", "equal", "flatten", "map", "nbytes", "node", "paths",
+    "read_only", "replace", "show", "unflatten",
 ]  # fmt: skip
 
+Array = NDArray[Any]
+Shape = tuple[int, ...]
 T = TypeVar("T")
 _REFUSED = (list, dict, set, tuple)
 
@@ -49,13 +59,15 @@ def node(cls: type[T]) -> type[T]:
     ... class Moments:
     ...     mean: np.ndarray
     ...     var: np.ndarray
-    >>> paths(Moments(np.zeros(2), np.ones(2)))
-    ['mean', 'var']
+    >>> Moments(np.zeros(2), np.ones(2))
+    Moments(mean=float64 (2,), var=float64 (2,))
     """
-    made = attrs.frozen(slots=True, eq=False)(cls)
+    made = attrs.frozen(slots=True, eq=False, repr=False)(cls)
     names = tuple(field.name for field in attrs.fields(cast(Any, made)))
     made.__tree_fields__ = names  # type: ignore[attr-defined]
     made.__tree_children__ = _getter(names)  # type: ignore[attr-defined]
+    if made.__repr__ is object.__repr__:
+        made.__repr__ = _node_text  # type: ignore[method-assign]
     return made
 
 
@@ -279,9 +291,12 @@ def nbytes(tree: Any) -> int:
     >>> nbytes((np.zeros(3), None, np.zeros(2, np.float32)))
     32
     """
-    return sum(
-        leaf.nbytes for leaf in {id(leaf): leaf for leaf in flatten(tree) if isinstance(leaf, np.ndarray)}.values()
-    )
+    return sum(array.nbytes for array in _arrays(tree))
+
+
+def _arrays(tree: Any) -> list[Array]:
+    """A tree's arrays, each once."""
+    return list({id(leaf): leaf for leaf in flatten(tree) if isinstance(leaf, np.ndarray)}.values())
 
 
 def read_only(tree: T) -> T:
@@ -296,3 +311,60 @@ def read_only(tree: T) -> T:
         if isinstance(leaf, np.ndarray):
             leaf.flags.writeable = False
     return tree
+
+
+# --- Printing -------------------------------------------------------------------------------------------------
+
+
+def brief(value: Any) -> str:
+    """A value in a few words: an array by dtype and shape, a tuple that holds arrays by counts, else as it prints.
+
+    >>> brief(np.zeros((2, 3))), brief((np.zeros((2, 3)), None, (np.ones(3),))), brief((1, None))
+    ('float64 (2, 3)', '<2 arrays of float64: 9 numbers, 72 bytes>', '(1, None)')
+    """
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    if type(value) is not tuple:
+        return repr(value)
+    try:
+        arrays = _arrays(value)
+    except TreeError:  # what is no tree prints too
+        arrays = []
+    if not arrays:
+        return cut(repr(value), 60)
+    count = f"{len(arrays):,} array{'s'[: len(arrays) > 1]}"
+    dtypes = "/".join(sorted({str(array.dtype) for array in arrays}))
+    return f"<{count} of {dtypes}: {_numbers(value)}, {nbytes(value):,} bytes>"
+
+
+def _numbers(tree: Any) -> str:
+    return f"{sum(array.size for array in _arrays(tree)):,} numbers"
+
+
+def _node_text(self: Any) -> str:
+    """A node as the call that makes it, its fields in brief."""
+    return call_text(type(self).__name__, {name: brief(getattr(self, name)) for name in type(self).__tree_fields__})
+
+
+def show(tree: Any) -> Text:
+    """The table of a tree: each leaf's path, shape, dtype (or type) and bytes, and the totals; it prints itself.
+
+    An array that appears twice counts once in the totals, as in `nbytes`.
+
+    >>> show((np.zeros((2, 3), np.float32), None, (np.ones(2), 5)))
+    path   shape      dtype    bytes
+    0      (2, 3)     float32     24
+    2.0    (2,)       float64     16
+    2.1    -          int          -
+    total  8 numbers              40
+
+    Raises TreeError for what is no tree.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for path, leaf in zip(paths(tree), flatten(tree), strict=True):
+        if isinstance(leaf, np.ndarray):
+            rows.append((path, leaf.shape, leaf.dtype, f"{leaf.nbytes:,}"))
+        else:
+            rows.append((path, None, type(leaf).__name__, None))
+    total = ("total", _numbers(tree), "", f"{nbytes(tree):,}")
+    return text_table(("path", "shape", "dtype", "bytes"), [*rows, total], left=3)

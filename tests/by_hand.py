@@ -7,16 +7,27 @@ from unittest import mock
 
 import numpy as np
 
-from funcnn import chunking
+from cases import all_configs
+
 from funcnn.layer import Applied, Array, Gradients, Layer, Shape
+from funcnn.nn import stages
 
 
 @contextmanager
 def chunks_of(examples: int, net: Layer, in_shape: Shape) -> Iterator[None]:
     """Inside, a run of layers whose largest array is as large as the net's takes so many examples at once, or fewer."""
-    numbers = examples * chunking.largest_array(net.config.layers, in_shape)
-    with mock.patch.multiple(chunking, _LARGE=numbers, _SMALL=max(1, numbers // 4)):
+    numbers = examples * stages._largest_array(net.config.layers, in_shape)[0]
+    with mock.patch.multiple(stages, _LARGE=numbers, _SMALL=max(1, numbers // 4)):
+        forget_plans(net)
         yield
+    forget_plans(net)
+
+
+def forget_plans(net: Layer) -> None:
+    """Have every `serial` in a net plan anew how it takes a batch."""
+    for each in all_configs(net):
+        if each.name == "serial":
+            each._plans.clear()
 
 
 def sizes(residuals: Any) -> list[tuple[int, ...]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from funcnn.conv_windows import Geometry, Padding, geometry
+from funcnn.arrays.geometry import Geometry, Padding, geometry
 from funcnn.layer import Array, Shape
 
 

@@ -14,16 +14,12 @@ import attrs
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from funcnn.configurations import Configuration, grid
 from funcnn.data import Part, load
-from funcnn.executors import Processes
-from funcnn.halving import Training, TrainingTrial, halving
 from funcnn.layer import Array, Shape
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import adam
-from funcnn.records import Result
-from funcnn.sweep import sweep
+from funcnn.sweep import Configuration, Processes, Result, Training, TrainingTrial, grid, halving, sweep
 from funcnn.train import NonFiniteError, Problem
 
 

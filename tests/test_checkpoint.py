@@ -15,11 +15,11 @@ from safetensors import numpy as safetensors
 
 from funcnn import Key, checkpoint, serial, tree
 from funcnn.checkpoint import CheckpointError, load, read_description, save
-from funcnn.compose import rebuild
 from funcnn.layer import describe
 from funcnn.layers import batch_norm, dense, dropout, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import Optimizer, adam, momentum
+from funcnn.rebuild import rebuild
 from funcnn.train import Model, Problem, TrainState, init_state, make_step, predict
 from funcnn.tree import TreeError
 

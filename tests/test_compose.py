@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from cases import assert_close, gaussian, message
 
-from funcnn import conv_strided, tree
-from funcnn.compose import parallel, rebuild, residual, serial
+from funcnn import tree
+from funcnn.arrays import conv_rows
+from funcnn.compose import parallel, residual, serial
 from funcnn.init import he_uniform
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Array, Layer, LayerError, describe
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, gaussian_noise, identity, relu, tanh
+from funcnn.rebuild import rebuild
 
 X, DY = gaussian((5, 4)), gaussian((5, 4), np.float64, "dy")
 
@@ -126,7 +128,7 @@ def test_without_dx_the_layers_below_the_first_parameters_are_left_out(net: Laye
 def test_without_dx_the_first_convolution_computes_none() -> None:
     net = serial(conv2d(2, 3), relu(), conv2d(2, 3))
     params, y, _, residuals = training(net, gaussian((1, 6, 6, 1)))
-    spied = mock.patch.object(conv_strided, "conv_input_gradient", wraps=conv_strided.conv_input_gradient)
+    spied = mock.patch.object(conv_rows, "conv_input_gradient", wraps=conv_rows.conv_input_gradient)
     with spied as input_gradient:
         net.backward(params, residuals, y, need_dx=False)
         assert input_gradient.call_count == 1  # the second convolution's

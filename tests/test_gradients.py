@@ -9,7 +9,7 @@ from cases import CASES, Case
 from funcnn import Key, losses, serial
 from funcnn.compose import parallel, residual
 from funcnn.grad_check import check_layer, check_loss
-from funcnn.layer import Array, Layer, function_of
+from funcnn.layer import Array, Layer
 from funcnn.layers import (
     avg_pool2d,
     batch_norm,
@@ -27,17 +27,18 @@ from funcnn.layers import (
 )
 from funcnn.losses import Loss, mean_squared_error, multiclass_hinge, sigmoid_cross_entropy, softmax_cross_entropy
 from funcnn.models import convnet, fully_connected
+from funcnn.settings import function_of
 
 LIMIT = 1e-6
 SEEDS = range(3)
 every_seed = pytest.mark.parametrize("seed", SEEDS)
 
 
-@every_seed
+@pytest.mark.parametrize("seed", SEEDS[1:])  # the first is that of test_contract
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_layer(case: Case, seed: int) -> None:
     report = check_layer(case.layer, case.in_shape, key=Key(seed))
-    assert report.checks[-1].leaf.endswith(": x")
+    assert report.checks[-1].leaf == "x"
     assert report.largest_error < LIMIT
 
 

@@ -26,6 +26,7 @@ from funcnn.init import (
 from funcnn.keys import Key, generator
 from funcnn.layer import describe
 from funcnn.layers import conv2d, dense
+from funcnn.rebuild import rebuild
 
 FAN_IN, FAN_OUT = 400, 100
 
@@ -101,8 +102,7 @@ def test_is_a_value(initializer: Initializer) -> None:
     assert copy == initializer
     assert hash(copy) == hash(initializer)
     assert eval(repr(initializer), vars(init).copy()) == initializer
-    description = json.loads(json.dumps(describe(initializer)))
-    assert getattr(init, description.pop("name"))(**description) == initializer
+    assert rebuild(json.loads(json.dumps(describe(initializer))), kind="initialiser") == initializer
 
 
 def test_fans_of_a_dense_layer_are_its_two_sizes() -> None:

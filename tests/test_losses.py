@@ -14,13 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from funcnn import Key, layers, losses, serial
 from funcnn.layer import Array
-from funcnn.losses import (
-    Loss,
-    mean_squared_error,
-    multiclass_hinge,
-    sigmoid_cross_entropy,
-    softmax_cross_entropy,
-)
+from funcnn.losses import Loss, mean_squared_error, multiclass_hinge, sigmoid_cross_entropy, softmax_cross_entropy
 
 # --- Naive formulas, of one example (a list of numbers) and its target ----------------------------------------
 

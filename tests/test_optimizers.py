@@ -9,9 +9,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from optimizer_cases import OPTIMIZERS, TRANSFORMS
+from optimizer_cases import OPTIMIZERS, OWN, TRANSFORMS, lion
 
-from funcnn import Key, kernels, optimizers, schedules, serial, tree
+from funcnn import Key, optimizers, schedules, serial, tree
+from funcnn.arrays import elementwise
 from funcnn.layer import describe
 from funcnn.layers import batch_norm, dense, relu
 from funcnn.optimizers import (
@@ -24,12 +25,16 @@ from funcnn.optimizers import (
     chain,
     clip_by_global_norm,
     global_norm,
+    make_optimizer,
     momentum,
     rmsprop,
     sgd,
+    update_leaves,
     weights_only,
 )
+from funcnn.rebuild import rebuild
 from funcnn.schedules import exponential_decay, warmup_cosine
+from funcnn.settings import Described, config
 from funcnn.tree import TreeError, node
 
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
@@ -107,6 +112,15 @@ def adam_reference(
         yield w
 
 
+def lion_reference(w: float, gradients: list[float], rate: Rate, b1: float, b2: float, decay: float) -> Iterator[float]:
+    """Chen et al. 2023, algorithm 2."""
+    m = 0.0
+    for step, g in enumerate(gradients):
+        w = w - rate(step) * (math.copysign(1, b1 * m + (1 - b1) * g) + decay * w)
+        m = b2 * m + (1 - b2) * g
+        yield w
+
+
 def trajectory(optimizer: Optimizer, params: tree.T, gradients: list[tree.T]) -> list[tree.T]:
     """The params after each step."""
     opt_state, seen = optimizer.init(params), []
@@ -146,6 +160,7 @@ def cosine(step: int) -> float:
             adamw(half, 0.5, 0.8, 0.1, weight_decay=0.3),
             partial(adam_reference, rate=half, b1=0.5, b2=0.8, epsilon=0.1, decay=0.3),
         ),
+        (lion(half, 0.8, 0.95, weight_decay=0.3), partial(lion_reference, rate=half, b1=0.8, b2=0.95, decay=0.3)),
     ],
     ids=lambda value: repr(value) if isinstance(value, Optimizer) else "",
 )
@@ -273,7 +288,7 @@ def test_adamw_without_gradient_shrinks_geometrically() -> None:
 def test_rate_is_read_at_the_given_step(optimizer: Optimizer) -> None:
     schedule = getattr(optimizer.config, "lr", None)
     if schedule is None:  # a chain's rate is its optimizer's
-        assert optimizer.learning_rate(3) == optimizer.config.optimizer.learning_rate(3)
+        assert optimizer.learning_rate(3) == optimizer.config.rules[-1].learning_rate(3)
     else:
         assert optimizer.learning_rate(3) == (schedule(3) if callable(schedule) else schedule)
 
@@ -324,11 +339,13 @@ def forms(value: object) -> list[tuple]:
 def test_every_public_constructor_is_on_the_list() -> None:
     public = {name: getattr(optimizers, name) for name in optimizers.__all__ if name.islower()}
     returns = {name: inspect.signature(make).return_annotation for name, make in public.items()}
-    named = {rule.name for rule in (*OPTIMIZERS, *TRANSFORMS)}
-    assert {name for name, kind in returns.items() if kind in (Optimizer, Transform)} == named
-    assert {rule.name for rule in OPTIMIZERS} == {name for name, kind in returns.items() if kind is Optimizer}
+    blocks = {"make_optimizer", "make_transform", "masked", "number", "update_leaves", "zeros_like"}
+    for kind, rules in ((Optimizer, OPTIMIZERS), (Transform, TRANSFORMS)):
+        made = {name for name, returned in returns.items() if returned is kind and name not in blocks}
+        assert made == {rule.name for rule in rules} - set(OWN)
     # Whatever else is lower-case returns a number or a bool: no constructor hides behind a missing annotation.
-    assert {kind for kind in returns.values() if kind not in (Optimizer, Transform)} == {float, bool}
+    others = {kind for name, kind in returns.items() if name not in blocks and kind not in (Optimizer, Transform)}
+    assert others == {float, bool}
 
 
 @both_dtypes
@@ -383,7 +400,7 @@ def test_params_and_state_come_out_read_only(optimizer: Optimizer) -> None:
 def test_size_of_blocks_does_not_change_a_bit(optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves larger than a block, and no multiple of one, come out as from a block of any other size."""
     rng = np.random.default_rng(0)
-    sizes = (kernels._BLOCK + 17, 3, 2 * kernels._BLOCK)
+    sizes = (elementwise.BLOCK + 17, 3, 2 * elementwise.BLOCK)
     params, *gradients = [tuple(rng.normal(size=size).astype(np.float32) for size in sizes) for _ in range(3)]
 
     def run() -> tuple:
@@ -393,7 +410,7 @@ def test_size_of_blocks_does_not_change_a_bit(optimizer: Optimizer, monkeypatch:
 
     usual = run()
     for size in (1000, 10**9):
-        monkeypatch.setattr(kernels, "_BLOCK", size)
+        monkeypatch.setattr(elementwise, "BLOCK", size)
         assert tree.equal(run(), usual)
 
 
@@ -435,7 +452,7 @@ def test_empty_trees(optimizer: Optimizer, params: object) -> None:
 def test_rules_pickle_print_compare_and_hash(rule: Optimizer | Transform) -> None:
     public = {name: getattr(module, name) for module in (optimizers, schedules) for name in module.__all__}
     again = pickle.loads(pickle.dumps(rule))
-    printed = eval(repr(rule), public | {"not_scalars": getattr(rule.config, "mask", None)})
+    printed = eval(repr(rule), public | OWN)
     for other in (again, printed):
         assert other == rule
         assert hash(other) == hash(rule)
@@ -458,6 +475,11 @@ def test_rules_describe_themselves_as_json(rule: Optimizer | Transform) -> None:
     assert description["name"] == rule.name
 
 
+@every_optimizer
+def test_an_optimizer_is_made_again_from_its_description(optimizer: Optimizer) -> None:
+    assert rebuild(describe(optimizer), layers=list(OWN.values()), kind="optimizer") == optimizer
+
+
 @every_rule
 def test_rules_are_frozen(rule: Optimizer | Transform) -> None:
     with pytest.raises(AttributeError):
@@ -473,8 +495,10 @@ def test_printed_forms() -> None:
     )
     assert describe(chain(clip_by_global_norm(1.0), adamw(0.1, mask=weights_only))) == {
         "name": "chain",
-        "transforms": [{"name": "clip_by_global_norm", "limit": 1.0}],
-        "optimizer": {"name": "adamw", "lr": 0.1, "mask": "weights_only"},
+        "rules": [
+            {"name": "clip_by_global_norm", "limit": 1.0},
+            {"name": "adamw", "lr": 0.1, "mask": describe(weights_only)},
+        ],
     }
 
 
@@ -597,6 +621,13 @@ def test_gradients_of_another_shape_are_named(optimizer: Optimizer) -> None:
         (lambda: add_decayed_weights(-1.0), "add_decayed_weights: rate must be finite and not negative, got -1.0"),
         (lambda: clip_by_global_norm(0.0), "clip_by_global_norm: limit must be positive and finite, got 0.0"),
         (lambda: clip_by_global_norm(math.inf), "clip_by_global_norm: limit must be positive and finite, got inf"),
+        (lambda: sgd(True), "sgd: lr must be a number or a schedule, a function of the step, got True"),
+        (lambda: sgd("0.1"), "sgd: lr must be a number or a schedule, a function of the step, got '0.1'"),
+        (lambda: sgd(None), "sgd: lr must be a number or a schedule, a function of the step, got None"),
+        (lambda: momentum(0.1, "0.9"), "momentum: decay must be a number, got '0.9'"),
+        (lambda: adam(0.1, b1=False), "adam: b1 must be a number, got False"),
+        (lambda: clip_by_global_norm("1"), "clip_by_global_norm: limit must be a number, got '1'"),
+        (lambda: lion(-0.1), "lion: lr must be finite and not negative, got -0.1"),
     ],
 )
 def test_invalid_settings_raise_in_the_constructor(make: Callable[[], object], text: str) -> None:
@@ -623,6 +654,39 @@ def test_chain_wants_transforms_and_then_one_optimizer(rules: tuple, got: str) -
     assert isinstance(eval(advice, vars(optimizers)), Optimizer)
 
 
+def test_an_optimizer_needs_a_learning_rate() -> None:
+    @config
+    class Forgotten(Described):
+        name = "forgotten"
+
+    with pytest.raises(TypeError) as raised:
+        make_optimizer(Forgotten(), lambda *arguments: arguments)
+    problem, _, advice = str(raised.value).partition(" Make it a subclass: ")
+    assert problem == (
+        "make_optimizer: Forgotten must have a method learning_rate(step) -> float, which training reports."
+    )
+    public: dict = vars(optimizers).copy()
+    exec(f"@config\n{advice}:\n    name = 'forgotten'", public)
+    assert make_optimizer(public["Forgotten"](0.1), lambda *arguments: arguments).learning_rate(0) == 0.1
+
+
+@pytest.mark.parametrize("value", [-0.5, math.nan, math.inf, None, "0.1", True, np.ones(1)], ids=repr)
+@pytest.mark.parametrize("make", [sgd, adam, lion])
+def test_a_schedule_that_gives_no_rate_is_refused_at_its_step(make: Callable[..., Optimizer], value: object) -> None:
+    def own(step: int) -> object:
+        return 0.1 if step < 7 else value
+
+    optimizer, params = make(own), draw(0)
+    _, opt_state = optimizer.update(draw(1), optimizer.init(params), params, 6)
+    for use in (lambda: optimizer.update(draw(1), opt_state, params, 7), lambda: optimizer.learning_rate(7)):
+        with pytest.raises(ValueError) as raised:  # noqa: PT011  (the whole text is compared)
+            use()
+        assert str(raised.value) == (
+            f"own: the learning rate at step 7 must be a number, finite and not negative, got {value!r}. "
+            "A schedule must return one for every step from 0 on: max(0.0, ...) keeps it from falling below"
+        )
+
+
 # --- States of other optimizers -------------------------------------------------------------------------------
 
 
@@ -647,6 +711,12 @@ def test_a_state_of_another_optimizer_is_named() -> None:
     ):
         with pytest.raises(TypeError, match=f"chain: expected the state that its own init gave, got {got}$"):
             clipped.update(params, state, params, 0)
+
+
+def test_decays_of_another_structure_are_named() -> None:
+    params = (np.ones(2), np.ones(3))
+    with pytest.raises(TreeError, match=r"params has a tuple of 2, weight_decay has a leaf \(float\)"):
+        update_leaves(lambda leaf, g, weight_decay: (leaf,), params, params, weight_decay=0.1)
 
 
 @every_optimizer

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from funcnn import schedules
 from funcnn.layer import describe
 from funcnn.schedules import (
+    Schedule,
     constant,
     exponential_decay,
     inverse_time_decay,
@@ -23,8 +24,6 @@ from funcnn.schedules import (
     value_at,
     warmup_cosine,
 )
-
-Schedule = Callable[[int], float]
 
 SCHEDULES = [
     constant(0.1),
@@ -173,7 +172,7 @@ def test_decays_never_rise(start: float, factor: float, every: int, staircase: b
 
 
 def test_every_public_schedule_is_on_the_list() -> None:
-    makers = {name for name in schedules.__all__ if name.islower() and name != "value_at"}
+    makers = {name for name in schedules.__all__ if name.islower() and name not in ("number", "value_at")}
     assert makers == {rate.name for rate in SCHEDULES}
     assert {inspect.signature(getattr(schedules, name)).return_annotation for name in makers} == {Schedule}
 
@@ -258,6 +257,9 @@ NOT_NEGATIVE = "must be finite and not negative, got"
         (lambda: warmup_cosine(-1.0, 1, 3), f"warmup_cosine: peak {NOT_NEGATIVE} -1.0"),
         (lambda: warmup_cosine(1.0, 1, 3, start=-0.1), f"warmup_cosine: start {NOT_NEGATIVE} -0.1"),
         (lambda: warmup_cosine(1.0, 1, 3, end=math.nan), f"warmup_cosine: end {NOT_NEGATIVE} nan"),
+        (lambda: constant(True), "constant: value must be a number, got True"),
+        (lambda: warmup_cosine("1", 1, 3), "warmup_cosine: peak must be a number, got '1'"),
+        (lambda: piecewise_constant([3], [0.1, None]), "piecewise_constant: values must be a number, got None"),
         (lambda: warmup_cosine(1.0, 0, 0), "warmup_cosine: total_steps must be a positive int, got 0"),
         (
             lambda: warmup_cosine(1.0, 3, 3),

@@ -571,3 +571,53 @@ def test_a_small_net_learns_the_digits() -> None:
     events = run(problem, init_state(problem, Key(0), DIGITS.in_shape), DIGITS, epochs=5, batch_size=64)
     assert epochs(events)[-1].validation.loss < epochs(events)[0].validation.loss
     assert evaluate(problem, events[-1].state, DIGITS.test).accuracy > 0.9
+
+
+# --- Printing -------------------------------------------------------------------------------------------------
+
+
+def test_a_runs_position_prints_as_counts() -> None:
+    assert repr(START).splitlines() == [
+        "TrainState(",
+        "    params=<6 arrays of float32: 418 numbers, 1,672 bytes>,",
+        "    state=<2 arrays of float32: 8 numbers, 32 bytes>,",
+        "    opt_state=<12 arrays of float32: 836 numbers, 3,344 bytes>,",
+        "    step=0,",
+        "    seed=5,",
+        ")",
+    ]
+
+
+def test_params_state_and_moments_print_in_few_lines() -> None:
+    params, state, opt_state = START.params, START.state, START.opt_state[1]
+    assert repr((params[0], params[1], params[2])) == (
+        "(ConvParams(weight=float32 (3, 3, 1, 4), bias=float32 (4,)), "
+        "BatchNormParams(scale=float32 (4,), shift=float32 (4,)), None)"
+    )
+    assert repr(state[:2]) == "(None, BatchNormState(mean=float32 (4,), var=float32 (4,)))"
+    assert repr(opt_state).splitlines() == [
+        "Moments(",
+        "    mean=<6 arrays of float32: 418 numbers, 1,672 bytes>,",
+        "    square=<6 arrays of float32: 418 numbers, 1,672 bytes>,",
+        ")",
+    ]
+    assert repr(Model(params[1], None)) == (
+        "Model(params=BatchNormParams(scale=float32 (4,), shift=float32 (4,)), state=None)"
+    )
+
+
+def test_a_problem_and_events_print_on_a_line() -> None:
+    def turn(images: Array, key: Key) -> Array:
+        return images
+
+    problem = Problem(relu(), partial(softmax_cross_entropy, label_smoothing=0.1), sgd(0.1), None, [turn])
+    assert repr(problem) == (
+        "Problem(net=relu(), loss=softmax_cross_entropy(label_smoothing=0.1), optimizer=sgd(lr=0.1), metric=None, "
+        "augment=(turn))"
+    )
+    *_, last = train(PROBLEM, START, SMALL, epochs=1, batch_size=BATCH)
+    assert isinstance(last, Epoch)
+    assert repr(last) == (
+        f"Epoch(epoch=1, epochs=1, state=TrainState(...), train={last.train}, validation={last.validation}, "
+        f"learning_rate=0.003, seconds={last.seconds}, subset=None, test=None)"
+    )

@@ -92,7 +92,9 @@ Point = namedtuple("Point", "x y")
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, {1}, Point(1, 2)], ids=lambda value: type(value).__name__)
-@pytest.mark.parametrize("fn", [tree.flatten, tree.paths, tree.read_only, tree.nbytes], ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize(
+    "fn", [tree.flatten, tree.paths, tree.read_only, tree.nbytes, tree.show], ids=lambda fn: fn.__name__
+)
 def test_mutable_containers_and_named_tuples_are_refused(fn: Any, value: Any) -> None:
     expected = f"a tree cannot hold a {type(value).__name__}: use a tuple, or a class made by @node"
     assert message(TreeError, fn, (1, Pair(2, value))) == expected
@@ -112,7 +114,6 @@ def test_nodes_are_frozen_slotted_and_compared_by_identity() -> None:
     with pytest.raises(AttributeError):
         pair.other = 3
     assert pair != Pair(1, 2)
-    assert repr(pair) == "Pair(left=1, right=2)"
 
 
 def test_nodes_pickle() -> None:
@@ -244,3 +245,77 @@ def test_nbytes_counts_a_shared_array_once() -> None:
     assert tree.nbytes((shared, Pair(shared, None), np.zeros(3, np.float32), 5)) == 80 + 12
     assert tree.nbytes((shared, shared.copy())) == 160
     assert tree.nbytes(()) == 0
+
+
+# --- Printing -------------------------------------------------------------------------------------------------
+
+SMALL, LARGE = np.zeros((2, 3), np.float32), np.zeros((1000, 200))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Pair(1, "a"), "Pair(left=1, right='a')"),
+        (Pair(SMALL, None), "Pair(left=float32 (2, 3), right=None)"),
+        (Pair(np.array(0.5), np.float32(0.5)), "Pair(left=float64 (), right=np.float32(0.5))"),
+        (Pair((SMALL,), ()), "Pair(left=<1 array of float32: 6 numbers, 24 bytes>, right=())"),
+        (Pair((1, 2), Empty()), "Pair(left=(1, 2), right=Empty())"),
+        (Pair((None,) * 99, [1]), f"Pair(left=({'None, ' * 9}No..., right=[1])"),
+        (Pair(([1], SMALL[0, :1]), None), "Pair(left=([1], array([0.], dtype=float32)), right=None)"),  # no tree
+        (
+            Pair((SMALL, Pair(LARGE, (SMALL, 5))), Pair(LARGE, SMALL)),
+            "Pair(\n"
+            "    left=<2 arrays of float32/float64: 200,006 numbers, 1,600,024 bytes>,\n"  # one is there twice
+            "    right=Pair(left=float64 (1000, 200), right=float32 (2, 3)),\n"
+            ")",
+        ),
+    ],
+    ids=str,
+)
+def test_a_node_prints_its_arrays_dtypes_and_shapes_and_counts_its_tuples(value: Any, text: str) -> None:
+    assert repr(value) == text
+
+
+def test_a_node_may_print_in_a_way_of_its_own() -> None:
+    class Own:
+        value: Any
+
+        def __repr__(self) -> str:
+            return "own"
+
+    class Heir(node(Own)):  # type: ignore[misc]
+        other: Any
+
+    assert (repr(node(Own)(1)), repr(node(Heir)(1, 2))) == ("own", "own")
+
+
+SHOWN = {
+    "a tree, an array in it twice": (
+        (Pair(SMALL, (LARGE, None)), 5, (SMALL, np.array(True), "word")),
+        "path       shape            dtype        bytes\n"
+        "0.left     (2, 3)           float32         24\n"
+        "0.right.0  (1000, 200)      float64  1,600,000\n"
+        "1          -                int              -\n"
+        "2.0        (2, 3)           float32         24\n"
+        "2.1        ()               bool             1\n"
+        "2.2        -                str              -\n"
+        "total      200,007 numbers           1,600,025",
+    ),
+    "a leaf": (
+        SMALL,
+        "path   shape      dtype    bytes\n"  # a lone leaf's path is empty
+        "       (2, 3)     float32     24\n"
+        "total  6 numbers              24",
+    ),
+    "nothing": (
+        (None, ()),
+        "path   shape      dtype  bytes\n"
+        "total  0 numbers             0",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "table"), SHOWN.values(), ids=SHOWN)
+def test_show_is_a_table_of_every_leaf_with_the_totals(value: Any, table: str) -> None:
+    assert tree.show(value) == table
+    assert repr(tree.show(value)) == table  # at a prompt

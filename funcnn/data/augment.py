@@ -6,7 +6,7 @@ A problem names those it uses, in order: ``Problem(..., augment=(flip_horizontal
 import numpy as np
 
 from funcnn.keys import Key, generator
-from funcnn.layer import Array
+from funcnn.tree import Array
 
 __all__ = ["flip_horizontally", "shifted_crop"]
 

@@ -8,9 +8,13 @@ import numpy as np
 
 from funcnn.data.preprocess import Preprocess
 from funcnn.keys import Key, fold_in, generator
-from funcnn.layer import Array, Shape
+from funcnn.settings import show
+from funcnn.system.text import call_text, cut
+from funcnn.tree import Array, Shape, brief
 
 __all__ = ["Dataset", "Part", "stratified_split"]
+
+_CLASSES = 90  # characters for the classes' names where a data set prints
 
 
 @attrs.frozen(eq=False)
@@ -19,15 +23,18 @@ class Part:
 
     >>> from funcnn.data import rescale
     >>> part = Part(np.array([[0], [255]], np.uint8), np.array([3, 5]), rescale(255))
+    >>> part
+    Part(inputs=uint8 (2, 1), targets=int64 (2,), preprocess=rescale(divisor=255))
     >>> part.take([1])
     (array([[1.]], dtype=float32), array([5]))
 
     Raises ValueError unless there are as many inputs as targets.
     """
 
-    inputs: Array
-    targets: Array
-    preprocess: Preprocess | None = None
+    inputs: Array = attrs.field(repr=brief)
+    targets: Array = attrs.field(repr=brief)
+    # It prints cut, since a mean image is thousands of characters.
+    preprocess: Preprocess | None = attrs.field(default=None, repr=lambda given: cut(show(given), 30))
 
     def __attrs_post_init__(self) -> None:
         if len(self.inputs) != len(self.targets):
@@ -53,9 +60,20 @@ class Part:
         return self if n <= size else self.select(np.linspace(0, n - 1, size).astype(int))
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Dataset:
-    """A data set: what to train on, to choose by, and to report on; the classes' names; an input's shape."""
+    """A data set: what to train on, to choose by, and to report on; the classes' names; an input's shape.
+
+    >>> from funcnn.data import load
+    >>> load("digits")
+    Dataset(
+        train=Part(inputs=uint8 (1294, 8, 8, 1), targets=uint8 (1294,), preprocess=rescale(divisor=16)),
+        validation=Part(inputs=uint8 (144, 8, 8, 1), targets=uint8 (144,), preprocess=rescale(divisor=16)),
+        test=Part(inputs=uint8 (359, 8, 8, 1), targets=uint8 (359,), preprocess=rescale(divisor=16)),
+        classes=('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'),
+        in_shape=(8, 8, 1),
+    )
+    """
 
     train: Part
     validation: Part | None
@@ -90,6 +108,12 @@ class Dataset:
         both = self.train, self.validation
         inputs, targets = (np.concatenate([getattr(part, name) for part in both]) for name in ("inputs", "targets"))
         return attrs.evolve(self, train=attrs.evolve(self.train, inputs=inputs, targets=targets), validation=None)
+
+    def __repr__(self) -> str:
+        values = {field.name: repr(getattr(self, field.name)) for field in attrs.fields(Dataset)}
+        if len(values["classes"]) > _CLASSES:
+            values["classes"] = f"<{len(self.classes):,} names: {cut(', '.join(self.classes), _CLASSES - 20)}>"
+        return call_text("Dataset", values)
 
     def _each(self, change: Callable[[Part], Part]) -> "Dataset":
         validation = None if self.validation is None else change(self.validation)

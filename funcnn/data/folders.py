@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.data.formats import DataError, read_idx
-from funcnn.layer import Array
+from funcnn.tree import Array
 
 __all__ = ["class_folders", "read_class_folders", "read_images"]
 

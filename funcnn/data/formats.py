@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from funcnn.layer import Array
+from funcnn.tree import Array
 
 __all__ = ["DataError", "read_cifar10", "read_idx"]
 

@@ -1,4 +1,4 @@
-"""What a user sees of a run: the layer table, progress, histories, pictures; and whole experiments made of them."""
+"""What a user sees of a run: the layer table, progress, histories, pictures."""
 
 from funcnn.report.history import Row, read_history, row_of, write_history
 from funcnn.report.progress import progress

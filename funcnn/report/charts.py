@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.configurations import Configuration
-from funcnn.records import Result
 from funcnn.report.pictures import new_figure, write_figure
 from funcnn.report.summary import Summary, summaries, varied_axes
+from funcnn.sweep.grid import Configuration
+from funcnn.sweep.results import Result
 
 __all__ = ["draw_heat_map", "draw_lines", "draw_pareto"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from funcnn.files import write_text
+from funcnn.system.files import write_text
 from funcnn.train import Epoch, Metrics
 
 __all__ = ["Row", "best_row", "read_history", "row_of", "write_history"]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from funcnn.records import Result
+from funcnn.sweep.results import Result
 
 __all__ = ["page"]
 

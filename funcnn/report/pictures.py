@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.files import write_bytes
-from funcnn.layer import Array
 from funcnn.report.history import Row
+from funcnn.system.files import write_bytes
+from funcnn.tree import Array
 
 __all__ = [
     "can_draw", "draw_confusion", "draw_curves", "draw_filters", "draw_samples", "new_figure", "write_figure",

@@ -7,9 +7,9 @@ from typing import Any, TextIO
 
 from funcnn.train import Epoch, Step
 
-__all__ = ["epoch_line", "progress", "step_line"]
+__all__ = ["epoch_lines", "progress", "step_line"]
 
-_BAR = "{desc} {percentage:3.0f}%|{bar:24}|{postfix} [{elapsed} so far, {remaining} left]"
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # the bar takes what is left of the line
 
 
 def progress(
@@ -22,15 +22,16 @@ def progress(
 ) -> Iterator[Step | Epoch]:
     """Pass training's events on, showing them: a bar for the run, and a line for each epoch and every k-th step.
 
-    On a terminal (and with tqdm) the bar has how much of the epoch is done, the batch's loss and accuracy, the epoch's
-    accuracy so far and the time remaining; elsewhere there are only the lines, so that a log stays readable. Quiet
-    shows nothing.
+    On a terminal (and with tqdm) the bar has how much of the epoch and of the run is done, the batch's loss and
+    accuracy, the epoch's mean accuracy so far, and the run's time so far and remaining. Elsewhere there are only the
+    lines, so that a log stays readable. The epochs' lines are a table, with a header above the first. Quiet shows
+    nothing.
     """
     if quiet:
         yield from events
         return
     stream = stream or sys.stdout
-    bar = None
+    bar, header = None, ""
     started, first_epoch = time.perf_counter(), 0
     for event in events:
         if isinstance(event, Step):
@@ -43,11 +44,10 @@ def progress(
         else:
             elapsed = time.perf_counter() - started
             left = elapsed / max(event.epoch - first_epoch, 1) * (epochs - event.epoch)
-            line = epoch_line(event, left)
-            if bar is not None:
-                bar.write(line, file=stream)
-            else:
-                print(line, file=stream, flush=True)
+            its_header, line = epoch_lines(event, left)
+            if its_header != header:  # it is the first, or other parts are measured than before
+                header, line = its_header, f"{its_header}\n{line}"
+            (_NoBar() if bar is None else bar).write(line, file=stream)
         yield event
     if bar is not None:
         bar.close()
@@ -86,9 +86,9 @@ def _bar(first: Step, epochs: int, stream: TextIO) -> Any:
 
 def _show_step(bar: Any, event: Step, epochs: int) -> None:
     bar.set_description_str(f"epoch {event.epoch}/{epochs} {event.batch / event.batches:4.0%}, run", refresh=False)
-    shown = f"loss {event.loss:.4f}"
+    shown = f"loss {event.loss:.3f}"
     if event.accuracy is not None:
-        shown += f", accuracy {event.accuracy:.3f}, epoch's {event.epoch_accuracy:.4f}"
+        shown += f" acc {event.accuracy:.3f} mean {event.epoch_accuracy:.4f}"
     bar.set_postfix_str(shown, refresh=False)
     bar.update()
 
@@ -100,20 +100,26 @@ def step_line(event: Step) -> str:
     return f"step {event.step:,} ({place})  loss {event.loss:.4f}{accuracy}"
 
 
-def epoch_line(event: Epoch, seconds_left: float) -> str:
-    """An epoch in a line: mean loss and accuracy of its steps, each part's accuracy after it, seconds, time remaining.
+def epoch_lines(event: Epoch, seconds_left: float) -> tuple[str, str]:
+    """An epoch in a line, and the header above it: they fit 80 characters, and lines of one header are a table.
 
-    Without a metric the losses stand for the accuracies.
+    It has the mean loss and accuracy of the epoch's steps, each part's accuracy after it (``train`` is the subset's),
+    the learning rate, seconds and time remaining. Without a metric the losses stand for the accuracies.
     """
-    accuracy = "" if event.train.accuracy is None else f" accuracy {event.train.accuracy:.4f}"
-    parts = [f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}  loss {event.train.loss:.4f}{accuracy}"]
+    place = f"{event.epoch}/{event.epochs}"
+    columns = [("epoch", place, len(f"{event.epochs}/{event.epochs}")), ("loss", f"{event.train.loss:.4f}", 6)]
+    if event.train.accuracy is not None:
+        columns.append(("accuracy", f"{event.train.accuracy:.4f}", 6))
     for name, metrics in (("train", event.subset), ("validation", event.validation), ("test", event.test)):
         if metrics is not None:
-            parts.append(f"{name} {metrics.loss if metrics.accuracy is None else metrics.accuracy:.4f}")
-    parts += [f"lr {event.learning_rate:.3g}", f"{event.seconds:.2f} s"]
-    if event.epoch < event.epochs:
-        parts.append(f"{_clock(seconds_left)} left")
-    return "  ".join(parts)
+            columns.append((name, f"{metrics.loss if metrics.accuracy is None else metrics.accuracy:.4f}", 6))
+    columns.append(("lr", f"{event.learning_rate:.3g}", 8))
+    columns.append(("sec", f"{event.seconds:.2f}", 6))
+    columns.append(("left", _clock(seconds_left), 5))
+    widths = [max(len(name), width) for name, _, width in columns]
+    header = (name.rjust(width) for (name, _, _), width in zip(columns, widths, strict=True))
+    line = (text.rjust(width) for (_, text, _), width in zip(columns, widths, strict=True))
+    return "  ".join(header), "  ".join(line)
 
 
 def _clock(seconds: float) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from funcnn.configurations import Configuration
-from funcnn.records import Result
+from funcnn.sweep.grid import Configuration
+from funcnn.sweep.results import Result
 
 __all__ = ["Summary", "results_csv", "summaries", "summary_rows", "varied_axes"]
 

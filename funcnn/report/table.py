@@ -1,31 +1,42 @@
-"""Tables as text, and the layer table: what each layer gives, learns, costs and keeps."""
+"""The layer table: what each layer gives, learns, costs and keeps."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import shutil
+import sys
+from typing import Any, cast
 
 import attrs
 import numpy as np
 
 from funcnn import tree
 from funcnn.keys import Key
-from funcnn.layer import Array, Layer, Shape
+from funcnn.layer import Layer
+from funcnn.settings import show
+from funcnn.system.text import Text, cut, text_table
+from funcnn.tree import Array, Shape
 
 __all__ = ["TableRow", "count_parameters", "layer_rows", "layer_table", "text_table"]
+
+_AROUND = ("residual", "chunked")  # one layer, with its params
+_DESCENDED = (*_AROUND, "parallel")  # what their layers are given is known: the combinator's own input
+_NARROWEST = 12  # characters that the layers' column keeps however narrow the terminal is
 
 
 @attrs.frozen
 class TableRow:
     """One layer: its place, itself, its output's shape, parameters, multiply-adds and residual bytes per example.
 
-    An array that several layers keep is in memory once, and counts for the first of them.
+    The place is the path of its params in the net's. The rows of a combinator's layers follow its own, one deeper. Its
+    own row counts nothing, so that sums over the rows are the net's. An array that several layers keep is in memory
+    once, and counts for the first of them.
     """
 
     place: str
+    depth: int
     layer: str
     out_shape: Shape
-    parameters: int
-    macs: int
-    residual_bytes: int
+    parameters: int = 0
+    macs: int = 0
+    residual_bytes: int = 0
 
 
 def count_parameters(params: Any) -> int:
@@ -38,7 +49,10 @@ def count_parameters(params: Any) -> int:
 
 
 def layer_rows(net: Layer, in_shape: Shape) -> list[TableRow]:
-    """The rows of a net's table: one for each layer that is not a `serial` of others.
+    """The rows of a net's table: a `serial` has none of its own, only its layers'.
+
+    Residual bytes are measured, by applying each layer by itself to the input that it gets in the net. Where `serial`
+    pools before a relu that is written first, the net keeps less. Your own combinators are a row, as any layer.
 
     >>> from funcnn.layers import dense, relu
     >>> from funcnn.compose import serial
@@ -46,25 +60,52 @@ def layer_rows(net: Layer, in_shape: Shape) -> list[TableRow]:
     [(15, 12), (0, 0)]
     """
     batch = np.zeros((2, *in_shape), np.float32)  # two, so that a whole number of bytes is one example's
-    return [row for row, _ in _walk(net, "", batch, {})]
+    return _walk(net, "", 0, batch, {})[0]
 
 
-def _walk(layer: Layer, place: str, x: Array, kept: dict[int, Array]) -> Iterator[tuple[TableRow, Array]]:
-    if layer.name == "serial":
-        for i, child in enumerate(layer.config.children):
-            for row, x in _walk(child, f"{place}.{i}" if place else str(i), x, kept):  # noqa: B020  (x flows on)
-                yield row, x
-        return
+def _walk(layer: Layer, place: str, depth: int, x: Array, kept: dict[int, Array]) -> tuple[list[TableRow], Array]:
+    """A layer's rows and its output for the input that it gets in the net."""
+    rows: list[TableRow] = []
+    children = layer.config.children
+    if layer.name == "serial" and children:
+        for i, child in enumerate(children):
+            more, x = _walk(child, _inside(place, i), depth, x, kept)
+            rows += more
+        return rows, x
     in_shape = x.shape[1:]
     params, state, out_shape = layer.init(Key(0), in_shape)
     y, _, residuals = layer.apply(params, state, x, key=Key(0), train=True)
+    if layer.name in _DESCENDED:
+        rows.append(TableRow(place, depth, _text(layer), out_shape))
+        for i, child in enumerate(children):
+            its_place = place if layer.name in _AROUND else _inside(place, i)
+            rows += _walk(child, its_place, depth + 1, x, kept)[0]
+        return rows, y
     held = 0
     for leaf in tree.flatten(residuals):
         if isinstance(leaf, np.ndarray) and id(_owner(leaf)) not in kept:
             kept[id(_owner(leaf))] = _owner(leaf)  # alive, so that no later array gets its id
             held += leaf.nbytes // len(x)
-    row = TableRow(place, str(layer), out_shape, count_parameters(params), layer.config.macs(in_shape), held)
-    yield row, y
+    macs = layer.config.macs(in_shape)
+    return [TableRow(place, depth, _text(layer), out_shape, count_parameters(params), macs, held)], y
+
+
+def _inside(place: str, i: int) -> str:
+    return f"{place}.{i}" if place else str(i)
+
+
+def _text(layer: Layer) -> str:
+    """A layer as one writes it: what it must be given without names, and no layers that have rows of their own."""
+    children = layer.config.children
+    if children and layer.name not in _DESCENDED:
+        return repr(layer)
+    required = {field.name for field in attrs.fields(cast(Any, type(layer.config))) if field.default is attrs.NOTHING}
+    arguments = [
+        show(value) if name in required else f"{name}={show(value)}"
+        for name, value in layer.config.arguments().items()
+        if value not in (children, *children)
+    ]
+    return f"{layer.name}({', '.join(arguments)})"
 
 
 def _owner(array: Array) -> Array:
@@ -74,51 +115,40 @@ def _owner(array: Array) -> Array:
     return array
 
 
-def layer_table(net: Layer, in_shape: Shape) -> str:
-    """The table as text, with totals.
+def layer_table(net: Layer, in_shape: Shape, *, width: int | None = None) -> Text:
+    """The layer table as a text, with the net's totals; a combinator's layers are below it, indented.
 
+    The layers are cut so that no line has more than `width` characters. Without one, that is the terminal's width, or
+    as much as it takes if standard output is no terminal. A dash is nothing.
+
+    >>> from funcnn.compose import residual, serial
     >>> from funcnn.layers import dense, relu
-    >>> from funcnn.compose import serial
-    >>> print(layer_table(serial(dense(3), relu()), (4,)))
-       layer           output  parameters  MACs  residual bytes
-    0  dense(units=3)  3               15    12              16
-    1  relu()          3                0     0              12
-       total           3               15    12              28
+    >>> layer_table(serial(dense(3), residual(serial(dense(3), relu()))), (4,))
+         layer       output  parameters  MACs  residual bytes
+    0    dense(3)    3               15    12              16
+    1    residual()  3                -     -               -
+    1.0    dense(3)  3               12     9              12
+    1.1    relu()    3                -     -              12
+         total       3               27    21              40
     """
     rows = layer_rows(net, in_shape)
-    total = TableRow(
-        "",
-        "total",
-        rows[-1].out_shape if rows else in_shape,
-        sum(row.parameters for row in rows),
-        sum(row.macs for row in rows),
-        sum(row.residual_bytes for row in rows),
-    )
+    counts = [sum(getattr(row, name) for row in rows) for name in ("parameters", "macs", "residual_bytes")]
+    rows.append(TableRow("", 0, "total", net.config.out_shape(in_shape), *counts))
+    layers = ["  " * row.depth + row.layer for row in rows]
+    table = _aligned(rows, layers)
+    if width is None and sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+    excess = 0 if width is None else max(map(len, table.splitlines())) - width
+    if excess <= 0:
+        return table
+    column = max(max(map(len, layers)) - excess, _NARROWEST)
+    return _aligned(rows, [cut(each, column) for each in layers])
+
+
+def _aligned(rows: list[TableRow], layers: list[str]) -> Text:
     lines = []
-    for row in [*rows, total]:
+    for row, layer in zip(rows, layers, strict=True):
         size = "x".join(map(str, row.out_shape))
-        counts = (f"{count:,}" for count in (row.parameters, row.macs, row.residual_bytes))
-        lines.append([row.place, row.layer, size, *counts])
+        counts = (f"{count:,}" if count else None for count in (row.parameters, row.macs, row.residual_bytes))
+        lines.append([row.place, layer, size, *counts])
     return text_table(["", "layer", "output", "parameters", "MACs", "residual bytes"], lines, left=3)
-
-
-def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int) -> str:
-    """Lines of aligned columns, the first `left` to the left: floats with four digits, None as a dash.
-
-    >>> print(text_table(("net", "accuracy"), [("small", 0.5), ("large", None)], left=1))
-    net    accuracy
-    small    0.5000
-    large         -
-    """
-    cells = [list(header), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        line[:left] = map(str.ljust, line[:left], widths[:left])
-        line[left:] = map(str.rjust, line[left:], widths[left:])
-    return "\n".join("  ".join(line).rstrip() for line in cells)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,85 @@
+"""Element-wise arithmetic in the form that `benchmarks/elementwise.py` shows fastest; the only user of numexpr.
+
+The fastest form of almost everything is NumPy over blocks that stay in cache, the blocks spread over threads:
+`elementwise` does that, and so do the optimizers' kernels (`funcnn.arrays.updates`). `fused` evaluates one formula, by
+numexpr where it is given large arrays whole, by NumPy where it is given small ones, as it is by `elementwise`.
+
+Every constant is a Python float or is cast to the arrays' dtype: a float64 scalar would upcast float32 arrays
+under NumPy 2, and so would a float literal under numexpr.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from types import CodeType
+
+import numpy as np
+
+from funcnn.arrays import threads
+from funcnn.arrays.threads import slices
+from funcnn.tree import Array
+
+__all__ = ["BLOCK", "blocks", "elementwise", "fused", "positive_part"]
+
+_NUMEXPR_FROM = 2**22  # elements: where one pass over memory begins to outweigh NumPy's faster arithmetic
+_ZEROS = 2**12  # elements
+BLOCK = 2**17  # elements: fewer make threads wait for the interpreter between operations, more leave the cache
+
+
+def fused(formula: str, **values: Array | float) -> Array:
+    """An arithmetic formula over arrays of one shape and dtype, as a new array; floats are cast to that dtype.
+
+    The formula holds names, ``+ - * /`` and integers, no float literals.
+
+    >>> fused("a * x + 1", a=0.5, x=np.ones(2, np.float32))
+    array([1.5, 1.5], dtype=float32)
+    """
+    like = next(value for value in values.values() if isinstance(value, np.ndarray))
+    large = like.size >= _NUMEXPR_FROM
+    number = like.dtype.type  # not for numexpr alone: what is made of numbers is to be rounded alike by both
+    cast = {name: value if isinstance(value, np.ndarray) else number(value) for name, value in values.items()}
+    if large:
+        import numexpr  # here, since small nets never need it
+
+        return numexpr.evaluate(formula, local_dict=cast, global_dict={})  # type: ignore[no-any-return]
+    return eval(_compiled(formula), {"__builtins__": {}}, cast)  # type: ignore[no-any-return]
+
+
+@cache
+def _compiled(formula: str) -> CodeType:
+    return compile(formula, "<formula>", "eval")
+
+
+def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
+    """An element-wise function of arrays of one shape, block by block where they are large, in their memory order."""
+    first = arrays[0]
+    if first.size <= BLOCK or threads.in_a_task() or any(array.strides != first.strides for array in arrays):
+        return function(*arrays)
+    flat = [array.ravel(order="K") for array in arrays]
+    if not all(np.may_share_memory(array, view) for array, view in zip(arrays, flat, strict=True)):
+        return function(*arrays)  # there are gaps between the elements, or some appear many times
+    out = np.empty_like(first)
+    flat_out = out.ravel(order="K")
+
+    def fill(block: slice) -> None:
+        flat_out[block] = function(*[array[block] for array in flat])
+
+    threads.for_each(fill, blocks(first.size))
+    return out
+
+
+def blocks(n: int) -> list[slice]:
+    """Slices of n positions that keep in cache, a task each."""
+    return slices(n, BLOCK)
+
+
+def positive_part(x: Array) -> Array:
+    """max(x, 0). Against a row of zeros, since the maximum with a scalar is not vectorised and takes twice as long."""
+    flat = x.ravel(order="K")
+    if x.size < _ZEROS or not np.may_share_memory(flat, x):
+        return np.maximum(x, 0)
+    y = np.empty_like(x)
+    out, cut = y.ravel(order="K"), x.size - x.size % _ZEROS
+    zeros = np.zeros(_ZEROS, x.dtype)
+    np.maximum(flat[:cut].reshape(-1, _ZEROS), zeros, out=out[:cut].reshape(-1, _ZEROS))
+    np.maximum(flat[cut:], zeros[: x.size - cut], out=out[cut:])
+    return y

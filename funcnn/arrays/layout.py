@@ -1,0 +1,105 @@
+"""How images lie in memory: row after row, the examples of a batch side by side.
+
+To every layer, images are (n, height, width, channels). In memory, the arrays that convolution and pooling make are
+ordered (height, channels, width, n). `rows` views a batch that way, `images` views it back; strides hide the difference
+from everything else, and element-wise functions keep the order of what they are given.
+
+Two images a and b of 4 × 4 pixels and one channel, a12 for row 1 and column 2 of a:
+
+    image after image       a00 a01 a02 a03   a10 a11 a12 a13   a20 ...      b00 b01 b02 b03   b10 ...
+    row after row (here)    a00 b00 a01 b01 a02 b02 a03 b03   a10 b10 a11 b11 a12 b12 a13 b13   a20 b20 ...
+
+A kernel of two rows and one column meets, for each row of the output, two rows of the image, 2 × 8 numbers. These
+matrices overlap in memory:
+
+    memory         [ row 0 | row 1 | row 2 | row 3 ]
+    output row 0   [ row 0 | row 1 ]
+    output row 1           [ row 1 | row 2 ]
+    output row 2                   [ row 2 | row 3 ]
+
+so they are one stride-tricks view, which BLAS multiplies in place without a copy (`funcnn.arrays.windows`). With c
+channels each row is c rows of w·n numbers, and the picture is the same. A kernel of kw columns takes kw copies of the
+image, each shifted by a column, instead of kh·kw. Copies, pooling and sums over a channel run over w·n adjacent
+numbers, however few channels there are.
+"""
+
+import math
+
+import numpy as np
+
+from funcnn.tree import Array
+
+__all__ = [
+    "add_to_examples", "channel_rows", "dot_channels", "empty_like_channels", "for_channels", "images", "rows",
+    "sum_channels", "sum_examples",
+]  # fmt: skip
+
+
+def rows(x: Array) -> Array:
+    """The view of an image batch by rows: (n, h, w, c) -> (h, c, w, n)."""
+    return x.transpose(1, 3, 2, 0)
+
+
+def images(by_rows: Array) -> Array:
+    """The view of rows as an image batch: (h, c, w, n) -> (n, h, w, c)."""
+    return by_rows.transpose(3, 0, 2, 1)
+
+
+# --- Over channels, and over examples -------------------------------------------------------------------------
+#
+# Sums over rows of numbers are products with ones, which BLAS computes five times as fast as `sum`. A number for each
+# channel is repeated along a row first, since NumPy's loops over an array and a single number are not vectorised well.
+
+
+def channel_rows(x: Array) -> Array:
+    """The view (..., c) -> (m, c, p) of a batch: of images (h, c, w · n), else (all but channels, c, 1)."""
+    if x.ndim == 4:
+        n, h, w, c = x.shape
+        return np.ascontiguousarray(rows(x)).reshape(h, c, w * n)
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1], 1)
+
+
+def empty_like_channels(x: Array) -> Array:
+    """A new array like a batch, of which `channel_rows` is a view."""
+    if x.ndim == 4:
+        n, h, w, c = x.shape
+        return images(np.empty((h, c, w, n), x.dtype))
+    return np.empty(x.shape, x.dtype)
+
+
+def sum_channels(x: Array) -> Array:
+    """For each channel the sum of (m, c, p): -> (c,) in float64, rows of p numbers by BLAS in x's dtype before."""
+    sums = x @ np.ones(x.shape[2], x.dtype) if x.shape[2] > 1 else x[..., 0] if x.shape[2] else np.zeros(x.shape[:2])
+    total: Array = sums.sum(axis=0, dtype=np.float64)
+    return total
+
+
+def dot_channels(x: Array, y: Array) -> Array:
+    """For each channel the sum of the products of two arrays (m, c, p): -> (c,), rounded as in `sum_channels`."""
+    if x.shape[2] > 1:
+        sums: Array = np.vecdot(x, y)
+        return sum_channels(sums[..., None])
+    return sum_channels(x * y)
+
+
+def for_channels(values: Array, x: Array) -> Array:
+    """Numbers (c,) for the channels of an array (m, c, p), ready to be combined with it: -> (c, p)."""
+    return np.repeat(values, x.shape[2]).reshape(len(values), x.shape[2])
+
+
+def sum_examples(x: Array) -> Array:
+    """The sum over a batch: (n, ...) -> (...)."""
+    if x.ndim == 4 and len(x) > 1 and rows(x).flags.c_contiguous:
+        total: Array = rows(x) @ np.ones(len(x), x.dtype)  # (h, c, w)
+        return total.transpose(0, 2, 1)
+    return np.asarray(x.sum(axis=0))
+
+
+def add_to_examples(x: Array, value: Array) -> Array:
+    """x (n, ...) + value (...)."""
+    if x.ndim != 4:
+        return np.add(x, value)
+    y = empty_like_channels(x)
+    y[...] = value  # twice as fast as adding a number to each run of examples
+    y += x
+    return y

@@ -1,0 +1,137 @@
+"""Max and average pooling on NHWC arrays, one axis after the other: over rows, then over columns.
+
+The largest value of a window is the largest of its rows' largest, and a sum is a sum of sums, so a window of kh × kw
+takes kh + kw steps on ever smaller arrays instead of kh · kw, and each step is one NumPy call on slices, without a
+copy of any window. What a max pool keeps for backward is, for each axis, which cell won, a byte each.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from funcnn.arrays.geometry import Geometry
+from funcnn.arrays.layout import images, rows
+from funcnn.tree import Array
+
+__all__ = ["Winners", "avg_pool_backward", "avg_pool_forward", "max_pool_backward", "max_pool_forward"]
+
+Winners = tuple[Array, Array]  # of each window's columns, the row that won; of those, the column
+
+_ROWS, _COLUMNS = 0, 2  # axes of an array by rows, (h, c, w, n)
+_Taps = Sequence[tuple[slice, slice]]
+
+
+def _at(axis: int, part: slice) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (part,)
+
+
+def _out_shape(x: Array, axis: int, size: int) -> tuple[int, ...]:
+    return (*x.shape[:axis], size, *x.shape[axis + 1 :])
+
+
+def _covers(part: slice, size: int) -> bool:
+    return part == slice(0, size)
+
+
+# --- Maximum --------------------------------------------------------------------------------------------------
+
+
+def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Array, Winners | None]:
+    """The largest value in each window, and (if asked for) which of the window's cells holds it.
+
+    x (n, h, w, c) -> y (n, oh, ow, c). Padded cells count as -inf; of equal values the leftmost wins, and of those the
+    topmost.
+    """
+    # Rows first: they are the outermost in memory, so that leaves less to do along columns, which are short runs.
+    tallest, row = _max_along(rows(x), _ROWS, geo.out_size[0], geo.taps[0], keep_winners)
+    y, column = _max_along(tallest, _COLUMNS, geo.out_size[1], geo.taps[1], keep_winners)
+    return images(y), (row, column) if row is not None and column is not None else None
+
+
+def _max_along(x: Array, axis: int, size: int, taps: _Taps, keep: bool) -> tuple[Array, Array | None]:
+    """The largest value in each window along one axis, and the number of its cell."""
+    best = np.empty(_out_shape(x, axis, size), x.dtype)
+    winner = np.zeros(best.shape, np.uint8 if len(taps) <= 256 else np.uint32) if keep else None
+    first = 0
+    if len(taps) > 1 and _covers(taps[0][0], best.shape[axis]) and _covers(taps[1][0], best.shape[axis]):
+        one, other = x[_at(axis, taps[0][1])], x[_at(axis, taps[1][1])]
+        np.maximum(one, other, out=best)
+        if winner is not None:
+            np.greater(other, one, out=winner.view(np.bool_) if winner.itemsize == 1 else winner)
+        first = 2
+    else:
+        best[...] = -np.inf
+    for k, (outputs, pixels) in enumerate(taps[first:], start=first):
+        values, so_far = x[_at(axis, pixels)], best[_at(axis, outputs)]
+        if winner is not None:
+            # A later winner's number is larger: a maximum of bytes is a masked copy, vectorised.
+            won, numbers = values > so_far, winner[_at(axis, outputs)]
+            np.maximum(numbers, won * winner.dtype.type(k), out=numbers)
+        np.maximum(so_far, values, out=so_far)
+    return best, winner
+
+
+def max_pool_backward(dy: Array, winners: Winners, geo: Geometry) -> Array:
+    """Each window's gradient to the cell that won, added where windows overlap.
+
+    dy (n, oh, ow, c), winners as from the forward pass -> (n, h, w, c)
+    """
+    row, column = winners
+    wide = _spread_along(rows(dy), column, _COLUMNS, geo, geo.taps[1])
+    return images(_spread_along(wide, row, _ROWS, geo, geo.taps[0]))
+
+
+def _spread_along(dy: Array, winner: Array | None, axis: int, geo: Geometry, taps: _Taps) -> Array:
+    """Each window's gradient to the cell that won along one axis; to all of its cells where there is no winner."""
+    side = 0 if axis == _ROWS else 1
+    size, stride = geo.in_size[side], geo.stride[side]
+    # Cells that lie a stride apart are reached by the same taps. The first tap to reach them sets their gradient, and
+    # later ones, of windows that overlap, add to it; if the first misses some, they must be zero before.
+    first: dict[int, slice] = {}
+    for _, pixels in taps:
+        first.setdefault(pixels.start % stride, pixels)
+    complete = sum(len(range(size)[pixels]) for pixels in first.values()) == size
+    dx = (np.empty if complete else np.zeros)(_out_shape(dy, axis, size), dy.dtype)
+    for k, (outputs, pixels) in enumerate(taps):
+        there, cells = _at(axis, outputs), dx[_at(axis, pixels)]
+        won = 1 if winner is None else winner[there] == k
+        if first[pixels.start % stride] is pixels:
+            np.multiply(dy[there], won, out=cells)
+        else:
+            cells += dy[there] if winner is None else dy[there] * won
+    return dx
+
+
+# --- Mean -----------------------------------------------------------------------------------------------------
+
+
+def avg_pool_forward(x: Array, geo: Geometry) -> Array:
+    """The mean of each window's cells, padded ones not counted: x (n, h, w, c) -> (n, oh, ow, c)."""
+    tall = _sum_along(rows(x), _ROWS, geo.out_size[0], geo.taps[0])
+    y = _sum_along(tall, _COLUMNS, geo.out_size[1], geo.taps[1])
+    y *= _weights(geo, x.dtype)
+    return images(y)
+
+
+def _sum_along(x: Array, axis: int, size: int, taps: _Taps) -> Array:
+    total = np.zeros(_out_shape(x, axis, size), x.dtype)
+    for outputs, pixels in taps:
+        there = total[_at(axis, outputs)]
+        there += x[_at(axis, pixels)]
+    return total
+
+
+def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
+    """Each window's gradient in equal shares to its cells: dy (n, oh, ow, c) -> (n, h, w, c)."""
+    wide = _spread_along(rows(dy) * _weights(geo, dy.dtype), None, _COLUMNS, geo, geo.taps[1])
+    return images(_spread_along(wide, None, _ROWS, geo, geo.taps[0]))
+
+
+def _weights(geo: Geometry, dtype: DTypeLike) -> Array:
+    """One over the number of real cells in each window: (oh, 1, ow, 1)."""
+    height, width = (
+        _sum_along(np.ones(size, dtype), 0, out_size, taps)
+        for size, out_size, taps in zip(geo.in_size, geo.out_size, geo.taps, strict=True)
+    )
+    return (1 / height)[:, None, None, None] * (1 / width)[None, None, :, None]

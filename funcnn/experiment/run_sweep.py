@@ -1,0 +1,309 @@
+"""A whole sweep from the command line: options, executor, progress, table, CSV, pictures, a page with all of them.
+
+What the scripts ``experiments/sweep_*.py`` have in common. A script says its question, its axes, what a trial trains,
+and which pictures answer the question; `run_sweep` does the rest.
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from funcnn.data import load
+from funcnn.experiment.options import new_parser, positive, printer, read_arguments, same_command
+from funcnn.report.page import page
+from funcnn.report.pictures import can_draw
+from funcnn.report.summary import results_csv, summaries, summary_rows
+from funcnn.report.table import text_table
+from funcnn.sweep.grid import Configuration, SweepError, grid
+from funcnn.sweep.halving import halving
+from funcnn.sweep.results import Records, Result
+from funcnn.sweep.sweep import sweep
+from funcnn.sweep.training import TrainingTrial
+from funcnn.sweep.trials import Trial, trial_name
+from funcnn.sweep.workers import Processes
+from funcnn.system.files import make_folder, write_text
+
+__all__ = ["SweepOptions", "parse_sweep_options", "run_sweep"]
+
+Draw = Callable[[Sequence[Result], Path], None]
+_IN_TERMINAL, _ON_PAGE = 20, 500  # rows of the table
+
+
+@attrs.frozen
+class SweepOptions:
+    """What the command line of every sweep sets."""
+
+    data: str
+    epochs: int
+    seeds: int
+    axes: dict[str, tuple[Any, ...]]
+    jobs: int | None
+    scheduler: str | None
+    mpi: bool
+    halving: bool
+    out: Path
+    quick: bool
+    quiet: bool
+    plots: bool
+    report: bool
+    mix: bool
+    retry: bool
+
+
+def parse_sweep_options(
+    description: str | None,
+    *,
+    name: str,
+    axes: dict[str, Sequence[Any]],
+    quick: dict[str, Sequence[Any]],
+    epochs: int,
+    seeds: int = 3,
+    halving: bool = False,
+    arguments: list[str] | None = None,
+) -> SweepOptions:
+    """The options of a sweep from its command line; `axes` are the script's, and `quick` those that a quick run has.
+
+    With `halving` there is an option for it: every trial is then a training of as many epochs.
+
+    >>> options = parse_sweep_options("Rates.", name="demo", axes={"lr": [1, 2, 3]}, quick={"lr": [1]}, epochs=9,
+    ...                               arguments=["--axis", "lr=0.1,0.2"])
+    >>> options.axes
+    {'lr': (0.1, 0.2)}
+
+    Ends the program with a message for an axis that the script does not have, or a name that is none of its values.
+    """
+    parser = new_parser(description)
+    option = parser.add_argument
+    sets = ("digits", "mnist", "fashion_mnist")
+    option("--data", choices=sets, default="digits", help="the data set (default %(default)s)")
+    option("--epochs", type=positive(int), help=f"passes over the data in a trial (default {epochs}; 2 if --quick)")
+    option("--seeds", type=positive(int), help=f"trials of each configuration (default {seeds}; 1 if --quick)")
+    option("--axis", action="append", default=[], metavar="NAME=V1,V2", help=f"other values for: {', '.join(axes)}")
+    option("--jobs", type=positive(int), help="processes on this machine (default: one for each core)")
+    where = parser.add_mutually_exclusive_group().add_argument
+    where("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler, as tcp://host:8786")
+    where("--mpi", action="store_true", help="run on the ranks of: mpirun -n N python -m mpi4py.futures SCRIPT --mpi")
+    if halving:
+        option("--halving", action="store_true", help="stop hopeless trials early (one seed): see docs/sweeps.md")
+    option("--out", type=Path, default=Path("runs") / name, help="the folder for results (default %(default)s)")
+    option("--resume", action="store_true", help="go on with the sweep in --out: that is always so")
+    option("--mix", action="store_true", help="count results of an earlier version of the trial")
+    option("--retry", action="store_true", help="run trials again that failed or were lost")
+    option("--report", action="store_true", help="run nothing: table, pictures and page from the results in --out")
+    option("--quick", action="store_true", help="a small grid, to see that everything works")
+    option("--quiet", action="store_true", help="print nothing but errors")
+    option("--no-plots", dest="plots", action="store_false", help="draw no pictures")
+    parser.set_defaults(halving=False)
+    values = vars(read_arguments(parser, arguments))
+    values.pop("resume")
+    chosen = {key: tuple(each) for key, each in (axes | quick if values["quick"] else axes).items()}
+    for given in values.pop("axis"):
+        axis, equals, text = given.partition("=")
+        if axis not in axes or not equals:
+            parser.error(f"--axis {given}: expected NAME=V1,V2 with a name out of {', '.join(axes)}")
+        chosen[axis] = tuple(_value(each.strip()) for each in text.split(","))
+        unknown = [each for each in chosen[axis] if each not in axes[axis]]
+        if unknown and all(isinstance(each, str) for each in axes[axis]):
+            parser.error(f"--axis {given}: {axis} is one of {', '.join(map(repr, axes[axis]))}, not {unknown[0]!r}")
+    values["axes"] = chosen
+    values["epochs"] = values["epochs"] or (2 if values["quick"] else epochs)
+    values["seeds"] = values["seeds"] or (1 if values["quick"] else seeds)
+    return SweepOptions(**values)
+
+
+def _value(text: str) -> Any:
+    """A value as it is written: a truth value, a number, or a name."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def run_sweep(
+    trial: Trial, options: SweepOptions, *, question: str, draw: Draw, metric: str = "validation_accuracy",
+    also: Sequence[str] = ("test_accuracy",),
+) -> list[Result]:  # fmt: skip
+    """Run a sweep over the options' axes, and leave its answer in ``options.out``; returns the results.
+
+    Every configuration also has the options' `data` and `epochs`, so that it says all that its trial needs. Writes
+    results.jsonl as trials finish, at the end results.csv, the pictures that `draw` makes, and report.html, a page that
+    needs no other file. With `report` it runs no trial. On Ctrl-C it says how to go on, and exits.
+
+    Raises SweepError and OSError as `sweep`, SweepError if a scheduler cannot be reached, for a report of another
+    sweep's results, and at last if no trial has ended well, and DataError if the data cannot be loaded.
+    """
+    say = printer(options.quiet)
+    chosen = grid(**options.axes, data=[options.data], epochs=[options.epochs])
+    folder = make_folder(options.out)
+    started = time.perf_counter()
+    if options.report:
+        results = Records(folder / "results.jsonl").read()
+        if not results:
+            raise SweepError(f"{folder / 'results.jsonl'}: no results to report. Run the sweep first, without --report")
+        if results[0].trial.removesuffix(" (halving)") != trial_name(trial):
+            raise SweepError(f"{folder / 'results.jsonl'}: it has results of {results[0].trial}. Choose another --out")
+    else:
+        load(options.data)  # here for once, since each trial would fail without
+        results = _run(trial, chosen, options, metric, folder, say)
+    _leave(results, options, question, draw, metric, also, folder, say)
+    names = ", ".join(sorted(path.name for path in folder.iterdir()))
+    say(f"results in {folder} after {time.perf_counter() - started:.1f} s: {names}")
+    if not any(each.status == "done" for each in results):
+        raise SweepError(f"no trial has ended well: {folder / 'results.jsonl'} says why. --retry runs them again")
+    return results
+
+
+def _run(
+    trial: Trial,
+    chosen: tuple[Configuration, ...],
+    options: SweepOptions,
+    metric: str,
+    folder: Path,
+    say: Callable[[str], None],
+) -> list[Result]:
+    seeds = range(options.seeds)
+    total = None if options.halving else len(chosen) * len(seeds)
+    how = "halved as they go" if total is None else f"each with {_count(len(seeds), 'seed')}: {_count(total, 'trial')}"
+    say(f"{_count(len(chosen), 'configuration')} {how}")
+    with _executor(options) as executor:
+        if options.halving:
+            if not isinstance(trial, TrainingTrial):
+                raise SweepError("--halving: this sweep's trials measure more than a training, and run to the end")
+            found = halving(
+                trial.make, chosen, epochs=options.epochs,
+                executor=executor, out=folder, mix=options.mix, retry=options.retry,
+            )  # fmt: skip
+        else:
+            found = sweep(
+                trial, chosen, seeds=seeds, executor=executor, out=folder, mix=options.mix, retry=options.retry
+            )
+        results: list[Result] = []
+        try:
+            for result in _progress(found, total, metric, quiet=options.quiet):
+                results.append(result)
+        except KeyboardInterrupt:
+            say(f"\nStopped with {len(results)} results. To go on: {same_command()}")
+            raise SystemExit(130) from None
+    return results
+
+
+@contextmanager
+def _executor(options: SweepOptions) -> Iterator[Executor]:
+    """Where the trials run: processes here, a Dask cluster, or MPI's ranks."""
+    if options.mpi:
+        with _mpi_executor() as executor:
+            yield executor
+        return
+    if options.scheduler is None:
+        with Processes(options.jobs) as executor:
+            yield executor
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise SweepError('--scheduler needs Dask, which is not installed: pip install "funcnn[dask]"') from error
+    try:
+        connect: Any = Client
+        client = connect(options.scheduler, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise SweepError(
+            f"--scheduler {options.scheduler}: no scheduler can be reached there ({error}). Start one with "
+            "`dask scheduler`, and workers with `dask worker ADDRESS --nthreads 1`"
+        ) from error
+    with client:
+        yield client.get_executor()
+
+
+def _mpi_executor() -> Executor:
+    try:
+        from mpi4py.futures import MPIPoolExecutor
+    except ImportError as error:
+        raise SweepError(f'--mpi needs MPI: pip install "funcnn[mpi]" ({error})') from error
+    if "mpi4py.futures" not in sys.orig_argv:  # else every rank would run the whole sweep
+        command = shlex.join(["mpirun", "-n", "3", sys.orig_argv[0], "-m", "mpi4py.futures", *sys.argv])
+        raise SweepError(f"--mpi: the ranks are mpi4py's to start. For two that work: {command}")
+    executor: Executor = MPIPoolExecutor()
+    return executor
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s'[: number != 1]}"
+
+
+def _progress(results: Iterator[Result], total: int | None, metric: str, *, quiet: bool) -> Iterator[Result]:
+    """Pass results on, showing how many there are, the time remaining and the best so far."""
+    if quiet:
+        yield from results
+        return
+    bar = _bar(total)
+    best: Result | None = None
+    for count, result in enumerate(results, start=1):
+        value = result.metrics.get(metric)
+        if result.status == "done" and value is not None and (best is None or value > best.metrics[metric]):
+            best = result
+        shown = f"best {metric.replace('_', ' ')} {best.metrics[metric]:.4f}" if best else "none has ended well yet"
+        if bar is not None:
+            bar.set_postfix_str(shown, refresh=False)
+            bar.update()
+        elif count % max(1, (total or 100) // 10) == 0:
+            print(f"{count}{f' of {total}' if total else ''} trials, {shown}", flush=True)
+        yield result
+    if bar is not None:
+        bar.close()
+
+
+def _bar(total: int | None) -> Any:
+    if not sys.stdout.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    form = "{n}/{total} trials {percentage:3.0f}%|{bar:24}|{postfix} [{elapsed} so far, {remaining} left]"
+    if total is None:
+        form = "{n} trials {postfix} [{elapsed} so far]"
+    return tqdm(total=total, file=sys.stdout, bar_format=form, leave=False, dynamic_ncols=True)
+
+
+# --- What is left ---------------------------------------------------------------------------------------------
+
+
+def _leave(
+    results: list[Result],
+    options: SweepOptions,
+    question: str,
+    draw: Draw,
+    metric: str,
+    also: Sequence[str],
+    folder: Path,
+    say: Callable[[str], None],
+) -> None:
+    write_text(folder / "results.csv", results_csv(results))
+    found = summaries(results, metric)
+    header, rows = summary_rows(found, {name: summaries(results, name) for name in (metric, *also)})
+    say("\n" + text_table(header, rows[:_IN_TERMINAL], left=len(header) - 2 - len(also)))
+    say(f"the best {_IN_TERMINAL} of {len(rows)} configurations\n" if len(rows) > _IN_TERMINAL else "")
+    for status in ("diverged", "failed", "lost"):
+        bad = [each for each in results if each.status == status]
+        if bad:
+            last = bad[0].error.strip().splitlines()[-1] if bad[0].error else ""
+            say(f"{len(bad)} {status}, as {bad[0].config}, seed {bad[0].seed}: {last}")
+    pictures: list[Path] = []
+    if options.plots and can_draw(say) and any(each.status == "done" for each in results):
+        draw(results, folder)
+        pictures = sorted(folder.glob("*.png"))
+    command = shlex.join(["python", *(each for each in sys.argv if each not in ("--report", "--retry"))])
+    text = page(question, pictures, (header, rows[:_ON_PAGE]), results, command=command)
+    write_text(folder / "report.html", text)

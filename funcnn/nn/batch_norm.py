@@ -1,0 +1,299 @@
+"""Batch norm: written for a chunk of a batch that meets the others (`funcnn.nn.coupled`), as `serial` has them.
+
+Sums are added up in float64, first chunk to last.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import attrs
+import numpy as np
+from numpy.typing import DTypeLike
+
+from funcnn.arrays import threads
+from funcnn.arrays.layout import channel_rows, dot_channels, empty_like_channels, for_channels, images, sum_channels
+from funcnn.checks import LayerError, ShapeError, check_array, check_input, check_residuals
+from funcnn.keys import Key
+from funcnn.layer import Initialised, Layer
+from funcnn.nn.coupled import Coroutine, Coupled, make_coupled
+from funcnn.settings import check_positive, check_share, config
+from funcnn.tree import Array, Shape, node, read_only
+
+__all__ = ["BatchNormParams", "BatchNormState", "batch_norm"]
+
+
+def batch_norm(*, momentum: float = 0.9, epsilon: float = 1e-5) -> Layer:
+    """y = scale · x̂ + shift, x̂ = (x - mean) / sqrt(var + epsilon), per channel (Ioffe & Szegedy 2015).
+
+    (n, ..., c) -> (n, ..., c). In training, mean and the biased variance are the batch's, over every axis but the
+    last, and running = momentum · running + (1 - momentum) · batch; otherwise they are the running ones, so that
+    an example's output does not depend on its batch. Deviation from the paper: the running variance is biased
+    too. ``params.scale, params.shift; state.mean, state.var``.
+
+    dscale = Σ dy · x̂, dshift = Σ dy, dx = scale / sqrt(var + epsilon) · (dy - mean(dy) - x̂ · mean(dy · x̂)).
+
+    >>> layer = batch_norm()
+    >>> params, state, _ = layer.init(Key(0), (1,))
+    >>> y, state, _ = layer.apply(params, state, np.array([[1.0], [3.0]], np.float32), train=True)
+    >>> y.round(3).tolist(), state.mean
+    ([[-1.0], [1.0]], array([0.2], dtype=float32))
+
+    Raises ValueError for a momentum outside [0, 1] or an epsilon that is not positive.
+    """
+    return make_coupled(_BatchNorm(momentum, epsilon), _init)
+
+
+@node
+class BatchNormParams:
+    """What batch norm learns, one number per channel each."""
+
+    scale: Array
+    shift: Array
+
+
+@node
+class BatchNormState:
+    """Batch norm's running statistics, one number per channel each."""
+
+    mean: Array
+    var: Array
+
+
+def _init(settings: "_BatchNorm", key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    out_shape = settings.out_shape(in_shape)
+    channels = in_shape[-1]
+    params = BatchNormParams(scale=np.ones(channels, dtype), shift=np.zeros(channels, dtype))
+    state = BatchNormState(mean=np.zeros(channels, dtype), var=np.ones(channels, dtype))
+    return Initialised(read_only(params), read_only(state), out_shape)
+
+
+# --- What chunks say and are sent; all of it for each channel -------------------------------------------------
+
+
+class _Moments(NamedTuple):
+    """Of a chunk: how many numbers, a centre c, Σ (x - c) and Σ (x - c)²."""
+
+    size: int
+    centre: Array
+    total: Array
+    squares: Array
+
+
+class _Statistics(NamedTuple):
+    """Of the batch: y = factor · (x - mean) + shift, and x̂ = (x - mean) · inverse_deviation."""
+
+    mean: Array
+    factor: Array
+    shift: Array
+    inverse_deviation: Array
+
+
+@node
+class _ChunkResiduals:
+    """centred: x - c, as `channel_rows`. offset: c - mean. pool: its residuals. pooled: its output, if it went first."""
+
+    centred: Array
+    offset: Array
+    inverse_deviation: Array
+    pool: Any
+    pooled: Array | None
+
+
+class _Sums(NamedTuple):
+    """Of a chunk: how many numbers, Σ dy · (x - mean), Σ dy; and the batch's 1 / deviation."""
+
+    size: int
+    along: Array
+    total: Array
+    inverse_deviation: Array
+
+
+class _Projection(NamedTuple):
+    """dx = factor · dy + along_x · (x - mean) + along_1."""
+
+    factor: Array
+    along_x: Array
+    along_1: Array
+
+
+# --- The layer ------------------------------------------------------------------------------------------------
+
+
+@config
+class _BatchNorm(Coupled):
+    name: ClassVar[str] = "batch_norm"
+    momentum: float = attrs.field(default=0.9, validator=check_share, converter=float)
+    epsilon: float = attrs.field(default=1e-5, validator=check_positive, converter=float)
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        if not in_shape:
+            raise ShapeError(
+                repr(self), "expected a shape whose last axis holds the channels, got ()", "Put reshape((1,)) before it"
+            )
+        if in_shape[-1] < 1:
+            raise ShapeError(
+                repr(self), f"expected at least one channel, got {in_shape}", "Correct in_shape, or the layer before it"
+            )
+        return in_shape
+
+    @property
+    def pool(self) -> Layer | None:
+        """The max pool that is a part of it (`_PooledNorm`)."""
+        return None
+
+    def with_pool(self, pool: Layer) -> Layer:
+        return make_coupled(_PooledNorm(self.momentum, self.epsilon, pool=pool))
+
+    def check(self, params: BatchNormParams, x: Array) -> None:
+        check_array(self, x, params.scale.dtype)
+        check_input(self, x, (*[None] * (x.ndim - 2), len(params.scale)), params.scale.dtype)
+
+    def evaluate(self, params: BatchNormParams, state: BatchNormState, x: Array) -> Array:
+        self.check(params, x)
+        factor = params.scale / np.sqrt(state.var + self.epsilon)
+        return _normalise_and_pool(x, factor, params.shift - state.mean * factor, self.pool, train=False)[0]
+
+    def apply_chunk(self, params: BatchNormParams, x: Array) -> Coroutine:
+        self.check(params, x)
+        centred, moments = _moments(x)
+        mean, factor, shift, inverse_deviation = yield moments
+        # x - mean = centred + offset
+        offset = (moments.centre - mean).astype(x.dtype)
+        y, kept, pooled = _normalise_and_pool(
+            _shaped(centred, x.shape), factor, shift + offset * factor, self.pool, train=True
+        )
+        return y, _ChunkResiduals(centred, offset, inverse_deviation, kept, pooled)
+
+    def meet(
+        self, params: BatchNormParams, state: BatchNormState, said: Sequence[_Moments]
+    ) -> tuple[_Statistics, BatchNormState]:
+        counts = np.array([each.size for each in said], np.float64)[:, None]
+        centres, sums, squares = (np.stack(each) for each in list(zip(*said, strict=True))[1:])
+        if counts.sum() == 0:
+            raise LayerError(repr(self), "an empty batch has no mean", "Train on batches of at least one example")
+        dtype = params.scale.dtype
+        mean = (sums + counts * centres).sum(axis=0) / counts.sum()
+        # Moments about the chunks' centres c, then about the mean μ:
+        # Σ (x - μ)² = Σ (x - c)² + 2 (c - μ) Σ (x - c) + n (c - μ)²
+        offsets = centres - mean
+        total = squares.sum(axis=0) + (offsets * (2 * sums + counts * offsets)).sum(axis=0)
+        var = (np.maximum(total, 0) / counts.sum()).astype(dtype)
+        inverse_deviation = 1 / np.sqrt(var + self.epsilon)
+        keep, take = self.momentum, 1 - self.momentum
+        running = BatchNormState(mean=keep * state.mean + take * mean.astype(dtype), var=keep * state.var + take * var)
+        return _Statistics(mean, params.scale * inverse_deviation, params.shift, inverse_deviation), read_only(running)
+
+    def backward_chunk(self, params: BatchNormParams, residuals: Any, dy: Array, *, need_dx: bool) -> Coroutine:
+        kept = check_residuals(self, residuals)
+        x = kept.centred
+        if kept.pooled is not None:
+            x = channel_rows(kept.pooled)  # where a maximum was, dy is; elsewhere it is zero
+        elif self.pool is not None:
+            dy = _unpool(self.pool, kept, dy)
+        gradient = channel_rows(dy)
+        if gradient.shape != x.shape:
+            raise ShapeError(
+                repr(self), f"expected dy of the output's shape, got {dy.shape}", "Pass the residuals of the same batch"
+            )
+        # x - mean = centred + offset, so Σ dy·(x - mean) = Σ dy·centred + offset·Σ dy, and below in the same way
+        # along_x·(x - mean) + along_1 = along_x·centred + (along_1 + offset·along_x).
+        total = sum_channels(gradient)
+        along = dot_channels(gradient, x) + kept.offset * total
+        factor, along_x, along_1 = yield _Sums(kept.centred.size // len(total), along, total, kept.inverse_deviation)
+        return _project(kept, dy, factor, along_x, along_1 + kept.offset * along_x, self.pool) if need_dx else None
+
+    def meet_backward(self, params: BatchNormParams, said: Sequence[_Sums]) -> tuple[_Projection, BatchNormParams]:
+        # dx = scale/σ · (dy - mean(dy) - x̂ · mean(dy · x̂)): what is left of dy once its parts along the two
+        # directions that the statistics remove, constants and (but for epsilon) x̂ = (x - mean)/σ, are taken out.
+        # The means are dshift / count and dscale / count.
+        sizes, along, total, (inverse_deviation, *_) = zip(*said, strict=True)
+        dtype, count = inverse_deviation.dtype, sum(sizes)
+        dscale = (np.sum(along, axis=0) * inverse_deviation).astype(dtype)
+        dshift = np.sum(total, axis=0).astype(dtype)
+        factor = params.scale * inverse_deviation
+        sent = _Projection(factor, -factor * inverse_deviation * dscale / count, -factor * dshift / count)
+        return sent, BatchNormParams(scale=dscale, shift=dshift)
+
+
+@config
+class _PooledNorm(_BatchNorm):
+    """Batch norm and the max pool that follows it, as one layer.
+
+    The pool goes first if it may: factor · x + shift increases with x where the factor is positive, so its maxima are
+    where those of x are, and what is left to do is done on a quarter of the numbers (or less), forward and back.
+    """
+
+    pool: Layer = attrs.field(kw_only=True)
+
+    def arguments(self) -> dict[str, Any]:
+        given = super().arguments()
+        del given["pool"]  # it prints as the layer that was written, of which an error tells
+        return given
+
+
+# --- Arithmetic -----------------------------------------------------------------------------------------------
+
+_SAFE = 16.0  # Σx² by its part around the mean: from there on, differences of squares lose more than four bits
+
+
+def _moments(x: Array) -> tuple[Array, _Moments]:
+    """x less a centre, as `channel_rows`, and its moments.
+
+    The centre is 0 if x's dtype has digits enough for that, and else the mean: it costs a pass, and a copy.
+    """
+    source = channel_rows(x)
+    size = source.size // x.shape[-1]
+    total, squares = sum_channels(source), dot_channels(source, source)
+    centre = total / max(1, size)
+    if (squares <= _SAFE * (squares - total * centre)).all():
+        return source, _Moments(size, np.zeros(len(centre), x.dtype), total, squares)
+    centre = centre.astype(x.dtype)
+    centred = np.subtract(source, for_channels(centre, source))
+    return centred, _Moments(size, centre, sum_channels(centred), dot_channels(centred, centred))
+
+
+def _shaped(x: Array, shape: tuple[int, ...]) -> Array:
+    """`channel_rows` as a batch of a shape again."""
+    if len(shape) != 4:
+        return x.reshape(shape)
+    n, h, w, c = shape
+    return images(x.reshape(h, c, w, n))
+
+
+def _normalise_and_pool(
+    x: Array, factor: Array, shift: Array, pool: Layer | None, *, train: bool
+) -> tuple[Array, Any, Array | None]:
+    """factor · x + shift, and its pool; with the pool's residuals, and the pool of x if that was taken first."""
+    if pool is None:
+        return _scale_and_shift(x, factor, shift), None, None
+    if (factor > 0).all():
+        pooled, _, kept = pool.apply(None, None, x, train=train)
+        return _scale_and_shift(pooled, factor, shift), kept, pooled
+    y, _, kept = pool.apply(None, None, _scale_and_shift(x, factor, shift), train=train)
+    return y, kept, None
+
+
+def _scale_and_shift(x: Array, factor: Array, shift: Array) -> Array:
+    y = empty_like_channels(x)
+    source, out = channel_rows(x), channel_rows(y)
+    np.multiply(source, for_channels(factor, source), out=out)
+    out += for_channels(shift, source)
+    return y
+
+
+def _unpool(pool: Layer, kept: _ChunkResiduals, dy: Array) -> Array:
+    return pool.backward(None, kept.pool, dy).dx  # type: ignore[return-value]  # never None: it is asked for
+
+
+def _project(
+    kept: _ChunkResiduals, dy: Array, factor: Array, along_x: Array, along_1: Array, pool: Layer | None
+) -> Array:
+    """factor · dy + along_x · centred + along_1, dy taken back through the pool if that went first."""
+    x, gradient, scaled = kept.centred, channel_rows(dy), empty_like_channels(dy)
+    np.multiply(gradient, for_channels(factor, gradient), out=channel_rows(scaled))
+    dx = _unpool(pool, kept, scaled) if pool is not None and kept.pooled is not None else scaled
+    rest = np.multiply(x, for_channels(along_x, x), out=threads.scratch("batch norm", x.shape, x.dtype))
+    rest += for_channels(along_1, x)
+    out = channel_rows(dx)
+    out += rest
+    return dx

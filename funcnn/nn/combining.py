@@ -1,0 +1,130 @@
+"""What combinators share: settings with children, the children's keys and places, the checks of a tuple's length.
+
+A combinator of one's own is made of these as those of the library are (`funcnn.nn.parallel` is the shortest example).
+"""
+
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import DTypeLike
+
+from funcnn.checks import LayerError, add_place
+from funcnn.keys import Key, fold_in
+from funcnn.layer import Config, Initialised, Layer
+from funcnn.settings import config
+from funcnn.tree import Shape
+
+__all__ = [
+    "Composed", "Wrapped", "check_layers", "check_tuple", "check_values", "child_key", "init_children", "init_wrapped",
+    "place",
+]  # fmt: skip
+
+
+def check_layers(instance: Any, attribute: Any, layers: tuple[Layer, ...]) -> None:
+    """Raise TypeError unless all are layers."""
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            name = getattr(layer, "__name__", None)
+            got = f"the function {name}; call it: {name}(...)" if name else repr(layer)
+            raise TypeError(f"{instance.name}[{i}]: expected a Layer, got {got}")
+
+
+def _check_layer(instance: Any, attribute: Any, layer: Layer) -> None:
+    check_layers(instance, attribute, (layer,))
+
+
+@config
+class Composed(Config):
+    """A combinator over several layers, which prints them as its arguments."""
+
+    layers: tuple[Layer, ...] = attrs.field(validator=check_layers)
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        return self.layers
+
+    def __repr__(self) -> str:
+        settings = [f"{name}={value!r}" for name, value in self.arguments().items() if name != "layers"]
+        return f"{self.name}({', '.join([*map(repr, self.layers), *settings])})"
+
+
+@config
+class Wrapped(Config):
+    """A combinator around one layer, whose params and state are the layer's own."""
+
+    layer: Layer = attrs.field(validator=_check_layer)
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        return (self.layer,)
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        with place(self.name):
+            return self.layer.config.out_shape(in_shape)
+
+    def macs(self, in_shape: Shape) -> int:
+        return self.layer.config.macs(in_shape)
+
+
+class place:
+    """``with place(name, i):`` puts ``name[i]`` before an error on its way outward, and costs next to nothing.
+
+    >>> with place("serial", 4):
+    ...     raise LayerError("dense(units=10)", "it is wrong", "Mend it")
+    Traceback (most recent call last):
+    funcnn.checks.LayerError: serial[4] dense(units=10): it is wrong. Mend it
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str, i: int | None = None) -> None:
+        self.name = name if i is None else f"{name}[{i}]"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, Exception):
+            add_place(error, self.name)
+
+
+def child_key(key: Key | None, child: Layer, i: int) -> Key | None:
+    """The key of the i-th child; None for a child that draws nothing, which saves deriving it."""
+    return fold_in(key, i) if key is not None and child.config.stochastic else None
+
+
+def init_children(
+    settings: Composed, key: Key, in_shapes: list[Shape], dtype: DTypeLike
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The params and the states of all children, the i-th drawn from ``fold_in(key, i)``, given their input shapes."""
+    made = []
+    for i, (layer, in_shape) in enumerate(zip(settings.layers, in_shapes, strict=True)):
+        with place(settings.name, i):
+            made.append(layer.init(fold_in(key, i), in_shape, dtype))
+    return tuple([each.params for each in made]), tuple([each.state for each in made])
+
+
+def init_wrapped(settings: Wrapped, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    """The ``init`` of a combinator around one layer: the layer's own."""
+    settings.out_shape(in_shape)
+    with place(settings.name):
+        return settings.layer.init(key, in_shape, dtype)
+
+
+def check_values(settings: Composed, **values: Any) -> None:
+    """Raise LayerError unless params and state are tuples with one entry per layer, as init makes them."""
+    for name, value in values.items():
+        if type(value) is not tuple or len(value) != len(settings.layers):
+            check_tuple(settings, name, value, len(settings.layers), "layer", "init")
+
+
+def check_tuple(settings: Composed, name: str, value: Any, count: int, each: str, maker: str) -> None:
+    """Raise LayerError unless a value is a tuple of a length, one entry for `each`, as `maker` gives it."""
+    if type(value) is not tuple or len(value) != count:
+        got = f"a tuple of {len(value)}" if type(value) is tuple else type(value).__name__
+        raise LayerError(
+            settings.name,
+            f"expected {name} to be a tuple of {count}, one for each {each}, got {got}",
+            f"Pass the {name} that this net's own {maker} gave",
+        )

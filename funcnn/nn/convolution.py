@@ -1,0 +1,191 @@
+"""Layers over images: convolution and pooling. (n, height, width, channels) in and out.
+
+The arithmetic is in `conv_rows`, `conv_winograd` and `pooling`; here are the settings, the shapes and the contract.
+"""
+
+import math
+from types import ModuleType
+from typing import Any, ClassVar, Literal
+
+import attrs
+import numpy as np
+from numpy.typing import DTypeLike
+
+from funcnn.arrays import conv_rows, conv_winograd
+from funcnn.arrays.geometry import Geometry, Padding, Size
+from funcnn.arrays.layout import channel_rows, images, rows, sum_channels
+from funcnn.checks import ShapeError, check_dy, check_input, check_residuals
+from funcnn.init import Initializer, check_initializer, he_normal, zeros
+from funcnn.keys import Key, fold_in
+from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
+from funcnn.nn.image_settings import check_padding, check_size, image_geometry, pair, short, sides
+from funcnn.settings import check_count, check_flag, config
+from funcnn.tree import Array, Shape, node
+
+__all__ = ["ConvParams", "conv2d"]
+
+
+# --- Convolution ----------------------------------------------------------------------------------------------
+
+
+@node
+class ConvParams:
+    """weight (kernel height, kernel width, in / groups, out); bias (out,) or None."""
+
+    weight: Array
+    bias: Array | None
+
+
+def _padded_rows(padding: Padding) -> int:
+    """The most rows of padding above or below, where they do not follow from the image."""
+    if isinstance(padding, str):
+        return 0
+    return padding if isinstance(padding, int) else max(padding[0])
+
+
+Algorithm = Literal["auto", "strided", "winograd"]
+_ALGORITHMS = "auto", "strided", "winograd"
+
+
+def _check_algorithm(instance: Any, attribute: Any, value: str) -> None:
+    if value not in _ALGORITHMS:
+        raise ValueError(f"conv2d: algorithm must be one of {', '.join(map(repr, _ALGORITHMS))}, got {value!r}")
+
+
+@config
+class _Conv2d(Config):
+    name: ClassVar[str] = "conv2d"
+    by_chunks: ClassVar[bool] = True
+    filters: int = attrs.field(validator=check_count)
+    kernel_size: Size = attrs.field(validator=check_size, converter=pair)
+    stride: Size = attrs.field(default=(1, 1), validator=check_size, converter=pair)
+    padding: Padding = attrs.field(default="valid", validator=check_padding, converter=sides)
+    dilation: Size = attrs.field(default=(1, 1), validator=check_size, converter=pair)
+    groups: int = attrs.field(default=1, validator=check_count)
+    use_bias: bool = attrs.field(default=True, validator=check_flag)
+    weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
+    bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
+    algorithm: Algorithm = attrs.field(default="auto", validator=_check_algorithm)
+
+    def __attrs_post_init__(self) -> None:
+        rows = self.kernel_size[0], self.stride[0], self.dilation[0]
+        if self.algorithm == "winograd" and (rows != (3, 1, 1) or _padded_rows(self.padding) > 2):
+            raise ValueError(
+                "conv2d: the Winograd algorithm is for kernels of three rows, with stride and dilation 1 along them "
+                f'and at most two rows of padding, got {self!r}. Use algorithm="auto"'
+            )
+        if self.filters % self.groups:
+            raise ValueError(
+                f"conv2d: filters must be a multiple of groups, got {self.filters} filters, {self.groups} groups"
+            )
+
+    def arguments(self) -> dict[str, Any]:
+        return short(super().arguments(), "kernel_size", "stride", "dilation")
+
+    def geometry(self, in_shape: Shape) -> Geometry:
+        geo = image_geometry(self, in_shape, self.kernel_size, self.stride, self.dilation, self.padding)
+        if in_shape[2] % self.groups:
+            raise ShapeError(
+                repr(self),
+                f"expected channels in {self.groups} equal groups, got {in_shape[2]} channels",
+                f"Use a number of groups that divides {in_shape[2]}",
+            )
+        return geo
+
+    def products(self, geo: Geometry, n: int, weight: Array) -> ModuleType:
+        """The module that computes the convolution of n images: where Winograd's is faster and as good, that one.
+
+        Both have the same three functions. It is as good in float32 alone, and faster where the products that it
+        saves are large (docs/architecture.md).
+        """
+        if self.algorithm != "auto":
+            return conv_winograd if self.algorithm == "winograd" else conv_rows
+        inner = weight.shape[1] * weight.shape[2]
+        large = inner >= 64 and weight.shape[3] // self.groups >= 32 and geo.out_size[1] * n >= 32
+        good = weight.dtype == np.float32 and conv_winograd.fits(geo)
+        return conv_winograd if large and good and geo.out_size[0] > 2 else conv_rows
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        return (*self.geometry(in_shape).out_size, self.filters)
+
+    def macs(self, in_shape: Shape) -> int:
+        return math.prod((*self.out_shape(in_shape), *self.kernel_size, in_shape[2] // self.groups))
+
+
+def _conv_init(settings: _Conv2d, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    out_shape = settings.out_shape(in_shape)
+    shape = (*settings.kernel_size, in_shape[2] // settings.groups, settings.filters)
+    area = math.prod(settings.kernel_size)
+    fans = area * shape[2], area * settings.filters // settings.groups
+    weight = settings.weight_init(fold_in(key, "weight"), shape, *fans, dtype)
+    bias = settings.bias_init(fold_in(key, "bias"), (settings.filters,), *fans, dtype) if settings.use_bias else None
+    return Initialised(ConvParams(weight, bias), None, out_shape)
+
+
+def _conv_apply(
+    settings: _Conv2d, params: ConvParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_input(settings, x, (None, None, params.weight.shape[2] * settings.groups), params.weight.dtype)
+    geo = settings.geometry(x.shape[1:])
+    products = settings.products(geo, len(x), params.weight)
+    x = images(np.ascontiguousarray(rows(x)))  # once, for backward too
+    y = products.conv_forward(x, params.weight, geo, settings.groups, params.bias)
+    return Applied(y, state, x if train else None)
+
+
+def _conv_backward(
+    settings: _Conv2d, params: ConvParams, residuals: Any, dy: Array, *, need_dx: bool = True
+) -> Gradients:
+    x = check_residuals(settings, residuals)
+    geo = settings.geometry(x.shape[1:])
+    check_dy(settings, dy, (len(x), *geo.out_size, settings.filters), x.dtype)
+    products = settings.products(geo, len(x), params.weight)
+    weight = products.conv_weight_gradient(x, dy, geo, settings.groups)
+    bias = sum_channels(channel_rows(dy)).astype(dy.dtype) if params.bias is not None else None
+    dx = products.conv_input_gradient(dy, params.weight, geo, settings.groups) if need_dx else None
+    return Gradients(ConvParams(weight, bias), dx)
+
+
+def conv2d(
+    filters: int,
+    kernel_size: int | Size,
+    *,
+    stride: int | Size = 1,
+    padding: Padding = "valid",
+    dilation: int | Size = 1,
+    groups: int = 1,
+    use_bias: bool = True,
+    weight_init: Initializer = he_normal(),  # noqa: B008
+    bias_init: Initializer = zeros(),  # noqa: B008
+    algorithm: Algorithm = "auto",
+) -> Layer:
+    """y[n, i, j, o] = bias[o] + Σ_{k, l, c} x[n, i·s + k·d - top, j·s + l·d - left, c] · weight[k, l, c, o].
+
+    (n, h, w, c) -> (n, oh, ow, filters), oh = floor((h + top + bottom - (kh - 1)·d - 1) / s) + 1 (LeCun et al.
+    1989; as everywhere in this field a cross-correlation: the kernel is not flipped). ``params.weight`` (kh, kw,
+    c / groups, filters), ``params.bias`` (filters,) or None.
+
+    `padding`: "valid" (none), "same" (oh = ceil(h / s), the odd pixel at the bottom and right), an int, or
+    ((top, bottom), (left, right)). With `groups`, channels and filters fall into that many runs, each reaching its
+    own alone; ``groups=c`` is a depthwise convolution.
+
+    `algorithm`: "strided" (stride-tricks windows, `funcnn.conv_rows`), "winograd" (fewer products for kernels of
+    three rows, `funcnn.conv_winograd`), or "auto", the faster of the two; in float64 always "strided".
+
+    >>> layer = conv2d(8, 3, stride=2, padding="same")
+    >>> params, state, out_shape = layer.init(Key(0), (28, 28, 1))
+    >>> params.weight.shape, out_shape
+    ((3, 3, 1, 8), (14, 14, 8))
+
+    Raises ValueError for sizes that are not positive, negative padding, filters no multiple of groups, or an algorithm
+    that does not fit.
+    """
+    sizes: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}  # yet to be pairs
+    settings = _Conv2d(
+        filters, **sizes, padding=padding, groups=groups, use_bias=use_bias, weight_init=weight_init,
+        bias_init=bias_init, algorithm=algorithm,
+    )  # fmt: skip
+    return make_layer(settings, _conv_apply, _conv_backward, _conv_init)
+
+
+# --- Pooling --------------------------------------------------------------------------------------------------

@@ -1,0 +1,148 @@
+"""Dense layers, and one bias for each position."""
+
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+from numpy.typing import DTypeLike
+
+from funcnn.arrays import layout, products
+from funcnn.checks import ShapeError, check_dy, check_input, check_residuals
+from funcnn.init import Initializer, check_initializer, he_normal, zeros
+from funcnn.keys import Key, fold_in
+from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
+from funcnn.settings import check_count, check_flag, config
+from funcnn.tree import Array, Shape, node
+
+__all__ = ["DenseParams", "PositionBiasParams", "dense", "position_bias"]
+
+_FEW = 128  # units: the weight gradient, which every chunk of a batch makes anew, is then about as large as the chunk
+
+
+@node
+class DenseParams:
+    """weight (in, out); bias (out,) or None."""
+
+    weight: Array
+    bias: Array | None
+
+
+@config
+class _Dense(Config):
+    name: ClassVar[str] = "dense"
+    units: int = attrs.field(validator=check_count)
+    use_bias: bool = attrs.field(default=True, validator=check_flag)
+    weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
+    bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
+
+    @property
+    def by_chunks(self) -> bool:
+        return self.units <= _FEW
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        if len(in_shape) != 1:
+            raise ShapeError(
+                repr(self), f"expected examples of shape (features,), got {in_shape}", "Put flatten() before it"
+            )
+        return (self.units,)
+
+    def macs(self, in_shape: Shape) -> int:
+        return in_shape[0] * self.units
+
+
+def _dense_init(settings: _Dense, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    out_shape = settings.out_shape(in_shape)
+    fans = in_shape[0], settings.units
+    weight = settings.weight_init(fold_in(key, "weight"), fans, *fans, dtype)
+    bias = settings.bias_init(fold_in(key, "bias"), out_shape, *fans, dtype) if settings.use_bias else None
+    return Initialised(DenseParams(weight, bias), None, out_shape)
+
+
+def _dense_apply(
+    settings: _Dense, params: DenseParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_input(settings, x, params.weight.shape[:1], params.weight.dtype)
+    y = products.matmul(x, params.weight)
+    if params.bias is not None:
+        y += params.bias
+    return Applied(y, state, x if train else None)
+
+
+def _dense_backward(
+    settings: _Dense, params: DenseParams, residuals: Any, dy: Array, *, need_dx: bool = True
+) -> Gradients:
+    x = check_residuals(settings, residuals)
+    check_dy(settings, dy, (len(x), settings.units), x.dtype)
+    bias = dy.sum(axis=0) if params.bias is not None else None
+    dx = None
+    if need_dx:  # in the order in which x lies in memory, so that what comes before finds it as it made it
+        by_rows = x.flags.c_contiguous
+        dx = products.matmul(dy, params.weight.T) if by_rows else products.matmul(params.weight, dy.T).T
+    return Gradients(DenseParams(products.matmul(x.T, dy), bias), dx)
+
+
+def dense(
+    units: int,
+    *,
+    use_bias: bool = True,
+    weight_init: Initializer = he_normal(),  # noqa: B008  (a frozen value)
+    bias_init: Initializer = zeros(),  # noqa: B008
+) -> Layer:
+    """y = x · weight + bias: (n, in) -> (n, units).
+
+    dweight = xᵀ · dy, dbias = Σ_n dy, dx = dy · weightᵀ. ``params.weight`` (in, units), ``params.bias`` (units,)
+    or None.
+
+    >>> layer = dense(2)
+    >>> params, state, out_shape = layer.init(Key(0), (3,))
+    >>> params.weight.shape, params.bias.shape, out_shape
+    ((3, 2), (2,), (2,))
+
+    Raises ValueError unless `units` is a positive int.
+    """
+    return make_layer(_Dense(units, use_bias, weight_init, bias_init), _dense_apply, _dense_backward, _dense_init)
+
+
+@node
+class PositionBiasParams:
+    """bias, of an example's shape."""
+
+    bias: Array
+
+
+@config
+class _PositionBias(Config):
+    name: ClassVar[str] = "position_bias"
+    by_chunks: ClassVar[bool] = True
+
+
+def _position_init(settings: _PositionBias, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    return Initialised(PositionBiasParams(zeros()(key, in_shape, 1, 1, dtype)), None, in_shape)
+
+
+def _position_apply(
+    settings: _PositionBias, params: PositionBiasParams, state: Any, x: Array,
+    *, key: Key | None = None, train: bool = False,
+) -> Applied:  # fmt: skip
+    check_input(settings, x, params.bias.shape, params.bias.dtype)
+    return Applied(layout.add_to_examples(x, params.bias), state, () if train else None)
+
+
+def _position_backward(
+    settings: _PositionBias, params: PositionBiasParams, residuals: Any, dy: Array, *, need_dx: bool = True
+) -> Gradients:
+    check_residuals(settings, residuals)
+    check_dy(settings, dy, (len(dy), *params.bias.shape), params.bias.dtype)
+    return Gradients(PositionBiasParams(layout.sum_examples(dy)), dy if need_dx else None)
+
+
+def position_bias() -> Layer:
+    """y = x + bias with one bias for each position and channel: (n, ...) -> (n, ...).
+
+    dbias = Σ_n dy, dx = dy. It starts at zero. ``params.bias`` has an example's shape.
+
+    >>> params, _, _ = position_bias().init(Key(0), (28, 28, 16))
+    >>> params.bias.shape
+    (28, 28, 16)
+    """
+    return make_layer(_PositionBias(), _position_apply, _position_backward, _position_init)

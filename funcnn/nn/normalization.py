@@ -1,0 +1,63 @@
+"""Layers that normalise each example for itself. `batch_norm`, which does so over the batch, has a file of its own."""
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from funcnn.checks import check_float, check_residuals
+from funcnn.keys import Key
+from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
+from funcnn.settings import config
+from funcnn.tree import Array, node
+
+__all__ = ["l2_normalize"]
+
+
+def l2_normalize() -> Layer:
+    """y = x / ‖x‖ for each example, over all its axes: (n, ...) -> (n, ...); an all-zero example stays zero.
+
+    dx = (dy - y · ⟨dy, y⟩) / ‖x‖; at the all-zero example, where no derivative exists, dx = dy.
+
+    >>> l2_normalize().apply(None, None, np.array([[3.0, 4.0]])).y
+    array([[0.6, 0.8]])
+    """
+    return make_layer(_L2Normalize(), _l2_apply, _l2_backward)
+
+
+@node
+class _L2Residuals:
+    y: Array
+    inverse_norm: Array
+
+
+@config
+class _L2Normalize(Config):
+    name: ClassVar[str] = "l2_normalize"
+    by_chunks: ClassVar[bool] = True
+
+
+def _l2_apply(
+    settings: _L2Normalize, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_float(settings, x)
+    rows = x.reshape(len(x), math.prod(x.shape[1:]))
+    # Dividing by the largest value first keeps the squares from overflowing or vanishing. A zero stays zero.
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    largest[largest == 0] = 1
+    scaled = rows / largest
+    norm = np.sqrt(np.einsum("nf,nf->n", scaled, scaled))[:, None]
+    norm[norm == 0] = 1
+    scaled /= norm
+    y = scaled.reshape(x.shape)
+    return Applied(y, state, _L2Residuals(scaled, 1 / norm / largest) if train else None)
+
+
+def _l2_backward(settings: _L2Normalize, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+    kept = check_residuals(settings, residuals)
+    if not need_dx:
+        return Gradients(None, None)
+    rows = dy.reshape(kept.y.shape)
+    dx = rows - kept.y * np.einsum("nf,nf->n", rows, kept.y)[:, None]
+    dx *= kept.inverse_norm
+    return Gradients(None, dx.reshape(dy.shape))

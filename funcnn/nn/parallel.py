@@ -1,0 +1,99 @@
+"""`parallel`, the combinator of layers side by side."""
+
+from functools import reduce
+from operator import add
+from typing import Any, ClassVar, Literal
+
+import attrs
+import numpy as np
+from numpy.typing import DTypeLike
+
+from funcnn.checks import ShapeError, check_residuals
+from funcnn.keys import Key
+from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
+from funcnn.nn.combining import Composed, check_tuple, check_values, child_key, init_children, place
+from funcnn.settings import check_choice, config
+from funcnn.tree import Array, Shape
+
+__all__ = ["parallel"]
+
+
+def parallel(*layers: Layer, combine: Literal["concat", "add"] = "concat") -> Layer:
+    """Every layer on the same input, their outputs joined along the last axis or added; dx = Σ of theirs.
+
+    Params and state are tuples in layer order; layer i draws from ``fold_in(key, i)`` (Szegedy et al. 2015).
+
+    >>> from funcnn.layers import conv2d
+    >>> block = parallel(conv2d(8, 1), conv2d(4, 3, padding="same"))
+    >>> block.init(Key(0), (28, 28, 1)).out_shape
+    (28, 28, 12)
+
+    Raises TypeError for an argument that is no Layer, ValueError for none at all or an unknown `combine`.
+    """
+    return make_layer(_Parallel(layers, combine), _apply, _backward, _init)
+
+
+@config
+class _Parallel(Composed):
+    name: ClassVar[str] = "parallel"
+    combine: Literal["concat", "add"] = attrs.field(default="concat", validator=check_choice("concat", "add"))
+
+    def __attrs_post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError("parallel: at least one layer is needed; for the identity use serial()")
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        shapes = []
+        for i, layer in enumerate(self.layers):
+            with place(self.name, i):
+                shapes.append(layer.config.out_shape(in_shape))
+        for i, shape in enumerate(shapes):
+            alike = shape == shapes[0] if self.combine == "add" else shape[:-1] == shapes[0][:-1]
+            if not (alike and shape):
+                wanted = f"{shapes[0]}" if self.combine == "add" else f"{shapes[0]} in all but the last axis"
+                raise ShapeError(
+                    f"{self.name}[{i}]",
+                    f"expected an output of shape {wanted} like parallel[0]'s, got {shape}",
+                    "Give every branch the same output size",
+                )
+        return shapes[0] if self.combine == "add" else (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+    def macs(self, in_shape: Shape) -> int:
+        return sum(layer.config.macs(in_shape) for layer in self.layers)
+
+
+def _init(settings: _Parallel, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    out_shape = settings.out_shape(in_shape)
+    return Initialised(*init_children(settings, key, [in_shape] * len(settings.layers), dtype), out_shape)
+
+
+def _apply(
+    settings: _Parallel, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_values(settings, params=params, state=state)
+    outputs, states, kept = [], [], []
+    for i, layer in enumerate(settings.layers):
+        with place(settings.name, i):
+            y, its_state, residuals = layer.apply(params[i], state[i], x, key=child_key(key, layer, i), train=train)
+        outputs.append(y)
+        states.append(its_state)
+        kept.append(residuals)
+    y = np.concatenate(outputs, axis=-1) if settings.combine == "concat" else reduce(add, outputs)
+    sizes = tuple([each.shape[-1] for each in outputs])
+    return Applied(y, tuple(states), (tuple(kept), sizes) if train else None)
+
+
+def _backward(settings: _Parallel, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+    kept, sizes = check_residuals(settings, residuals)
+    check_values(settings, params=params)
+    check_tuple(settings, "residuals", kept, len(settings.layers), "layer", "apply")
+    shares = [dy] * len(sizes)
+    if settings.combine == "concat":
+        shares = [np.ascontiguousarray(each) for each in np.split(dy, np.cumsum(sizes)[:-1], axis=-1)]
+    gradients, dxs = [], []
+    for i, layer in enumerate(settings.layers):
+        with place(settings.name, i):
+            its_gradients, dx = layer.backward(params[i], kept[i], shares[i], need_dx=need_dx)
+        gradients.append(its_gradients)
+        dxs.append(dx)
+    return Gradients(tuple(gradients), reduce(add, dxs) if need_dx else None)

@@ -1,0 +1,195 @@
+"""`serial`, the combinator that nets are made of."""
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from funcnn.arrays.threads import single_blas_thread
+from funcnn.checks import LayerError, check_residuals
+from funcnn.keys import Key, fold_in
+from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
+from funcnn.nn.chunks import Batch, apply_in_chunks, backward_in_chunks, cut, cut_like
+from funcnn.nn.combining import Composed, check_tuple, check_values, place
+from funcnn.nn.stages import Link, Stage, stage_sizes, stages
+from funcnn.settings import config
+from funcnn.tree import Array, Shape, node
+
+__all__ = ["serial"]
+
+
+def serial(*layers: Layer) -> Layer:
+    """The layers one after the other: y = f_k(... f_1(x)); dx by the chain rule, last layer first.
+
+    Params and state are tuples in layer order; layer i draws from ``k = fold_in(key, i)``, in chunk j of a batch that
+    is cut (`funcnn.nn.stages`) from ``fold_in(k, j)``. Without layers it is the identity. Errors name the place:
+    ``serial[4] dense(units=10): ...``.
+
+    >>> from funcnn.layers import dense, relu
+    >>> net = serial(dense(8), relu(), dense(2))
+    >>> params, state, out_shape = net.init(Key(0), (4,))
+    >>> net.apply(params, state, np.ones((3, 4), np.float32)).y.shape
+    (3, 2)
+
+    Raises TypeError for an argument that is no Layer.
+    """
+    return make_layer(_Serial(layers), _apply, _backward, _init)
+
+
+# --- The plain fold: what runs where nothing is cut -----------------------------------------------------------
+
+
+def _fold(links: tuple[Link, ...], batch: Batch, x: Array) -> tuple[Array, tuple[Any, ...], dict[int, Any]]:
+    """Each layer on what the one before it gives: y, the residuals of each, the states by position."""
+    params, state, key, train = batch.params, batch.state, batch.key, batch.train
+    kept, states = [], {}
+    for link in links:
+        i = link.i
+        its_key = fold_in(key, i) if link.draws and key is not None else None
+        try:
+            x, states[i], residuals = link.layer.apply(params[i], state[i], x, key=its_key, train=train)
+        except Exception as error:
+            link.blame(error)
+            raise
+        kept.append(residuals)
+    return x, tuple(kept), states
+
+
+def _fold_back(
+    links: tuple[Link, ...], params: Any, kept: tuple[Any, ...], dy: Any, *, first: int, need_dx: bool
+) -> tuple[dict[int, Any], Any]:
+    """The chain rule, last layer first, as far as layer `first`: the gradients by position, and dx."""
+    gradients = {}
+    for link, residuals in zip(reversed(links), reversed(kept), strict=True):
+        i = link.i
+        if i < first:
+            break
+        try:
+            gradients[i], dy = link.layer.backward(params[i], residuals, dy, need_dx=need_dx or i > first)
+        except Exception as error:
+            link.blame(error)
+            raise
+    return gradients, dy
+
+
+# --- The layer ------------------------------------------------------------------------------------------------
+
+
+@config
+class _Serial(Composed):
+    name: ClassVar[str] = "serial"
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The plan (`funcnn.nn.stages`)."""
+        return stages(self.layers)
+
+    @cached_property
+    def whole(self) -> Stage:
+        """The plan where nothing is cut: all links in one stage."""
+        return Stage(False, tuple([link for stage in self.stages for link in stage.links]))
+
+    @cached_property
+    def stochastic(self) -> bool:
+        return any(link.draws for link in self.whole.links)
+
+    @cached_property
+    def _plans(self) -> dict[Shape, list[tuple[Stage, tuple[int, ...]]]]:
+        return {}  # of a batch's shape: worked out at the first such batch, not at every step
+
+    def plan(self, x: Array) -> list[tuple[Stage, tuple[int, ...]]]:
+        """The stages that a batch goes through, and the sizes of its chunks in each."""
+        shape = getattr(x, "shape", ())
+        if shape not in self._plans:
+            n = shape[0] if shape else 0
+            try:
+                sizes = stage_sizes(self.stages, self.layers, shape) if shape else ()
+            except LayerError:
+                sizes = ()  # what does not fit stays whole, for its layer to refuse
+            is_cut = any(len(each) > 1 for each in sizes)
+            uncut: list[tuple[Stage, tuple[int, ...]]] = [(self.whole, (n,))] if self.layers else []
+            plan = list(zip(self.stages, sizes, strict=True)) if is_cut else uncut
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            self._plans[shape] = plan
+        return self._plans[shape]
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        for i, layer in enumerate(self.layers):
+            with place(self.name, i):
+                in_shape = layer.config.out_shape(in_shape)
+        return in_shape
+
+    def macs(self, in_shape: Shape) -> int:
+        total = 0
+        for layer in self.layers:
+            total += layer.config.macs(in_shape)
+            in_shape = layer.config.out_shape(in_shape)
+        return total
+
+
+_PLANS = 1000  # kept: images of ever new sizes must not fill the memory
+
+
+@node
+class _StageResiduals:
+    """The sizes of a stage's chunks, and for each chunk the residuals of each link."""
+
+    sizes: tuple[int, ...]
+    residuals: Any
+
+
+def _init(settings: _Serial, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    settings.out_shape(in_shape)  # every shape is checked before the first weight is drawn
+    params, states = [], []
+    for i, layer in enumerate(settings.layers):
+        with place(settings.name, i):
+            made = layer.init(fold_in(key, i), in_shape, dtype)
+        params.append(made.params)
+        states.append(made.state)
+        in_shape = made.out_shape
+    return Initialised(tuple(params), tuple(states), in_shape)
+
+
+def _apply(
+    settings: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_values(settings, params=params, state=state)
+    batch, states, kept = Batch(params, state, key, train), dict(enumerate(state)), []
+    with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
+        for stage, sizes in settings.plan(x):
+            residuals: Any
+            if len(sizes) == 1:
+                x, its, changed = _fold(stage.links, batch, x)
+                residuals = (its,)
+            else:
+                x, residuals, changed = apply_in_chunks(stage.links, batch, cut(x, sizes))
+            states |= changed
+            kept.append(_StageResiduals(sizes, residuals))
+    return Applied(x, tuple(states.values()), tuple(kept) if train else None)
+
+
+def _backward(settings: _Serial, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> Gradients:
+    kept = check_residuals(settings, residuals)
+    check_values(settings, params=params)
+    run = (settings.whole,) if type(kept) is tuple and len(kept) == 1 else settings.stages
+    check_tuple(settings, "residuals", kept, len(run), "run of layers", "apply")
+    gradients: dict[int, Any] = dict.fromkeys(range(len(settings.layers)))
+    first = 0 if need_dx else _first_trained(params)
+    with single_blas_thread():
+        for stage, its in zip(reversed(run), reversed(kept), strict=True):
+            if stage.last < first:
+                break
+            if len(its.sizes) == 1:
+                found, dy = _fold_back(stage.links, params, its.residuals[0], dy, first=first, need_dx=need_dx)
+            else:
+                dys = cut_like(settings.name, dy, its.sizes)
+                found, dy = backward_in_chunks(stage.links, params, its.residuals, dys, first=first, need_dx=need_dx)
+            gradients |= found
+    return Gradients(tuple(gradients.values()), dy if need_dx else None)
+
+
+def _first_trained(params: tuple[Any, ...]) -> int:
+    """The position of the first layer with parameters: below it, nothing needs a gradient."""
+    return next((i for i, its_params in enumerate(params) if its_params is not None), len(params))

@@ -1,0 +1,163 @@
+"""The plan of `serial`: in which order its layers are run, which of them take a batch in chunks, how large a chunk is.
+
+A chunk goes through all layers of a stage while it is in cache, forward and back, each chunk a task for one of the
+threads. So the threads wake up once for a stage instead of once for every layer, and the next chunk uses the memory
+that a layer has freed. The plan follows from the layers and from shapes alone, never from the number of threads.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import attrs
+
+from funcnn.checks import LayerError, add_place
+from funcnn.layer import Layer
+from funcnn.nn.coupled import Coupled
+from funcnn.tree import Shape
+
+__all__ = ["Link", "Stage", "chunk_sizes", "stage_sizes", "stages"]
+
+_LARGE = 2**20  # numbers in the largest array that a chunk makes, about: larger ones leave the cache
+_SMALL = 2**18  # and at least, about: on smaller ones two threads wait longer for the interpreter than they gain
+_MANY = 32  # examples in a chunk at most: rows of images have that many times their width
+
+
+@attrs.frozen(slots=False)  # so that what follows from the fields can be kept beside them
+class Link:
+    """A layer of the chain as it is run, and its position; with the position of the max pool that is a part of it."""
+
+    layer: Layer
+    i: int
+    pool: int | None = None
+
+    @cached_property
+    def coupled(self) -> Coupled | None:
+        """Its settings, if it is where chunks meet."""
+        return self.layer.config if isinstance(self.layer.config, Coupled) else None
+
+    @cached_property
+    def by_chunks(self) -> bool:
+        """Whether it may take a batch in chunks."""
+        return self.layer.config.by_chunks or self.coupled is not None
+
+    @cached_property
+    def draws(self) -> bool:
+        """Whether it needs a key."""
+        return self.layer.config.stochastic
+
+    def blame(self, error: Exception) -> None:
+        """Put ``serial[i]`` before an error on its way outward; a pool's position before what the pool says."""
+        pools = self.pool is not None and isinstance(error, LayerError) and error.places[0].startswith("max_pool2d")
+        add_place(error, f"serial[{self.pool if pools else self.i}]")
+
+
+@attrs.frozen(slots=False)
+class Stage:
+    """Links that take a batch in one way: all of them in chunks, or one of them the whole batch."""
+
+    by_chunks: bool
+    links: tuple[Link, ...]
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The layers' positions, as they are applied."""
+        return tuple([i for link in self.links for i in (link.i, link.pool) if i is not None])
+
+    @cached_property
+    def last(self) -> int:
+        """The highest position."""
+        return max(self.order, default=0)
+
+
+def stages(layers: Sequence[Layer]) -> tuple[Stage, ...]:
+    """Maximal runs of layers that go by chunks, and every other layer for itself.
+
+    >>> from funcnn.layers import batch_norm, conv2d, dense, flatten, max_pool2d, relu
+    >>> for stage in stages([conv2d(8, 3), batch_norm(), relu(), max_pool2d(2), flatten(), dense(512), dense(10)]):
+    ...     print(stage.by_chunks, stage.order)
+    True (0, 1, 3, 2, 4)
+    False (5,)
+    True (6,)
+    """
+    found: list[Stage] = []
+    links = _links(layers, _pools_first(layers))
+    for by_chunks, group in itertools.groupby(links, key=lambda link: link.by_chunks):
+        run = tuple(group)
+        found += [Stage(True, run)] if by_chunks else [Stage(False, (link,)) for link in run]
+    return tuple(found)
+
+
+def _pools_first(layers: Sequence[Layer]) -> list[int]:
+    """The layers' positions, each max pool's before those of the increasing activations that it follows.
+
+    They commute, and after a pool of 2 × 2 there is a quarter of the work. The gradient is the same too, since the same
+    cell wins. Where the activation makes equals of different values, their gradients are zero, or equal but for
+    rounding.
+    """
+    order: list[int] = []
+    for i, layer in enumerate(layers):
+        at = len(order)
+        while layer.config.takes_maximum and at > 0 and layers[order[at - 1]].config.increasing:
+            at -= 1
+        order.insert(at, i)
+    return order
+
+
+def _links(layers: Sequence[Layer], order: Sequence[int]) -> list[Link]:
+    """The layers in order; a max pool that follows a coupled layer is a part of that, if it can be."""
+    links: list[Link] = []
+    for i in order:
+        last = links[-1] if links and layers[i].config.takes_maximum else None
+        joined = last.coupled.with_pool(layers[i]) if last and last.coupled and last.pool is None else None
+        if last and joined:
+            links[-1] = Link(joined, last.i, pool=i)
+        else:
+            links.append(Link(layers[i], i))
+    return links
+
+
+# --- How large a chunk is -------------------------------------------------------------------------------------
+
+
+def stage_sizes(stages: Sequence[Stage], layers: Sequence[Layer], shape: Shape) -> tuple[tuple[int, ...], ...]:
+    """The sizes of the chunks in which each stage takes a batch of a shape (n, ...).
+
+    Raises LayerError, without a place, for a batch that the layers do not take.
+    """
+    n, in_shape = shape[0], shape[1:]
+    found = []
+    for stage in stages:
+        largest, out_shape = _largest_array([layers[i] for i in stage.order], in_shape)
+        found.append(chunk_sizes(n, largest, are_images=len(in_shape) == 3) if stage.by_chunks else (n,))
+        in_shape = out_shape
+    return tuple(found)
+
+
+def _largest_array(layers: Sequence[Layer], in_shape: Shape) -> tuple[int, Shape]:
+    """The numbers in the largest array that layers make of an example (0 without products), and their output's shape.
+
+    Without products there is too little work to cut up a batch that comes whole.
+    """
+    sizes, products = [math.prod(in_shape)], 0
+    for layer in layers:
+        out_shape = layer.config.out_shape(in_shape)  # refuses what does not fit, before anything else is made of it
+        products += layer.config.macs(in_shape)
+        in_shape = out_shape
+        sizes.append(math.prod(in_shape))
+    return (max(sizes) if products else 0), in_shape
+
+
+def chunk_sizes(n: int, largest: int, *, are_images: bool = True) -> tuple[int, ...]:
+    """The sizes of the chunks of a batch of n examples, given the numbers in the largest array made of one.
+
+    >>> chunk_sizes(64, 28 * 28 * 16), chunk_sizes(20, 24 * 24 * 8)
+    ((32, 32), (20,))
+    """
+    numbers = n * largest
+    if n == 0 or numbers < 2 * _SMALL:
+        return (n,)
+    parts = max(-(-numbers // _LARGE), -(-n // _MANY) if are_images else 1)
+    parts = min(-(-parts // 2) * 2, n)  # even, for two threads
+    return tuple([(i + 1) * n // parts - i * n // parts for i in range(parts)])

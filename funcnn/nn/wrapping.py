@@ -1,0 +1,132 @@
+"""Combinators around one layer: `residual` adds the input to its output, `chunked` cuts the batch."""
+
+from functools import partial
+from typing import Any, ClassVar
+
+import attrs
+
+from funcnn.arrays import threads
+from funcnn.checks import LayerError, ShapeError, check_residuals
+from funcnn.keys import Key
+from funcnn.layer import Applied, Gradients, Layer, make_layer
+from funcnn.nn.chunks import add_up, cut, cut_like, join
+from funcnn.nn.combining import Wrapped, child_key, init_wrapped, place
+from funcnn.settings import check_count, config
+from funcnn.tree import Array, Shape
+
+__all__ = ["chunked", "residual"]
+
+
+def residual(layer: Layer) -> Layer:
+    """y = x + f(x) for a layer f that keeps the shape; dx = dy + f's dx (He et al. 2016).
+
+    Params, state and key are the layer's own.
+
+    >>> from funcnn.compose import serial
+    >>> from funcnn.layers import dense, relu
+    >>> block = residual(serial(dense(4), relu()))
+    >>> block.init(Key(0), (4,)).out_shape
+    (4,)
+
+    Raises TypeError for an argument that is no Layer.
+    """
+    return make_layer(_Residual(layer), _residual_apply, _residual_backward, init_wrapped)
+
+
+def chunked(layer: Layer, size: int) -> Layer:
+    """The layer on `size` examples at a time, the chunks spread over the threads: y = f(x) all the same.
+
+    It bounds what a layer needs in between to that of a chunk, whatever the batch. `serial` cuts batches up by itself
+    where it pays (`funcnn.nn.stages`); this is for a layer that it leaves whole, or another size. Params and state are
+    the layer's own; chunk i draws from ``fold_in(key, i)``; the params' gradients are added up, first chunk to last.
+
+    >>> import numpy as np
+    >>> from funcnn.layers import dense
+    >>> layer = chunked(dense(2), 16)
+    >>> params, state, _ = layer.init(Key(0), (4,))
+    >>> layer.apply(params, state, np.ones((40, 4), np.float32)).y.shape
+    (40, 2)
+
+    Raises TypeError for an argument that is no Layer, ValueError for a size that is no positive int; its apply raises
+    LayerError in training if the layer couples examples, as batch norm does.
+    """
+    return make_layer(_Chunked(layer, size), _chunked_apply, _chunked_backward, init_wrapped)
+
+
+# --- residual -------------------------------------------------------------------------------------------------
+
+
+@config
+class _Residual(Wrapped):
+    name: ClassVar[str] = "residual"
+
+    def out_shape(self, in_shape: Shape) -> Shape:
+        out_shape = super().out_shape(in_shape)
+        if out_shape != in_shape:
+            raise ShapeError(
+                self.name,
+                f"its layer must keep the shape {in_shape} to be added to it, and gives {out_shape}",
+                'Use as many filters as input channels, stride 1 and padding="same"',
+            )
+        return out_shape
+
+
+def _residual_apply(
+    settings: _Residual, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    with place(settings.name):
+        y, state, kept = settings.layer.apply(params, state, x, key=key, train=train)
+    return Applied(x + y, state, kept)
+
+
+def _residual_backward(
+    settings: _Residual, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
+) -> Gradients:
+    with place(settings.name):
+        gradients, dx = settings.layer.backward(params, residuals, dy, need_dx=need_dx)
+    return Gradients(gradients, dx + dy if need_dx else None)
+
+
+# --- chunked --------------------------------------------------------------------------------------------------
+
+
+@config
+class _Chunked(Wrapped):
+    name: ClassVar[str] = "chunked"
+    by_chunks: ClassVar[bool] = False  # it cuts the batch itself
+    size: int = attrs.field(validator=check_count)
+
+
+def _chunked_apply(
+    settings: _Chunked, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    layer = settings.layer
+    if train and layer.config.couples_examples:
+        raise LayerError(
+            settings.name,
+            "in training its layer couples the examples of a batch, which cannot be cut",
+            "Put batch_norm outside: serial(chunked(...), batch_norm(), chunked(...))",
+        )
+    whole, rest = divmod(len(x), settings.size)
+    sizes = (settings.size,) * whole + ((rest,) if rest or not whole else ())
+
+    def apply(i: int, chunk: Array) -> Applied:
+        with place(settings.name):
+            return layer.apply(params, state, chunk, key=child_key(key, layer, i), train=train)
+
+    applied = threads.run([partial(apply, i, chunk) for i, chunk in enumerate(cut(x, sizes))])
+    residuals = sizes, tuple([each.residuals for each in applied])
+    return Applied(join([each.y for each in applied]), state, residuals if train else None)
+
+
+def _chunked_backward(settings: _Chunked, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+    sizes, kept = check_residuals(settings, residuals)
+
+    def backward(its: Any, chunk: Array) -> tuple[dict[int, Any], Any]:
+        with place(settings.name):
+            gradients, dx = settings.layer.backward(params, its, chunk, need_dx=need_dx)
+        return {0: gradients}, dx
+
+    pairs = zip(kept, cut_like(settings.name, dy, sizes), strict=True)
+    sums, dxs = add_up([partial(backward, its, chunk) for its, chunk in pairs])
+    return Gradients(sums[0], join(dxs) if need_dx else None)

@@ -1,0 +1,3 @@
+"""The machine around: files, and memory."""
+
+__all__: list[str] = []

@@ -1,0 +1,368 @@
+"""Whole experiments in this process: what a run writes, keeps, prints, refuses and goes on from."""
+
+import json
+import re
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+from runs import assert_same_results, is_picture
+
+from funcnn import Key, checkpoint, serial, train, tree
+from funcnn.checkpoint import CheckpointError
+from funcnn.data import flip_horizontally, load, shifted_crop, standardise
+from funcnn.experiment import load_data, parse_options, run, steps_per_epoch
+from funcnn.layer import Applied, Config, Gradients, make_layer
+from funcnn.layer import config as layer_config
+from funcnn.losses import softmax_cross_entropy
+from funcnn.model_file import load_trained
+from funcnn.models import fully_connected
+from funcnn.optimizers import adam, sgd
+from funcnn.rebuild import rebuild
+from funcnn.report.history import read_history
+from funcnn.schedules import piecewise_constant
+from funcnn.train import Epoch, Model, Problem
+from funcnn.tree import TreeError
+
+
+@pytest.fixture
+def options(tmp_path):
+    arguments = ["--quick", "--no-plots", "--out", str(tmp_path / "run")]
+    return parse_options("Train.", name="demo", epochs=9, batch_size=256, lr=0.01, quick_epochs=2, arguments=arguments)
+
+
+def problem(optimizer=adam(0.01)):  # noqa: B008  (it is a value)
+    return Problem(fully_connected([16], 10), partial(softmax_cross_entropy, label_smoothing=0.1), optimizer)
+
+
+DIGITS = load("digits")
+STEPS = 6  # of 256 of the 1,294 images
+
+
+def fresh(problem):
+    return train.init_state(problem, Key(0), DIGITS.in_shape)
+
+
+def epochs_of(problem, epochs):
+    """The epochs of a run without files."""
+    events = train.train(problem, fresh(problem), DIGITS, epochs=epochs, batch_size=256)
+    return [event for event in events if isinstance(event, Epoch)]
+
+
+def saved_state(folder):
+    return checkpoint.load(folder / "checkpoint.safetensors", fresh(problem()))
+
+
+def test_a_run_returns_what_it_writes_and_prints_how_it_went(options, capsys):
+    metrics = run(problem(), load("digits"), options)
+    assert json.loads((options.out / "metrics.json").read_text()) == metrics
+    config = json.loads((options.out / "config.json").read_text())
+    assert config["loss"] == {"function": "softmax_cross_entropy", "label_smoothing": 0.1}
+    assert rebuild(config["net"]) == problem().net
+    printed = capsys.readouterr().out
+    assert "loss       softmax_cross_entropy(label_smoothing=0.1)" in printed
+    assert f"test accuracy {metrics['test_accuracy']:.4f}" in printed
+
+
+def test_more_epochs_go_on_from_the_checkpoint(options, capsys):
+    data = load("digits")
+    run(problem(), data, options)
+    run(problem(), data, attrs.evolve(options, epochs=3, resume=True))
+    assert "going on after epoch 2" in capsys.readouterr().out
+    assert [row.epoch for row in read_history(options.out / "history.csv")] == [1, 2, 3]
+    alone = attrs.evolve(options, epochs=3, quiet=True, out=options.out.parent / "alone")
+    run(problem(), data, alone)
+    saved = (folder / "model.safetensors" for folder in (options.out, alone.out))
+    assert next(saved).read_bytes() == next(saved).read_bytes()
+
+
+def test_fewer_epochs_than_it_has_are_no_resumption(options):
+    run(problem(), DIGITS, options)
+    before = (options.out / "config.json").read_bytes()
+    with pytest.raises(CheckpointError, match=r"it has 2 epochs behind it\. Pass --epochs 2 or more"):
+        run(problem(), DIGITS, attrs.evolve(options, epochs=1, resume=True))
+    assert (options.out / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda path: path.unlink(), "it lacks some of the 2 epochs that the checkpoint has"),
+        (lambda path: path.write_text("".join(path.read_text().splitlines(True)[:2])), "it lacks some of the 2 epochs"),
+        (lambda path: path.write_text(path.read_text().replace("\n2,", "\nx,")), "line 3: not a row of a history"),
+    ],
+    ids=["gone", "cut", "damaged"],
+)
+def test_a_history_that_is_not_whole_is_no_resumption(damage, text, options):
+    run(problem(), DIGITS, options)
+    kept = (options.out / "model.safetensors").read_bytes()
+    damage(options.out / "history.csv")
+    with pytest.raises(CheckpointError, match=text) as raised:
+        run(problem(), DIGITS, attrs.evolve(options, epochs=3, resume=True))
+    assert "history.csv" in str(raised.value)
+    assert "--resume" in str(raised.value)
+    assert (options.out / "model.safetensors").read_bytes() == kept
+
+
+def test_a_problem_without_a_metric_is_refused_before_training(options):
+    with pytest.raises(ValueError, match="run: expected a problem with a metric"):
+        run(attrs.evolve(problem(), metric=None), DIGITS, options)
+    assert not options.out.exists()
+
+
+def test_resuming_before_there_is_a_checkpoint_starts_anew(options, capsys):
+    run(problem(), load("digits"), attrs.evolve(options, resume=True))
+    assert f"no checkpoint in {options.out} yet: starting anew" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_other_settings_is_refused(options):
+    run(problem(), load("digits"), options)
+    other = Problem(problem().net, softmax_cross_entropy, adam(0.02))
+    config = (options.out / "config.json").read_bytes()
+    with pytest.raises(CheckpointError, match=r"saved with another loss, optimizer\. Resume with the settings"):
+        run(other, load("digits"), attrs.evolve(options, resume=True))
+    assert (options.out / "config.json").read_bytes() == config  # what the message says to resume with
+
+
+def test_an_interrupt_keeps_the_finished_epochs_and_says_how_to_go_on(options, capsys, monkeypatch):
+    def interrupted(events, **_):
+        for event in events:
+            yield event
+            if isinstance(event, Epoch):
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["funcnn.experiment.run"], "progress", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        run(problem(), load("digits"), options)
+    assert stopped.value.code == 130
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"Stopped after epoch 1. To go on: {shlex.quote(sys.orig_argv[0])} ")
+    assert last.endswith("--resume")
+    assert (options.out / "checkpoint.safetensors").exists()
+
+
+# A rate that is right for two epochs, and then so high that they are undone.
+SPOILT = adam(piecewise_constant([2 * STEPS], [0.01, 10.0]))
+
+
+def test_the_net_of_the_best_epoch_is_kept(options):
+    metrics = run(problem(SPOILT), DIGITS, attrs.evolve(options, epochs=4, quiet=True))
+    rows = read_history(options.out / "history.csv")
+    accuracies = [row.validation_accuracy for row in rows]
+    best = accuracies.index(max(accuracies))
+    assert best == 1
+    assert metrics["best_epoch"] == best + 1
+    for measure in ("validation_accuracy", "test_accuracy", "test_loss"):
+        assert metrics[measure] == getattr(rows[best], measure) != getattr(rows[-1], measure)
+    trained = load_trained(options.out / "model.safetensors")
+    states = [event.state for event in epochs_of(problem(SPOILT), 4)]
+    assert tree.equal(trained.model, Model(states[best].params, states[best].state))
+    assert (trained.net, trained.classes, trained.in_shape) == (problem().net, DIGITS.classes, DIGITS.in_shape)
+    assert trained.preprocess == DIGITS.test.preprocess
+    about = {key: trained.about[key] for key in ("epoch", "validation_accuracy", "batch_size", "seed")}
+    assert about == {"epoch": 2, "validation_accuracy": accuracies[best], "batch_size": 256, "seed": 0}
+    # The checkpoint goes on from the last epoch, whichever was the best.
+    assert tree.equal(saved_state(options.out), states[-1])
+
+
+def test_every_part_is_measured_after_each_epoch(options):
+    run(problem(), DIGITS, attrs.evolve(options, quiet=True))
+    for row, event in zip(read_history(options.out / "history.csv"), epochs_of(problem(), 2), strict=True):
+        parts = {"train": DIGITS.train.thin(1000), "validation": DIGITS.validation, "test": DIGITS.test}
+        for name, part in parts.items():
+            metrics = train.evaluate(problem(), event.state, part)
+            assert (getattr(row, f"{name}_loss"), getattr(row, f"{name}_accuracy")) == attrs.astuple(metrics)
+        assert (row.running_loss, row.running_accuracy) == attrs.astuple(event.train)
+        assert row.learning_rate == 0.01
+
+
+class Killed(BaseException):
+    """What ends a run in the midst, as no handler of exceptions knows it."""
+
+
+def killed_at(write, monkeypatch, *arguments):
+    """Whether a run was ended before a file, counted from 0, was put in its place."""
+    replace, count = Path.replace, 0
+
+    def last(path, target):
+        nonlocal count
+        count += 1
+        if count > write:
+            raise Killed
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", last)
+        try:
+            run(*arguments)
+        except Killed:
+            return True
+    return False
+
+
+def test_killed_before_any_of_its_files_a_run_goes_on_to_the_same_end(options, monkeypatch):
+    alone = attrs.evolve(options, epochs=4, quiet=True)
+    run(problem(SPOILT), DIGITS, alone)
+    write = 0
+    while True:
+        ended = attrs.evolve(alone, out=options.out.parent / f"killed_{write}")
+        if not killed_at(write, monkeypatch, problem(SPOILT), DIGITS, ended):
+            break
+        run(problem(SPOILT), DIGITS, attrs.evolve(ended, resume=True))
+        assert_same_results(ended.out, alone.out)
+        write += 1
+    assert write == 13  # the probe, the settings, 4 histories and checkpoints, 2 models that were the best, the metrics
+
+
+def test_a_run_may_be_killed_again_and_again(options, monkeypatch):
+    alone = attrs.evolve(options, epochs=4, quiet=True)
+    run(problem(SPOILT), DIGITS, alone)
+    ended = attrs.evolve(alone, out=options.out.parent / "killed", resume=True)
+    kills = 0
+    while killed_at(5, monkeypatch, problem(SPOILT), DIGITS, ended):  # enough for one epoch's files each time
+        kills += 1
+    assert kills > 2
+    assert_same_results(ended.out, alone.out)
+
+
+@pytest.mark.parametrize("every", [4, 5])
+def test_lines_for_steps_are_printed_on_wish(every, options, capsys):
+    run(problem(), DIGITS, attrs.evolve(options, print_every=every))
+    printed = re.findall(
+        r"^step (\d+) \((\d+)% of epoch (\d)\)  loss \S+ accuracy ", capsys.readouterr().out, re.MULTILINE
+    )
+    wanted = [number for number in range(1, 2 * STEPS + 1) if number % every == 0]
+    assert [int(number) for number, _, _ in printed] == wanted
+    assert [int(epoch) for _, _, epoch in printed] == [1 + (number - 1) // STEPS for number in wanted]
+    # After the first epoch, a run that goes on prints those of the second.
+    run(problem(), DIGITS, attrs.evolve(options, print_every=every, epochs=3, resume=True))
+    printed = re.findall(r"^step (\d+) ", capsys.readouterr().out, re.MULTILINE)
+    assert [int(number) for number in printed] == [n for n in range(2 * STEPS + 1, 3 * STEPS + 1) if n % every == 0]
+
+
+def test_a_quiet_run_prints_nothing(options, capsys):
+    run(problem(), DIGITS, attrs.evolve(options, quiet=True, print_every=1))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_may_start_from_a_trained_model(options):
+    run(problem(), DIGITS, attrs.evolve(options, quiet=True))
+    initial = load_trained(options.out / "model.safetensors").model
+    again = attrs.evolve(options, quiet=True, epochs=1, out=options.out.parent / "again")
+    run(problem(sgd(0.0)), DIGITS, again, initial=initial)
+    assert tree.equal(load_trained(again.out / "model.safetensors").model, initial)
+    # A state gives its parameters alone: the steps are counted anew, in this run's order, from the optimizer's start.
+    state = saved_state(options.out)
+    run(problem(), DIGITS, again, initial=state)
+    saved = saved_state(again.out)
+    assert (saved.step, saved.seed) == (STEPS, 0)
+    start = attrs.evolve(fresh(problem()), params=state.params, state=state.state)
+    (*_, last) = train.train(problem(), start, DIGITS, epochs=1, batch_size=256)
+    assert tree.equal(saved, last.state)
+
+
+def test_an_initial_model_of_another_net_is_refused_before_anything_is_written(options):
+    other = fully_connected([17], 10)
+    with pytest.raises(TreeError, match="the initial model"):
+        run(problem(), DIGITS, options, initial=Model(*other.init(Key(0), DIGITS.in_shape)[:2]))
+    assert list(options.out.iterdir()) == []
+
+
+def test_augmentation_is_told_and_makes_another_run(options, capsys):
+    run(problem(), DIGITS, options)
+    plain = capsys.readouterr().out
+    augmented = attrs.evolve(problem(), augment=(flip_horizontally, partial(shifted_crop, pad=1)))
+    with pytest.raises(CheckpointError, match="saved with another augment"):
+        run(augmented, DIGITS, attrs.evolve(options, resume=True))
+    capsys.readouterr()
+    model = (options.out / "model.safetensors").read_bytes()
+    run(augmented, DIGITS, options)
+    assert "augment    flip_horizontally, shifted_crop(pad=1)" in capsys.readouterr().out
+    assert "augment  " not in plain
+    assert json.loads((options.out / "config.json").read_text())["augment"] == [
+        {"function": "flip_horizontally"},
+        {"function": "shifted_crop", "pad": 1},
+    ]
+    assert (options.out / "model.safetensors").read_bytes() != model
+
+
+def test_another_preprocessing_is_another_run(options):
+    run(problem(), DIGITS, attrs.evolve(options, quiet=True))
+    other = DIGITS.prepared(standardise(DIGITS.train.inputs))
+    with pytest.raises(CheckpointError, match="saved with another preprocess"):
+        run(problem(), other, attrs.evolve(options, resume=True))
+    run(problem(), other, attrs.evolve(options, quiet=True))
+    assert load_trained(options.out / "model.safetensors").preprocess == other.train.preprocess
+
+
+def half(stored):
+    return stored.astype(np.float32) / 8
+
+
+@layer_config
+class Doubled(Config):
+    name = "doubled"
+
+
+def doubled_apply(config, params, state, x, *, key=None, train=False):
+    return Applied(2 * x, state, ())
+
+
+def doubled_backward(config, params, residuals, dy, *, need_dx=True):
+    return Gradients(None, 2 * dy)
+
+
+DOUBLED = make_layer(Doubled(), doubled_apply, doubled_backward)
+OWN = {
+    "layer": (serial(DOUBLED, fully_connected([16], 10)), DIGITS),
+    "preprocessing": (fully_connected([16], 10), DIGITS.prepared(half)),
+}
+
+
+@pytest.mark.parametrize(("net", "data"), OWN.values(), ids=OWN)
+def test_a_run_with_a_part_of_the_users_own_ends_as_any_other(net, data, options):
+    """A file cannot rebuild what this library does not know: nothing that a run needs may depend on it."""
+    metrics = run(attrs.evolve(problem(), net=net), data, attrs.evolve(options, quiet=True))
+    assert (
+        metrics["test_accuracy"] == read_history(options.out / "history.csv")[metrics["best_epoch"] - 1].test_accuracy
+    )
+
+
+def test_a_quick_run_takes_a_slice_of_the_data(options):
+    data = load_data("digits", attrs.evolve(options, quick=True))
+    assert (len(data.train), len(data.validation), len(data.test)) == (1294, 144, 359)  # all of what is so small
+    assert steps_per_epoch(data, options) == STEPS
+    assert steps_per_epoch(data, attrs.evolve(options, batch_size=1294)) == 1
+    assert steps_per_epoch(data, attrs.evolve(options, batch_size=1293)) == 2
+
+
+def test_a_run_without_a_validation_part_trains_on_all_and_keeps_the_last_epoch(options):
+    options = attrs.evolve(options, validation=False, plots=True)
+    data = load_data("digits", options)
+    assert (len(data.train), data.validation) == (1438, None)
+    metrics = run(problem(), data, options)
+    rows = read_history(options.out / "history.csv")
+    assert (metrics["best_epoch"], metrics["validation_accuracy"]) == (options.epochs, None)
+    assert metrics["test_accuracy"] == rows[-1].test_accuracy
+    assert {row.validation_accuracy for row in rows} == {None}
+    assert (options.out / "curves.png").exists()
+
+
+def test_a_run_draws_its_pictures(options, capsys):
+    run(problem(), load("digits"), attrs.evolve(options, plots=True, quiet=True))
+    assert capsys.readouterr() == ("", "")
+    assert all(is_picture(options.out / name) for name in ("curves.png", "confusion.png", "samples.png", "filters.png"))
+
+
+def test_a_run_without_validation_or_matplotlib(options, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    data = attrs.evolve(load("digits"), validation=None)
+    run(problem(), data, attrs.evolve(options, plots=True))
+    printed = capsys.readouterr().out
+    assert 'matplotlib is not installed. For pictures: pip install "funcnn[plots]"' in printed
+    assert "validate" not in printed
+    assert read_history(options.out / "history.csv")[0].validation_loss is None
