@@ -1,10 +1,10 @@
-"""Convolution's two algorithms against each other: what `algorithm="auto"` chooses by.
+"""Convolution's algorithms against each other: what `algorithm="auto"` chooses by, and what the plain form takes.
 
     python benchmarks/algorithms.py
     python benchmarks/algorithms.py --rounds 31 --json algorithms.json
 
-On one thread, on as many images as `serial` puts into a chunk, as in the middle of a net. The error is the largest
-difference of the two results by the largest value.
+On one thread, on as many images as `serial` puts into a chunk, as in the middle of a net. The error is Winograd's, the
+largest difference from the strided result by the largest value.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import Any
 import measure
 import numpy as np
 
+from funcnn import conv_strided
 from funcnn.arrays import conv_rows, conv_winograd
 from funcnn.arrays.geometry import geometry
 from funcnn.arrays.layout import images
@@ -53,7 +54,7 @@ def milliseconds(calls: list[Any], rounds: int) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the strided and the Winograd convolution in turn.")
+    parser = argparse.ArgumentParser(description="Time the plain, the strided and the Winograd convolution.")
     parser.add_argument("--rounds", type=int, default=15, help="samples of each (%(default)s)")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
@@ -68,13 +69,14 @@ def main() -> None:
                 strided, winograd = (function(*arrays, geo) for function in both)
                 error = float(np.abs(winograd - strided).max() / np.abs(strided).max())
                 times = milliseconds([partial(function, *arrays, geo) for function in both], options.rounds)
+                plain = milliseconds([partial(getattr(conv_strided, name), *arrays, geo)], min(3, options.rounds))
                 n, side, channels, filters, padding = case
                 shape = f"{n} × {side}×{side}×{channels} → {filters} {padding}"
-                rows.append([shape, name.removeprefix("conv_").replace("_", " "), *(f"{each:.2f}" for each in times),
-                             f"{times[0] / times[1]:.2f}", f"{error:.0e}"])  # fmt: skip
-                results.append({"case": case, "function": name, "strided_ms": times[0], "winograd_ms": times[1],
-                                "error": error})  # fmt: skip
-    measure.print_table(["images", "", "strided ms", "Winograd ms", "times as fast", "error"], rows)
+                numbers = [f"{each:.2f}" for each in (*plain, *times, times[0] / times[1])]
+                rows.append([shape, name.removeprefix("conv_").replace("_", " "), *numbers, f"{error:.0e}"])
+                results.append({"case": case, "function": name, "plain_ms": plain[0], "strided_ms": times[0],
+                                "winograd_ms": times[1], "error": error})  # fmt: skip
+    measure.print_table(["images", "", "plain ms", "strided ms", "Winograd ms", "times as fast", "error"], rows)
     measure.write_json(options.json, {"environment": measure.environment(), "results": results})
 
 

@@ -4,7 +4,7 @@
     apply(params, state, x, *, key=None, train=False) -> Applied(y, state, residuals)
     backward(params, residuals, dy, *, need_dx=True)  -> Gradients(params, dx)
 
-* Same arguments, same bits; arguments are never written to.
+* Same arguments, same bits (on one kind of processor and one NumPy); arguments are never written to.
 * Shapes are per example, without the batch axis; arrays carry the batch axis first. Images are NHWC.
 * `params` is what is trained, `state` what is carried but not trained (batch norm's running statistics).
 * `residuals` is exactly what backward needs, as data; None unless ``train=True``.
@@ -34,10 +34,12 @@ from funcnn.checks import (
     check_input,
     check_key,
     check_residuals,
-)  # fmt: skip
+)
 from funcnn.keys import Key
 from funcnn.settings import (
     Described,
+    as_code,
+    check_choice,
     check_count,
     check_decay,
     check_finite,
@@ -48,15 +50,15 @@ from funcnn.settings import (
     config,
     describe,
     function_of,
-    show,
-)  # fmt: skip
+    number,
+)
 from funcnn.tree import Array, Shape
 
 __all__ = [
     "Applied", "Array", "Config", "Described", "Gradients", "Initialised", "Layer", "LayerError", "Shape", "ShapeError",
-    "add_place", "bare_init", "check_array", "check_count", "check_decay", "check_dy", "check_finite", "check_flag",
-    "check_float", "check_input", "check_key", "check_not_negative", "check_positive", "check_residuals", "check_share",
-    "config", "describe", "make_layer", "show",
+    "add_place", "as_code", "bare_init", "check_array", "check_choice", "check_count", "check_decay", "check_dy",
+    "check_finite", "check_flag", "check_float", "check_input", "check_key", "check_not_negative", "check_positive",
+    "check_residuals", "check_share", "config", "describe", "make_layer", "number",
 ]  # fmt: skip
 
 

@@ -15,14 +15,15 @@ from funcnn.keys import Key
 from funcnn.layer import Layer
 from funcnn.layers import softmax
 from funcnn.rebuild import constructors, own_parts, rebuild
-from funcnn.settings import describe
+from funcnn.settings import as_code, describe
+from funcnn.system.text import call_text, cut
 from funcnn.train import Model, TrainState, predict
 from funcnn.tree import Array, Shape
 
 __all__ = ["Trained", "load_trained", "probabilities", "save_trained"]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Trained:
     """A net that gives logits, its parameters, what turns stored images into its inputs, the names of its classes.
 
@@ -35,6 +36,11 @@ class Trained:
     classes: tuple[str, ...]
     preprocess: Preprocess | None = None
     about: Any = None
+
+    def __repr__(self) -> str:
+        long = {"preprocess": cut(as_code(self.preprocess), 30), "about": cut(repr(self.about), 60)}
+        values = {field.name: tree.brief(getattr(self, field.name)) for field in attrs.fields(Trained)}
+        return call_text("Trained", values | long)
 
 
 def save_trained(path: str | os.PathLike[str], trained: Trained) -> None:

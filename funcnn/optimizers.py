@@ -24,8 +24,17 @@ import numpy as np
 
 from funcnn import tree
 from funcnn.arrays import updates
-from funcnn.schedules import Rate, as_float, number, value_at
-from funcnn.settings import Described, check_decay, check_flag, check_not_negative, check_positive, config
+from funcnn.schedules import Rate, value_at
+from funcnn.settings import (
+    Described,
+    as_float,
+    check_decay,
+    check_flag,
+    check_not_negative,
+    check_positive,
+    config,
+    number,
+)
 from funcnn.transforms import (
     Mask,
     Rule,
@@ -44,7 +53,7 @@ from funcnn.tree import node
 
 __all__ = [
     "Mask", "Moments", "Optimizer", "OptimizerSettings", "Rate", "Transform", "adam", "adamw", "add_decayed_weights",
-    "chain", "clip_by_global_norm", "global_norm", "make_optimizer", "make_transform", "masked", "momentum", "number",
+    "chain", "clip_by_global_norm", "global_norm", "make_optimizer", "make_transform", "masked", "momentum",
     "rmsprop", "sgd", "update_leaves", "weights_only", "zeros_like",
 ]  # fmt: skip
 

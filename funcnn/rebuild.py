@@ -15,7 +15,7 @@ from funcnn import layers as layers_module
 from funcnn.checks import LayerError
 from funcnn.data import augment, preprocess
 from funcnn.layer import Config, Layer
-from funcnn.settings import Described, describe, function_of, settings_of, show
+from funcnn.settings import Described, as_code, describe, function_of, settings_of
 from funcnn.tree import Array
 
 __all__ = ["constructors", "own_parts", "rebuild"]
@@ -88,7 +88,7 @@ def constructors(layers: Sequence[Constructor]) -> dict[str, Constructor]:
     ['square']
     """
     if callable(layers) or isinstance(layers, (str, dict, Layer)):
-        raise TypeError(f"layers: expected a list of constructors, got {show(layers)}. Pass layers=[square, ...]")
+        raise TypeError(f"layers: expected a list of constructors, got {as_code(layers)}. Pass layers=[square, ...]")
     own: dict[str, Constructor] = {}
     for each in layers:
         name = _name(each)
@@ -163,7 +163,7 @@ def _make(description: Any, known: dict[str, Constructor], own: dict[str, Constr
         if not (isinstance(again, dict) and all(description.get(key) == each for key, each in again.items())):
             raise LayerError(
                 "rebuild",
-                f"{show(own[name])} was to make what is described as {description}, and made {again}",
+                f"{as_code(own[name])} was to make what is described as {description}, and made {again}",
                 "Give it the defaults of its settings, and settings whose name is the function's",
             )
     return made
@@ -208,7 +208,7 @@ class _Search:
         elif callable(value):
             self._look_at_function(value, place)
         elif type(value.item() if isinstance(value, np.generic) else value) not in (NoneType, bool, int, float, str):
-            problem = f"the {type(value).__name__} {show(value)} would not be read back from a file as it is"
+            problem = f"the {type(value).__name__} {as_code(value)} would not be read back from a file as it is"
             raise LayerError(place, problem, next(fix for kind, fix in _FIXES if isinstance(value, kind)))
 
     def _look_at_settings(self, settings: Described, place: str) -> None:
@@ -255,7 +255,7 @@ def _check_findable(function: Any, place: str) -> None:
     name, holder = getattr(function, "__name__", None), getattr(function, "__self__", None)
     problem, fix = "", "Write it as a function (def) at the top of a module"
     if not isinstance(name, str) or not (holder is None or isinstance(holder, ModuleType)):
-        problem = f"{show(function)} is known by how it prints alone"
+        problem = f"{as_code(function)} is known by how it prints alone"
         fix = "Make it a function at the top of a module, or a value that describes itself, of a class made by @config"
     elif name == "<lambda>":
         problem = "a lambda has no name by which it could be read back"

@@ -5,7 +5,7 @@ An optimizer takes one wherever it takes a learning rate: ``adam(exponential_dec
 Any function of the step is a schedule, ``sgd(lambda step: 0.1 / (1 + step))``. A frozen value that prints, compares,
 pickles and describes itself, as the schedules here do, is a class of settings with a call:
 
->>> from funcnn.settings import Described, config
+>>> from funcnn.settings import Described, config, number
 >>> @config
 ... class Root(Described):
 ...     name = "root"
@@ -21,16 +21,26 @@ pickles and describes itself, as the schedules here do, is a class of settings w
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, ClassVar
 
 import attrs
 
-from funcnn.settings import Described, check_count, check_flag, check_not_negative, config, show
+from funcnn.settings import (
+    Described,
+    as_code,
+    as_float,
+    check_count,
+    check_flag,
+    check_not_negative,
+    check_number,
+    config,
+    is_number,
+    number,
+)
 
 __all__ = [
-    "Rate", "Schedule", "constant", "exponential_decay", "inverse_time_decay", "number", "piecewise_constant",
-    "value_at", "warmup_cosine",
+    "Rate", "Schedule", "constant", "exponential_decay", "inverse_time_decay", "piecewise_constant", "value_at",
+    "warmup_cosine",
 ]  # fmt: skip
 
 Schedule = Callable[[int], float]
@@ -46,9 +56,10 @@ def value_at(rate: Rate, step: int) -> float:
     Raises ValueError unless it is a number, finite and not negative.
     """
     value = rate(step) if callable(rate) else rate
-    if not (_is_number(value) and 0 <= value < math.inf):
+    if not (is_number(value) and 0 <= value < math.inf):
         raise ValueError(
-            f"{show(rate)}: the learning rate at step {step} must be a number, finite and not negative, got {value!r}. "
+            f"{as_code(rate)}: the learning rate at step {step} must be a number, finite and not negative, "
+            f"got {value!r}. "
             "A schedule must return one for every step from 0 on: max(0.0, ...) keeps it from falling below"
         )
     return float(value)
@@ -121,38 +132,13 @@ def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Sc
     return _PiecewiseConstant(boundaries, values)  # type: ignore[arg-type]
 
 
-# --- Settings that are numbers --------------------------------------------------------------------------------
-
-
-def number(check: Callable[[Any, Any, float], None], default: Any = attrs.NOTHING) -> Any:
-    """A field of settings that is a number: kept as a float, and one that `check` accepts.
-
-    Raises ValueError, when settings are made, for anything else; a bool or a text is no number.
-    """
-    return attrs.field(default=default, converter=as_float, validator=[_check_number, check])
-
-
-def as_float(value: Any) -> Any:
-    """A number as a float, of NumPy's scalars too, which would upcast float32 arrays; anything else as it is."""
-    return float(value) if _is_number(value) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (float, Real)) and not isinstance(value, bool)
-
-
-def _check_number(instance: Any, attribute: Any, value: Any) -> None:
-    if not isinstance(value, float):
-        raise ValueError(f"{instance.name}: {attribute.name} must be a number, got {value!r}")
+# --- The schedules --------------------------------------------------------------------------------------------
 
 
 def _check_values(instance: Any, attribute: Any, values: tuple[Any, ...]) -> None:
     for value in values:
-        _check_number(instance, attribute, value)
+        check_number(instance, attribute, value)
         check_not_negative(instance, attribute, value)
-
-
-# --- The schedules --------------------------------------------------------------------------------------------
 
 
 @config
@@ -195,8 +181,8 @@ class _InverseTimeDecay(_Decay):
 class _WarmupCosine(Described):
     name: ClassVar[str] = "warmup_cosine"
     peak: float = number(check_not_negative)
-    warmup_steps: int  # type: ignore[misc]  # mypy takes `number` for a default
-    total_steps: int = attrs.field(validator=check_count)  # type: ignore[misc]
+    warmup_steps: int
+    total_steps: int = attrs.field(validator=check_count)
     start: float = number(check_not_negative, default=0.0)
     end: float = number(check_not_negative, default=0.0)
     quarter: bool = attrs.field(default=False, validator=check_flag)

@@ -4,14 +4,16 @@ import hashlib
 import math
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar, TypeVar, cast, dataclass_transform
 
 import attrs
 import numpy as np
 
 __all__ = [
-    "Described", "check_choice", "check_count", "check_decay", "check_finite", "check_flag", "check_not_negative",
-    "check_positive", "check_share", "config", "describe", "function_of", "settings_of", "show",
+    "Described", "as_code", "as_float", "check_choice", "check_count", "check_decay", "check_finite", "check_flag",
+    "check_not_negative", "check_number", "check_positive", "check_share", "config", "describe", "function_of",
+    "is_number", "number", "settings_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -47,22 +49,47 @@ class Described:
 
 
 def _call(name: str, keywords: dict[str, Any], positional: tuple[Any, ...] = ()) -> str:
-    return f"{name}({', '.join([*map(show, positional), *(f'{key}={show(each)}' for key, each in keywords.items())])})"
+    arguments = [*map(as_code, positional), *(f"{key}={as_code(each)}" for key, each in keywords.items())]
+    return f"{name}({', '.join(arguments)})"
 
 
-def show(value: Any) -> str:
+def as_code(value: Any) -> str:
     """A value as code: a function by its name, a partial as a call, anything else as it prints.
 
-    >>> show(partial(max, default=0))
+    >>> as_code(partial(max, default=0))
     'max(default=0)'
     """
     if isinstance(value, partial):
-        return _call(show(value.func), value.keywords, value.args)
+        return _call(as_code(value.func), value.keywords, value.args)
     named = callable(value) and not isinstance(value, Described) and hasattr(value, "__name__")
     return value.__name__ if named else repr(value)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
+def number(check: Callable[[Any, Any, float], None], default: Any = attrs.NOTHING) -> Any:
+    """A field of settings that is a number: kept as a float, and one that `check` accepts.
+
+    Raises ValueError, when settings are made, for anything else; a bool or a text is no number.
+    """
+    return attrs.field(default=default, converter=as_float, validator=[check_number, check])
+
+
+def as_float(value: Any) -> Any:
+    """A number as a float, of NumPy's scalars too, which would upcast float32 arrays; anything else as it is."""
+    return float(value) if is_number(value) else value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, of NumPy's scalars too; a bool is none."""
+    return isinstance(value, (float, Real)) and not isinstance(value, bool)
+
+
+def check_number(instance: Any, attribute: Any, value: Any) -> None:
+    """Raise ValueError unless a setting was a number, which `as_float` has made a float."""
+    if not isinstance(value, float):
+        raise ValueError(f"{instance.name}: {attribute.name} must be a number, got {value!r}")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field, number))
 def config(cls: type[T]) -> type[T]:
     """Make a subclass of `Described` a frozen attrs class that keeps its printed form."""
     return attrs.frozen(repr=False, eq=False)(cls)
@@ -92,7 +119,7 @@ def describe(value: Any) -> Any:
         return {"name": settings.name} | {key: describe(each) for key, each in settings.arguments().items()}
     if isinstance(value, partial):
         options = ({"*": value.args} if value.args else {}) | value.keywords
-        return {"function": show(value.func)} | {key: describe(each) for key, each in options.items()}
+        return {"function": as_code(value.func)} | {key: describe(each) for key, each in options.items()}
     if isinstance(value, dict):
         return {str(key): describe(each) for key, each in value.items()}
     if isinstance(value, (tuple, list)):
@@ -109,6 +136,9 @@ def describe(value: Any) -> Any:
 def function_of(fn: Callable[..., Any]) -> Callable[..., Any]:
     """What makes two of a layer's functions the same: partials compare by identity, their functions do not."""
     return fn.func if isinstance(fn, partial) else fn
+
+
+# --- Validators of fields: they name the constructor and the field --------------------------------------------
 
 
 def check_finite(instance: Any, attribute: Any, value: float) -> None:

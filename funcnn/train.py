@@ -3,7 +3,8 @@
 `make_step` gives the step, ``(state, batch) -> (state, metrics)``; `train` folds it over shuffled batches and yields
 what happens as frozen events. It never prints, saves or stops: progress bars, checkpoints and histories are loops
 around it, and early stopping is ``break``. Shuffling and dropout follow from the run's seed and the step number
-alone, both in the `TrainState`, so a run that goes on from a saved state equals one that never stopped, bit for bit.
+alone, both in the `TrainState`, so a run that goes on from a saved state equals one that never stopped, bit for bit
+(on one kind of processor, with one version of NumPy, which choose their arithmetic).
 """
 
 import math
@@ -22,7 +23,7 @@ from funcnn.layer import Layer
 from funcnn.losses import Loss
 from funcnn.metrics import accuracy
 from funcnn.optimizers import Optimizer
-from funcnn.settings import show
+from funcnn.settings import as_code
 from funcnn.tree import Array, Shape, node
 
 __all__ = [
@@ -54,7 +55,7 @@ class Split(Protocol):
 
 
 def _names(augment: tuple[Augment, ...]) -> str:
-    return f"({', '.join([show(each) for each in augment])})"
+    return f"({', '.join([as_code(each) for each in augment])})"
 
 
 @attrs.frozen
@@ -66,9 +67,9 @@ class Problem:
     """
 
     net: Layer
-    loss: Loss = attrs.field(repr=show)
+    loss: Loss = attrs.field(repr=as_code)
     optimizer: Optimizer
-    metric: Metric | None = attrs.field(default=accuracy, repr=show)
+    metric: Metric | None = attrs.field(default=accuracy, repr=as_code)
     augment: tuple[Augment, ...] = attrs.field(default=(), converter=tuple, repr=_names)
 
 

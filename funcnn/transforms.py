@@ -16,8 +16,7 @@ import attrs
 import numpy as np
 
 from funcnn import tree
-from funcnn.schedules import number
-from funcnn.settings import Described, check_not_negative, check_positive, config, function_of
+from funcnn.settings import Described, check_not_negative, check_positive, config, function_of, number
 from funcnn.tree import Array
 
 __all__ = [

@@ -6,7 +6,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-
 from cases import all_configs
 
 from funcnn.layer import Applied, Array, Gradients, Layer, Shape

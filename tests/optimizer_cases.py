@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from funcnn import tree
-from funcnn.layer import Array
+from funcnn.layer import Array, number
 from funcnn.optimizers import (
     Mask,
     Optimizer,
@@ -25,7 +25,6 @@ from funcnn.optimizers import (
     make_transform,
     masked,
     momentum,
-    number,
     rmsprop,
     sgd,
     update_leaves,

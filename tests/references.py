@@ -77,10 +77,19 @@ def conv2d(x: Array, weight: Array, spec: Spec, groups: int = 1) -> Array:
     return y
 
 
-def conv2d_einsum(x: Array, weight: Array) -> Array:
-    """The plain convolution (no stride, padding or groups) as one einsum over windows."""
-    windows = np.lib.stride_tricks.sliding_window_view(x, weight.shape[:2], axis=(1, 2))
-    return np.einsum("nijckl,klco->nijo", windows, weight, optimize=True)
+def conv2d_gradients(x: Array, weight: Array, dy: Array, spec: Spec, groups: int = 1) -> tuple[Array, Array]:
+    """The loss's gradients in weight and x: of each product in `conv2d`, to one factor what the other was, times dy."""
+    _, _, inner, filters = weight.shape
+    dweight, dx = np.zeros_like(weight), np.zeros_like(x)
+    for i, j, cells in window_cells(x, spec):
+        for n in range(len(x)):
+            for o in range(filters):
+                first = o // (filters // groups) * inner
+                for k, l, row, column in cells:  # noqa: E741
+                    for c in range(inner):
+                        dweight[k, l, c, o] += x[n, row, column, first + c] * dy[n, i, j, o]
+                        dx[n, row, column, first + c] += weight[k, l, c, o] * dy[n, i, j, o]
+    return dweight, dx
 
 
 def max_pool(x: Array, spec: Spec) -> Array:

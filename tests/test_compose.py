@@ -5,16 +5,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from cases import assert_close, gaussian, message
+from cases import assert_close, gaussian
 
 from funcnn import tree
 from funcnn.arrays import conv_rows
 from funcnn.compose import parallel, residual, serial
-from funcnn.init import he_uniform
 from funcnn.keys import Key, fold_in
-from funcnn.layer import Array, Layer, LayerError, describe
+from funcnn.layer import Array, Layer
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, gaussian_noise, identity, relu, tanh
-from funcnn.rebuild import rebuild
 
 X, DY = gaussian((5, 4)), gaussian((5, 4), np.float64, "dy")
 
@@ -224,43 +222,3 @@ def test_combinators_print_on_one_line() -> None:
         "serial(conv2d(filters=8, kernel_size=3, padding='same'), residual(layer=serial(relu())), "
         "parallel(dense(units=2), dense(units=3), combine='add'))"
     )
-
-
-# --- Rebuilding -----------------------------------------------------------------------------------------------
-
-
-def test_a_description_is_plain_data() -> None:
-    net = serial(conv2d(8, (3, 2), padding=((0, 1), (0, 1)), weight_init=he_uniform()), residual(relu()))
-    assert describe(net) == {
-        "name": "serial",
-        "layers": [
-            {
-                "name": "conv2d",
-                "filters": 8,
-                "kernel_size": [3, 2],
-                "padding": [[0, 1], [0, 1]],
-                "weight_init": {"name": "he_uniform"},
-            },
-            {"name": "residual", "layer": {"name": "relu"}},
-        ],
-    }
-    assert rebuild(describe(net)) == net
-
-
-@pytest.mark.parametrize("name", ["dence", "rebuild", "Layer", "__import__", None])
-def test_only_known_names_are_rebuilt(name: Any) -> None:
-    expected = f"rebuild: no layer is called {name!r}. Only this library's own layers can be rebuilt"
-    assert message(LayerError, rebuild, {"name": name}) == expected
-    assert message(LayerError, rebuild, {"name": "serial", "layers": [{"name": name}]}) == expected
-
-
-@pytest.mark.parametrize("description", [None, 3, [], {"name": "zeros"}], ids=str)
-def test_what_describes_no_layer_is_refused(description: Any) -> None:
-    expected = f"rebuild: expected the description of a layer, got {description!r}. Pass describe(layer)"
-    assert message(LayerError, rebuild, description) == expected
-    assert rebuild(describe(dense(3))) == dense(3)
-
-
-def test_misspelt_arguments_are_not_swallowed() -> None:
-    assert "unexpected keyword argument 'unit'" in message(TypeError, rebuild, {"name": "dense", "unit": 3})
-    assert message(ValueError, rebuild, {"name": "dense", "units": 0}) == "dense: units must be a positive int, got 0"

@@ -1,4 +1,4 @@
-"""Properties of every layer that its contract (`test_contract`) does not say; and what dense, biases and reshaping compute."""
+"""What every layer does beyond its contract (`test_contract`); and what dense, biases and reshaping compute."""
 
 import re
 from typing import Any

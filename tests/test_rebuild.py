@@ -16,7 +16,7 @@ from funcnn import compose, init, layers, schedules
 from funcnn.compose import residual, serial
 from funcnn.data import flip_horizontally, rescale, shifted_crop, standardise, subtract_mean_image
 from funcnn.init import he_uniform
-from funcnn.layer import Config, Described, Layer, LayerError, config, describe, make_layer, show
+from funcnn.layer import Config, Described, Layer, LayerError, as_code, config, describe, make_layer
 from funcnn.layers import conv2d, dense, elementwise, relu
 from funcnn.losses import mean_squared_error, softmax_cross_entropy
 from funcnn.optimizers import adamw, chain, clip_by_global_norm, weights_only
@@ -55,7 +55,7 @@ LIBRARY = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "value"), LIBRARY, ids=lambda each: each if isinstance(each, str) else show(each))
+@pytest.mark.parametrize(("kind", "value"), LIBRARY, ids=lambda each: each if isinstance(each, str) else as_code(each))
 def test_every_kind_is_made_again(kind: str, value: Any) -> None:
     assert own_parts(**{kind: value}) == []
     assert same(rebuild(stored(value), kind=kind), value)
@@ -132,7 +132,7 @@ OWN = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "makers"), OWN, ids=lambda each: each if isinstance(each, str) else show(each)
+    ("kind", "value", "makers"), OWN, ids=lambda each: each if isinstance(each, str) else as_code(each)
 )
 def test_every_kind_of_ones_own_is_made_again(kind: str, value: Any, makers: list[Callable[..., Any]]) -> None:
     names = own_parts(**{kind: value})

@@ -1,22 +1,37 @@
-"""Where the windows of a kernel lie on an image: sizes, padding, and which pixels each cell of the kernel meets."""
+"""Where the windows of a kernel lie on an image.
+
+A kernel has taps, kh × kw of them, a weight each (for every channel and filter). It is laid on the image once for each
+number of the output; what it then covers is a window, and under each tap is a cell of it: a pixel, or padding.
+
+Along one axis, a kernel of 3 taps on 4 pixels, padded by 1 on both sides:
+
+    pixels       -   0   1   2   3   -
+    window 0   [ k0  k1  k2 ]
+    window 1       [ k0  k1  k2 ]
+    window 2           [ k0  k1  k2 ]
+    window 3               [ k0  k1  k2 ]
+
+The stride is the distance from one window to the next, the dilation that from one tap to the next. Tap 0 meets padding
+in window 0, and in windows 1, 2 and 3 the pixels 0, 1 and 2: two slices, which `tap` finds. Convolution and pooling are
+written with them, so padding is never stored.
+"""
 
 from functools import cached_property, lru_cache
 from typing import Literal
 
 import attrs
 
-__all__ = [
-    "Geometry", "Padding", "Sides", "Size", "conv_out_size", "geometry", "tap", "turned", "turned_rows",
-]  # fmt: skip
+__all__ = ["Geometry", "Padding", "Sides", "Size", "Taps", "conv_out_size", "geometry", "tap"]
 
 Size = tuple[int, int]  # (height, width)
 Sides = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
 Padding = Literal["valid", "same"] | int | Sides
+Taps = tuple[tuple[slice, slice], ...]  # `tap` of each tap of a kernel along one axis
 
 
 @attrs.frozen(slots=False)  # so that what follows from the fields can be kept beside them
 class Geometry:
-    """Where the windows of a kernel lie on an image: sizes as (height, width), padding as `Sides`."""
+    """A kernel on an image: sizes as (height, width), padding as `Sides`; a pool's window is its kernel."""
 
     in_size: Size
     window: Size
@@ -40,22 +55,53 @@ class Geometry:
         return self.in_size[0] + top + bottom, self.in_size[1] + left + right
 
     @cached_property
+    def taps(self) -> tuple[Taps, Taps]:
+        """Where each row of taps meets the image's rows, and each column of taps its columns."""
+        return self._taps_along(0), self._taps_along(1)
+
+    def _taps_along(self, axis: int) -> Taps:
+        offsets = [k * self.dilation[axis] - self.padding[axis][0] for k in range(self.window[axis])]
+        return tuple([tap(self.in_size[axis], self.out_size[axis], self.stride[axis], each) for each in offsets])
+
+    @cached_property
     def vertical(self) -> "Geometry":
-        """The same rows of windows, of one column each: what is left to do once the columns are shifted."""
+        """The same rows of windows under a kernel of one column: what is left to do once columns are shifted."""
         (kh, _), (sh, _), (dh, _) = self.window, self.stride, self.dilation
         return Geometry(self.in_size, (kh, 1), (sh, 1), (dh, 1), (self.padding[0], (0, 0)))
 
     @cached_property
-    def taps(self) -> tuple[tuple[tuple[slice, slice], ...], tuple[tuple[slice, slice], ...]]:
-        """For each axis, `tap` of every cell of the kernel."""
-        vertical, horizontal = (
-            tuple(
-                tap(self.in_size[axis], self.out_size[axis], self.stride[axis], k * self.dilation[axis] - before)
-                for k in range(self.window[axis])
-            )
-            for axis, (before, _) in enumerate(self.padding)
-        )
-        return vertical, horizontal
+    def turned(self) -> "Geometry | None":
+        """The windows on dy whose cells are what each pixel of dx gets its shares from; None if they are no windows.
+
+        The first tap reaches a pixel from where the last cell of that pixel's window on dy lies. So the kernel of these
+        windows is the same one turned by half a turn (`funcnn.arrays.windows.turned_kernel`).
+
+        >>> geometry((5, 5), (3, 3), (1, 1), (1, 1), "valid").turned.padding
+        ((2, 2), (2, 2))
+        """
+        rows, columns = self._turned_sides(0), self._turned_sides(1)
+        if rows is None or columns is None:
+            return None
+        return Geometry(self.out_size, self.window, (1, 1), self.dilation, (rows, columns))
+
+    @cached_property
+    def turned_rows(self) -> "Geometry | None":
+        """As `turned`, for rows alone: windows of one column on dy, for each row of dx; None if they are no windows."""
+        rows = self._turned_sides(0)
+        if rows is None:
+            return None
+        return Geometry(self.out_size, (self.window[0], 1), (1, 1), (self.dilation[0], 1), (rows, (0, 0)))
+
+    def _turned_sides(self, axis: int) -> tuple[int, int] | None:
+        """The padding of the windows on dy along an axis.
+
+        With stride 1, tap k of window i meets pixel u = i + k·d - before: pixel u gets its share of tap k from window
+        i = u + before - k·d. Counted from the kernel's other end, k = K - 1 - k', that is u + k'·d - ((K - 1)·d -
+        before): tap k' of a window on dy, which is padded by (K - 1)·d - before.
+        """
+        reach = (self.window[axis] - 1) * self.dilation[axis]
+        before, after = (reach - side for side in self.padding[axis])
+        return (before, after) if self.stride[axis] == 1 and min(before, after) >= 0 else None
 
 
 def conv_out_size(size: int, window: int, stride: int, dilation: int) -> int:
@@ -68,9 +114,11 @@ def conv_out_size(size: int, window: int, stride: int, dilation: int) -> int:
 
 
 def tap(size: int, out_size: int, stride: int, offset: int) -> tuple[slice, slice]:
-    """Along one axis: the windows whose cell at an offset is on the image, and where on the image it is.
+    """The windows in which a tap meets pixels, and these pixels, along one axis.
 
-    >>> tap(4, 4, 1, -1)  # the first cell of a window of 3, padded by 1: not for window 0, for window 1 pixel 0
+    The tap lies at i·stride + offset in window i; size and out_size count the pixels and the windows.
+
+    >>> tap(4, 4, 1, -1)  # tap 0 of the drawing above
     (slice(1, 4, None), slice(0, 3, 1))
     """
     first = max(0, -(offset // stride))
@@ -104,38 +152,3 @@ def geometry(in_size: Size, window: Size, stride: Size, dilation: Size, padding:
 def _same(size: int, window: int, stride: int, dilation: int) -> tuple[int, int]:
     total = max(0, (-(-size // stride) - 1) * stride + (window - 1) * dilation + 1 - size)
     return total // 2, total - total // 2
-
-
-def turned(geo: Geometry) -> Geometry | None:
-    """The pixels of dy that reach each pixel of dx, as windows on dy; None if they are no such windows.
-
-    The first cell of the kernel reaches where the last cell of these windows lies, so they take the kernel turned by
-    half a turn, `turned_kernel`.
-
-    >>> turned(geometry((5, 5), (3, 3), (1, 1), (1, 1), "valid")).padding
-    ((2, 2), (2, 2))
-    """
-    rows, columns = _turned_sides(geo, 0), _turned_sides(geo, 1)
-    if rows is None or columns is None:
-        return None
-    return Geometry(geo.out_size, geo.window, (1, 1), geo.dilation, (rows, columns))
-
-
-def turned_rows(geo: Geometry) -> Geometry | None:
-    """The rows of dy that reach each row of dx, as windows of a kernel of one column; None if there is none such."""
-    rows = _turned_sides(geo, 0)
-    if rows is None:
-        return None
-    return Geometry(geo.out_size, (geo.window[0], 1), (1, 1), (geo.dilation[0], 1), (rows, (0, 0)))
-
-
-def _turned_sides(geo: Geometry, axis: int) -> tuple[int, int] | None:
-    """The padding of the windows on dy along an axis.
-
-    With stride 1, cell k of window i lies on pixel u = i + k·d - before, so pixel u gets its share of cell k from
-    window i = u + before - k·d. Counted from the kernel's other end, k = K - 1 - k', that is
-    u + k'·d - ((K - 1)·d - before): cell k' of a window on dy, padded by (K - 1)·d - before.
-    """
-    reach = (geo.window[axis] - 1) * geo.dilation[axis]
-    before, after = (reach - side for side in geo.padding[axis])
-    return (before, after) if geo.stride[axis] == 1 and min(before, after) >= 0 else None

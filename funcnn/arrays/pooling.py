@@ -1,16 +1,19 @@
 """Max and average pooling on NHWC arrays, one axis after the other: over rows, then over columns.
 
-The largest value of a window is the largest of its rows' largest, and a sum is a sum of sums, so a window of kh × kw
-takes kh + kw steps on ever smaller arrays instead of kh · kw, and each step is one NumPy call on slices, without a
-copy of any window. What a max pool keeps for backward is, for each axis, which cell won, a byte each.
-"""
+The plain form reduces each window's cells (`funcnn.conv_strided.windows`):
 
-from collections.abc import Sequence
+    largest value     windows(x, geo, padding=-inf).max(axis=(3, 4))
+    mean              windows(x, geo).sum(axis=(3, 4)) / windows(ones, geo).sum(axis=(3, 4)),      padding not counted
+
+Here the largest value of a window is the largest of its rows' largest, and a sum is a sum of sums: a window of kh × kw
+cells takes kh + kw steps on ever smaller arrays instead of kh · kw, and each step is one NumPy call on slices, without
+a copy of any window. What a max pool keeps for backward is, for each axis, which cell won, a byte each.
+"""
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.arrays.geometry import Geometry
+from funcnn.arrays.geometry import Geometry, Taps
 from funcnn.arrays.layout import images, rows
 from funcnn.tree import Array
 
@@ -19,19 +22,6 @@ __all__ = ["Winners", "avg_pool_backward", "avg_pool_forward", "max_pool_backwar
 Winners = tuple[Array, Array]  # of each window's columns, the row that won; of those, the column
 
 _ROWS, _COLUMNS = 0, 2  # axes of an array by rows, (h, c, w, n)
-_Taps = Sequence[tuple[slice, slice]]
-
-
-def _at(axis: int, part: slice) -> tuple[slice, ...]:
-    return (slice(None),) * axis + (part,)
-
-
-def _out_shape(x: Array, axis: int, size: int) -> tuple[int, ...]:
-    return (*x.shape[:axis], size, *x.shape[axis + 1 :])
-
-
-def _covers(part: slice, size: int) -> bool:
-    return part == slice(0, size)
 
 
 # --- Maximum --------------------------------------------------------------------------------------------------
@@ -49,12 +39,12 @@ def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Ar
     return images(y), (row, column) if row is not None and column is not None else None
 
 
-def _max_along(x: Array, axis: int, size: int, taps: _Taps, keep: bool) -> tuple[Array, Array | None]:
+def _max_along(x: Array, axis: int, size: int, taps: Taps, keep: bool) -> tuple[Array, Array | None]:
     """The largest value in each window along one axis, and the number of its cell."""
     best = np.empty(_out_shape(x, axis, size), x.dtype)
     winner = np.zeros(best.shape, np.uint8 if len(taps) <= 256 else np.uint32) if keep else None
     first = 0
-    if len(taps) > 1 and _covers(taps[0][0], best.shape[axis]) and _covers(taps[1][0], best.shape[axis]):
+    if len(taps) > 1 and taps[0][0] == taps[1][0] == slice(0, size):  # the first two cells of all windows are pixels
         one, other = x[_at(axis, taps[0][1])], x[_at(axis, taps[1][1])]
         np.maximum(one, other, out=best)
         if winner is not None:
@@ -82,24 +72,21 @@ def max_pool_backward(dy: Array, winners: Winners, geo: Geometry) -> Array:
     return images(_spread_along(wide, row, _ROWS, geo, geo.taps[0]))
 
 
-def _spread_along(dy: Array, winner: Array | None, axis: int, geo: Geometry, taps: _Taps) -> Array:
+def _spread_along(dy: Array, winner: Array | None, axis: int, geo: Geometry, taps: Taps) -> Array:
     """Each window's gradient to the cell that won along one axis; to all of its cells where there is no winner."""
     side = 0 if axis == _ROWS else 1
     size, stride = geo.in_size[side], geo.stride[side]
-    # Cells that lie a stride apart are reached by the same taps. The first tap to reach them sets their gradient, and
-    # later ones, of windows that overlap, add to it; if the first misses some, they must be zero before.
-    first: dict[int, slice] = {}
-    for _, pixels in taps:
-        first.setdefault(pixels.start % stride, pixels)
-    complete = sum(len(range(size)[pixels]) for pixels in first.values()) == size
-    dx = (np.empty if complete else np.zeros)(_out_shape(dy, axis, size), dy.dtype)
+    # The first `stride` taps reach different pixels, so they set the gradient there; later taps reach pixels that
+    # earlier ones have reached from the windows beside, and add to it. What the first miss must be zero before.
+    reached = sum([outputs.stop - outputs.start for outputs, _ in taps[:stride]])
+    dx = (np.empty if reached == size else np.zeros)(_out_shape(dy, axis, size), dy.dtype)
     for k, (outputs, pixels) in enumerate(taps):
-        there, cells = _at(axis, outputs), dx[_at(axis, pixels)]
-        won = 1 if winner is None else winner[there] == k
-        if first[pixels.start % stride] is pixels:
-            np.multiply(dy[there], won, out=cells)
+        there, cells = dy[_at(axis, outputs)], dx[_at(axis, pixels)]
+        won = 1 if winner is None else winner[_at(axis, outputs)] == k
+        if k < stride:
+            np.multiply(there, won, out=cells)
         else:
-            cells += dy[there] if winner is None else dy[there] * won
+            cells += there if winner is None else there * won
     return dx
 
 
@@ -110,11 +97,11 @@ def avg_pool_forward(x: Array, geo: Geometry) -> Array:
     """The mean of each window's cells, padded ones not counted: x (n, h, w, c) -> (n, oh, ow, c)."""
     tall = _sum_along(rows(x), _ROWS, geo.out_size[0], geo.taps[0])
     y = _sum_along(tall, _COLUMNS, geo.out_size[1], geo.taps[1])
-    y *= _weights(geo, x.dtype)
+    y *= _shares(geo, x.dtype)
     return images(y)
 
 
-def _sum_along(x: Array, axis: int, size: int, taps: _Taps) -> Array:
+def _sum_along(x: Array, axis: int, size: int, taps: Taps) -> Array:
     total = np.zeros(_out_shape(x, axis, size), x.dtype)
     for outputs, pixels in taps:
         there = total[_at(axis, outputs)]
@@ -124,14 +111,25 @@ def _sum_along(x: Array, axis: int, size: int, taps: _Taps) -> Array:
 
 def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
     """Each window's gradient in equal shares to its cells: dy (n, oh, ow, c) -> (n, h, w, c)."""
-    wide = _spread_along(rows(dy) * _weights(geo, dy.dtype), None, _COLUMNS, geo, geo.taps[1])
+    wide = _spread_along(rows(dy) * _shares(geo, dy.dtype), None, _COLUMNS, geo, geo.taps[1])
     return images(_spread_along(wide, None, _ROWS, geo, geo.taps[0]))
 
 
-def _weights(geo: Geometry, dtype: DTypeLike) -> Array:
-    """One over the number of real cells in each window: (oh, 1, ow, 1)."""
+def _shares(geo: Geometry, dtype: DTypeLike) -> Array:
+    """One over the number of pixels in each window: (oh, 1, ow, 1)."""
     height, width = (
         _sum_along(np.ones(size, dtype), 0, out_size, taps)
         for size, out_size, taps in zip(geo.in_size, geo.out_size, geo.taps, strict=True)
     )
     return (1 / height)[:, None, None, None] * (1 / width)[None, None, :, None]
+
+
+# --- One axis of an array -------------------------------------------------------------------------------------
+
+
+def _at(axis: int, part: slice) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (part,)
+
+
+def _out_shape(x: Array, axis: int, size: int) -> tuple[int, ...]:
+    return (*x.shape[:axis], size, *x.shape[axis + 1 :])

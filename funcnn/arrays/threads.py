@@ -229,7 +229,10 @@ def in_tasks(function: Callable[[slice], T], blocks: Sequence[Any], operations: 
     [slice(0, 10, None)]
     """
     count = max(1, min(operations // TASK_OPERATIONS, TASKS))
-    return for_each(function, slices(len(blocks), -(-len(blocks) // count) or 1))
+    parts = slices(len(blocks), -(-len(blocks) // count) or 1)
+    if _setting.thread.busy or (_setting.count == 1 and _setting.thread.inside):  # there is nobody to share them with
+        return [function(part) for part in parts]
+    return for_each(function, parts)
 
 
 def sum_in_tasks(function: Callable[[slice], Array], blocks: Sequence[Any], operations: int) -> Array:

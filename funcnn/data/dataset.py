@@ -8,7 +8,7 @@ import numpy as np
 
 from funcnn.data.preprocess import Preprocess
 from funcnn.keys import Key, fold_in, generator
-from funcnn.settings import show
+from funcnn.settings import as_code
 from funcnn.system.text import call_text, cut
 from funcnn.tree import Array, Shape, brief
 
@@ -34,7 +34,7 @@ class Part:
     inputs: Array = attrs.field(repr=brief)
     targets: Array = attrs.field(repr=brief)
     # It prints cut, since a mean image is thousands of characters.
-    preprocess: Preprocess | None = attrs.field(default=None, repr=lambda given: cut(show(given), 30))
+    preprocess: Preprocess | None = attrs.field(default=None, repr=lambda given: cut(as_code(given), 30))
 
     def __attrs_post_init__(self) -> None:
         if len(self.inputs) != len(self.targets):

@@ -66,7 +66,8 @@ def parse_options(
     option("--lr", type=positive(float), help=f"the learning rate, or its peak (default {usual})")
     if len(rates) > 1:
         option("--recipe", choices=tuple(rates), default=next(iter(rates)), help="how to train (default %(default)s)")
-    option("--seed", type=_seed, default=0, help="the run's seed: equal seeds give equal results (default %(default)s)")
+    same = "the run's seed: on one machine, equal seeds give equal results (default %(default)s)"
+    option("--seed", type=_seed, default=0, help=same)
     option("--data-dir", help="the folder of the data files (default: FUNCNN_DATA, or else they are downloaded)")
     option(
         "--out", type=Path, help=f"the folder for results, which replace earlier ones (default {Path('runs') / name})"

@@ -24,11 +24,12 @@ from funcnn.experiment.options import Options, parse_options, printer, same_comm
 from funcnn.experiment.results import draw_results, test_metrics
 from funcnn.keys import Key
 from funcnn.model_file import Trained, save_trained
+from funcnn.rebuild import own_parts
 from funcnn.report.history import Row, best_row, read_history, row_of, write_history
 from funcnn.report.pictures import can_draw
 from funcnn.report.progress import progress
 from funcnn.report.table import layer_table
-from funcnn.settings import describe, show
+from funcnn.settings import as_code, describe
 from funcnn.sweep.grid import SweepError
 from funcnn.system.files import make_folder, write_text
 from funcnn.system.memory import keep_freed_memory
@@ -96,6 +97,7 @@ def run(
     say = printer(options.quiet)
     folder = make_folder(options.out)
     settings = _settings(problem, dataset, options)
+    own_parts(layer=problem.net, preprocessing=dataset.test.preprocess)  # refuses now what could not be saved later
     _banner(problem, dataset, settings, say)
 
     state = train.init_state(problem, Key(options.seed), dataset.in_shape)
@@ -190,9 +192,9 @@ def _banner(problem: Problem, dataset: Dataset, settings: dict[str, Any], say: C
     held_out = f"{len(dataset.validation):,} to validate, " if dataset.validation is not None else ""
     say(f"data       {len(dataset.train):,} examples to train, {held_out}{len(dataset.test):,} to test")
     if problem.augment:
-        say(f"augment    {', '.join(map(show, problem.augment))}")
+        say(f"augment    {', '.join(map(as_code, problem.augment))}")
     say(f"optimizer  {problem.optimizer}")
-    say(f"loss       {show(problem.loss)}")
+    say(f"loss       {as_code(problem.loss)}")
     epochs = f"{settings['epochs']} epoch{'s'[: settings['epochs'] > 1]}"
     say(f"run        {epochs} of batches of {settings['batch_size']}, seed {settings['seed']}\n")
     say(layer_table(problem.net, dataset.in_shape) + "\n")

@@ -90,7 +90,7 @@ class _Statistics(NamedTuple):
 
 @node
 class _ChunkResiduals:
-    """centred: x - c, as `channel_rows`. offset: c - mean. pool: its residuals. pooled: its output, if it went first."""
+    """x - c as `channel_rows`; c - mean; 1 / deviation; the residuals of the pool, and its output if it went first."""
 
     centred: Array
     offset: Array

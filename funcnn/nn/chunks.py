@@ -184,4 +184,5 @@ def add_up(tasks: Sequence[Callable[[], tuple[dict[int, Any], T]]]) -> tuple[dic
 
 
 def _add(a: dict[int, Any], b: dict[int, Any]) -> dict[int, Any]:
-    return {i: tree.map(lambda x, y: np.asarray(x + y), a[i], b[i]) for i in a}
+    sums = tree.map(lambda x, y: np.asarray(x + y), tuple(a.values()), tuple(b.values()))
+    return dict(zip(a, sums, strict=True))

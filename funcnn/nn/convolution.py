@@ -1,16 +1,18 @@
-"""Layers over images: convolution and pooling. (n, height, width, channels) in and out.
+"""The convolutional layer: (n, height, width, channels) in and out.
 
-The arithmetic is in `conv_rows`, `conv_winograd` and `pooling`; here are the settings, the shapes and the contract.
+The arithmetic is in `funcnn.conv_strided`, to be read, and in `funcnn.arrays`, to be fast; here are the settings, the
+shapes and the contract.
 """
 
 import math
 from types import ModuleType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
+from funcnn import conv_strided
 from funcnn.arrays import conv_rows, conv_winograd
 from funcnn.arrays.geometry import Geometry, Padding, Size
 from funcnn.arrays.layout import channel_rows, images, rows, sum_channels
@@ -19,13 +21,60 @@ from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
 from funcnn.nn.image_settings import check_padding, check_size, image_geometry, pair, short, sides
-from funcnn.settings import check_count, check_flag, config
+from funcnn.settings import check_choice, check_count, check_flag, config
 from funcnn.tree import Array, Shape, node
 
 __all__ = ["ConvParams", "conv2d"]
 
+Algorithm = Literal["auto", "plain", "strided", "winograd"]
 
-# --- Convolution ----------------------------------------------------------------------------------------------
+
+def conv2d(
+    filters: int,
+    kernel_size: int | Size,
+    *,
+    stride: int | Size = 1,
+    padding: Padding = "valid",
+    dilation: int | Size = 1,
+    groups: int = 1,
+    use_bias: bool = True,
+    weight_init: Initializer = he_normal(),  # noqa: B008
+    bias_init: Initializer = zeros(),  # noqa: B008
+    algorithm: Algorithm = "auto",
+) -> Layer:
+    """Each filter's kernel laid on every window of an image: (n, h, w, c) -> (n, oh, ow, filters).
+
+        y[n, i, j, o] = bias[o] + Σ_{k, l, c} x[n, i·s + k·d - top, j·s + l·d - left, c] · weight[k, l, c, o]
+        oh = floor((h + top + bottom - (kh - 1)·d - 1) / s) + 1, ow alike
+
+    where x counts as zero beyond its edge (LeCun et al. 1989; as everywhere in this field a cross-correlation: the
+    kernel is not flipped). ``params.weight`` (kh, kw, c / groups, filters), ``params.bias`` (filters,) or None.
+
+    Sizes are an int or (height, width): the kernel's (kh, kw), the stride s from one window to the next, the dilation d
+    from one tap of the kernel to the next. `padding`: "valid" (none), "same" (oh = ceil(h / s), the odd pixel at the
+    bottom and right), an int, or ((top, bottom), (left, right)). With `groups`, channels and filters fall into that
+    many runs, each reaching its own alone; ``groups=c`` is a depthwise convolution.
+
+    `algorithm` changes the result by rounding alone:
+
+    - "plain": windows and `einsum`, the definition in code, ten times slower (`funcnn.conv_strided`);
+    - "strided": a matrix product for each row of the output, of overlapping windows (`funcnn.arrays.conv_rows`);
+    - "winograd": half as many products, for kernels of three rows (`funcnn.arrays.conv_winograd`);
+    - "auto": the faster of the last two; in float64 always "strided".
+
+    >>> layer = conv2d(8, 3, stride=2, padding="same")
+    >>> params, state, out_shape = layer.init(Key(0), (28, 28, 1))
+    >>> params.weight.shape, out_shape
+    ((3, 3, 1, 8), (14, 14, 8))
+
+    Raises ValueError for sizes that are not positive, negative padding, filters no multiple of groups, or an algorithm
+    that does not fit.
+    """
+    settings = _Conv2d(
+        filters, pair(kernel_size), pair(stride), padding, pair(dilation), groups, use_bias, weight_init, bias_init,
+        algorithm,
+    )  # fmt: skip
+    return make_layer(settings, _conv_apply, _conv_backward, _conv_init)
 
 
 @node
@@ -36,20 +85,14 @@ class ConvParams:
     bias: Array | None
 
 
+_MODULES = {"plain": conv_strided, "strided": conv_rows, "winograd": conv_winograd}
+
+
 def _padded_rows(padding: Padding) -> int:
     """The most rows of padding above or below, where they do not follow from the image."""
     if isinstance(padding, str):
         return 0
     return padding if isinstance(padding, int) else max(padding[0])
-
-
-Algorithm = Literal["auto", "strided", "winograd"]
-_ALGORITHMS = "auto", "strided", "winograd"
-
-
-def _check_algorithm(instance: Any, attribute: Any, value: str) -> None:
-    if value not in _ALGORITHMS:
-        raise ValueError(f"conv2d: algorithm must be one of {', '.join(map(repr, _ALGORITHMS))}, got {value!r}")
 
 
 @config
@@ -65,7 +108,7 @@ class _Conv2d(Config):
     use_bias: bool = attrs.field(default=True, validator=check_flag)
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
-    algorithm: Algorithm = attrs.field(default="auto", validator=_check_algorithm)
+    algorithm: Algorithm = attrs.field(default="auto", validator=check_choice(*get_args(Algorithm)))
 
     def __attrs_post_init__(self) -> None:
         rows = self.kernel_size[0], self.stride[0], self.dilation[0]
@@ -93,13 +136,13 @@ class _Conv2d(Config):
         return geo
 
     def products(self, geo: Geometry, n: int, weight: Array) -> ModuleType:
-        """The module that computes the convolution of n images: where Winograd's is faster and as good, that one.
+        """The module that computes the convolution of n images; all have the same three functions.
 
-        Both have the same three functions. It is as good in float32 alone, and faster where the products that it
-        saves are large (docs/architecture.md).
+        "auto" takes Winograd's where it is as good, in float32 alone, and faster: where the products that it saves are
+        large (docs/architecture.md).
         """
         if self.algorithm != "auto":
-            return conv_winograd if self.algorithm == "winograd" else conv_rows
+            return _MODULES[self.algorithm]
         inner = weight.shape[1] * weight.shape[2]
         large = inner >= 64 and weight.shape[3] // self.groups >= 32 and geo.out_size[1] * n >= 32
         good = weight.dtype == np.float32 and conv_winograd.fits(geo)
@@ -144,48 +187,3 @@ def _conv_backward(
     bias = sum_channels(channel_rows(dy)).astype(dy.dtype) if params.bias is not None else None
     dx = products.conv_input_gradient(dy, params.weight, geo, settings.groups) if need_dx else None
     return Gradients(ConvParams(weight, bias), dx)
-
-
-def conv2d(
-    filters: int,
-    kernel_size: int | Size,
-    *,
-    stride: int | Size = 1,
-    padding: Padding = "valid",
-    dilation: int | Size = 1,
-    groups: int = 1,
-    use_bias: bool = True,
-    weight_init: Initializer = he_normal(),  # noqa: B008
-    bias_init: Initializer = zeros(),  # noqa: B008
-    algorithm: Algorithm = "auto",
-) -> Layer:
-    """y[n, i, j, o] = bias[o] + Σ_{k, l, c} x[n, i·s + k·d - top, j·s + l·d - left, c] · weight[k, l, c, o].
-
-    (n, h, w, c) -> (n, oh, ow, filters), oh = floor((h + top + bottom - (kh - 1)·d - 1) / s) + 1 (LeCun et al.
-    1989; as everywhere in this field a cross-correlation: the kernel is not flipped). ``params.weight`` (kh, kw,
-    c / groups, filters), ``params.bias`` (filters,) or None.
-
-    `padding`: "valid" (none), "same" (oh = ceil(h / s), the odd pixel at the bottom and right), an int, or
-    ((top, bottom), (left, right)). With `groups`, channels and filters fall into that many runs, each reaching its
-    own alone; ``groups=c`` is a depthwise convolution.
-
-    `algorithm`: "strided" (stride-tricks windows, `funcnn.conv_rows`), "winograd" (fewer products for kernels of
-    three rows, `funcnn.conv_winograd`), or "auto", the faster of the two; in float64 always "strided".
-
-    >>> layer = conv2d(8, 3, stride=2, padding="same")
-    >>> params, state, out_shape = layer.init(Key(0), (28, 28, 1))
-    >>> params.weight.shape, out_shape
-    ((3, 3, 1, 8), (14, 14, 8))
-
-    Raises ValueError for sizes that are not positive, negative padding, filters no multiple of groups, or an algorithm
-    that does not fit.
-    """
-    sizes: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}  # yet to be pairs
-    settings = _Conv2d(
-        filters, **sizes, padding=padding, groups=groups, use_bias=use_bias, weight_init=weight_init,
-        bias_init=bias_init, algorithm=algorithm,
-    )  # fmt: skip
-    return make_layer(settings, _conv_apply, _conv_backward, _conv_init)
-
-
-# --- Pooling --------------------------------------------------------------------------------------------------

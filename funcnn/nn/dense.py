@@ -16,6 +16,43 @@ from funcnn.tree import Array, Shape, node
 
 __all__ = ["DenseParams", "PositionBiasParams", "dense", "position_bias"]
 
+
+def dense(
+    units: int,
+    *,
+    use_bias: bool = True,
+    weight_init: Initializer = he_normal(),  # noqa: B008  (a frozen value)
+    bias_init: Initializer = zeros(),  # noqa: B008
+) -> Layer:
+    """y = x · weight + bias: (n, in) -> (n, units).
+
+    dweight = xᵀ · dy, dbias = Σ_n dy, dx = dy · weightᵀ. ``params.weight`` (in, units), ``params.bias`` (units,)
+    or None.
+
+    >>> layer = dense(2)
+    >>> params, state, out_shape = layer.init(Key(0), (3,))
+    >>> params.weight.shape, params.bias.shape, out_shape
+    ((3, 2), (2,), (2,))
+
+    Raises ValueError unless `units` is a positive int.
+    """
+    return make_layer(_Dense(units, use_bias, weight_init, bias_init), _dense_apply, _dense_backward, _dense_init)
+
+
+def position_bias() -> Layer:
+    """y = x + bias with one bias for each position and channel: (n, ...) -> (n, ...).
+
+    dbias = Σ_n dy, dx = dy. It starts at zero. ``params.bias`` has an example's shape.
+
+    >>> params, _, _ = position_bias().init(Key(0), (28, 28, 16))
+    >>> params.bias.shape
+    (28, 28, 16)
+    """
+    return make_layer(_PositionBias(), _position_apply, _position_backward, _position_init)
+
+
+# --- dense ----------------------------------------------------------------------------------------------------
+
 _FEW = 128  # units: the weight gradient, which every chunk of a batch makes anew, is then about as large as the chunk
 
 
@@ -81,26 +118,7 @@ def _dense_backward(
     return Gradients(DenseParams(products.matmul(x.T, dy), bias), dx)
 
 
-def dense(
-    units: int,
-    *,
-    use_bias: bool = True,
-    weight_init: Initializer = he_normal(),  # noqa: B008  (a frozen value)
-    bias_init: Initializer = zeros(),  # noqa: B008
-) -> Layer:
-    """y = x · weight + bias: (n, in) -> (n, units).
-
-    dweight = xᵀ · dy, dbias = Σ_n dy, dx = dy · weightᵀ. ``params.weight`` (in, units), ``params.bias`` (units,)
-    or None.
-
-    >>> layer = dense(2)
-    >>> params, state, out_shape = layer.init(Key(0), (3,))
-    >>> params.weight.shape, params.bias.shape, out_shape
-    ((3, 2), (2,), (2,))
-
-    Raises ValueError unless `units` is a positive int.
-    """
-    return make_layer(_Dense(units, use_bias, weight_init, bias_init), _dense_apply, _dense_backward, _dense_init)
+# --- position_bias --------------------------------------------------------------------------------------------
 
 
 @node
@@ -134,15 +152,3 @@ def _position_backward(
     check_residuals(settings, residuals)
     check_dy(settings, dy, (len(dy), *params.bias.shape), params.bias.dtype)
     return Gradients(PositionBiasParams(layout.sum_examples(dy)), dy if need_dx else None)
-
-
-def position_bias() -> Layer:
-    """y = x + bias with one bias for each position and channel: (n, ...) -> (n, ...).
-
-    dbias = Σ_n dy, dx = dy. It starts at zero. ``params.bias`` has an example's shape.
-
-    >>> params, _, _ = position_bias().init(Key(0), (28, 28, 16))
-    >>> params.bias.shape
-    (28, 28, 16)
-    """
-    return make_layer(_PositionBias(), _position_apply, _position_backward, _position_init)

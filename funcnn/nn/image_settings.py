@@ -60,7 +60,7 @@ def image_geometry(
             f"expected examples of shape (height, width, channels), got {in_shape}",
             "Put reshape((height, width, channels)) before it",
         )
-    if not all(isinstance(each, (int, np.integer)) for each in in_shape) or in_shape[2] < 1:
+    if [each for each in in_shape if not isinstance(each, (int, np.integer))] or in_shape[2] < 1:
         raise ShapeError(
             repr(settings), f"expected sizes that are ints and at least one channel, got {in_shape}", "Correct in_shape"
         )

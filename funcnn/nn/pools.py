@@ -17,12 +17,59 @@ from funcnn.tree import Array, Shape, node
 __all__ = ["avg_pool2d", "global_avg_pool2d", "max_pool2d"]
 
 
+def max_pool2d(window: int | Size, *, stride: int | Size | None = None, padding: Padding = "valid") -> Layer:
+    """The largest value of each window: (n, h, w, c) -> (n, oh, ow, c), sizes as for `conv2d`.
+
+        y[n, i, j, c] = max_{k, l} x[n, i·s + k - top, j·s + l - left, c]
+
+    The stride s is the window unless given; windows may overlap. Padded cells count as -inf. The gradient goes to the
+    winner, of equal values to the leftmost and of those to the topmost, and adds up where windows share one. The
+    residuals are the winners' places along each axis, a byte each.
+
+    >>> max_pool2d(2).apply(None, None, np.arange(16.0).reshape(1, 4, 4, 1)).y[0, :, :, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+
+    Raises ValueError for sizes that are not positive or negative padding.
+    """
+    settings = _MaxPool2d(pair(window), pair(window if stride is None else stride), padding)
+    return make_layer(settings, _max_pool_apply, _max_pool_backward)
+
+
+def avg_pool2d(window: int | Size, *, stride: int | Size | None = None, padding: Padding = "valid") -> Layer:
+    """The mean of each window: (n, h, w, c) -> (n, oh, ow, c), sizes as for `conv2d`.
+
+        y[n, i, j, c] = mean_{k, l} x[n, i·s + k - top, j·s + l - left, c]
+
+    The stride s is the window unless given; windows may overlap. Padded cells are not counted. The gradient goes to a
+    window's other cells in equal shares, and adds up where windows overlap.
+
+    >>> avg_pool2d(2).apply(None, None, np.arange(16.0).reshape(1, 4, 4, 1)).y[0, :, :, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]])
+
+    Raises ValueError for sizes that are not positive or negative padding.
+    """
+    settings = _AvgPool2d(pair(window), pair(window if stride is None else stride), padding)
+    return make_layer(settings, _avg_pool_apply, _avg_pool_backward)
+
+
+def global_avg_pool2d() -> Layer:
+    """The mean of each channel: (n, h, w, c) -> (n, c); dx = dy / (h·w) everywhere (Lin et al. 2014).
+
+    >>> global_avg_pool2d().apply(None, None, np.arange(4.0).reshape(1, 2, 2, 1)).y
+    array([[1.5]])
+    """
+    return make_layer(_GlobalAvgPool2d(), _global_avg_apply, _global_avg_backward)
+
+
+# --- Max and average ------------------------------------------------------------------------------------------
+
+
 @config
 class _Pool2d(Config):
     window: Size = attrs.field(validator=check_size, converter=pair)
-    stride: Size = attrs.field(
-        default=attrs.Factory(lambda self: self.window, takes_self=True), validator=check_size, converter=pair
-    )
+    stride: Size = attrs.field(validator=check_size, converter=pair)
     padding: Padding = attrs.field(default="valid", validator=check_padding, converter=sides)
 
     def arguments(self) -> dict[str, Any]:
@@ -101,38 +148,7 @@ def _avg_pool_backward(
     return Gradients(None, pooling.avg_pool_backward(dy, geo) if need_dx else None)
 
 
-def max_pool2d(window: int | Size, *, stride: int | Size | None = None, padding: Padding = "valid") -> Layer:
-    """The largest value of each window: (n, h, w, c) -> (n, oh, ow, c), sizes as for `conv2d`.
-
-    The stride is the window unless given; windows may overlap. Padded cells count as -inf. The gradient goes to the
-    winner, of equal values to the leftmost and of those to the topmost, and adds up where windows share one. The
-    residuals are the winners' places along each axis, a byte each.
-
-    >>> max_pool2d(2).apply(None, None, np.arange(16.0).reshape(1, 4, 4, 1)).y[0, :, :, 0]
-    array([[ 5.,  7.],
-           [13., 15.]])
-
-    Raises ValueError for sizes that are not positive or negative padding.
-    """
-    return make_layer(_MaxPool2d(*_pool_settings(window, stride, padding)), _max_pool_apply, _max_pool_backward)
-
-
-def avg_pool2d(window: int | Size, *, stride: int | Size | None = None, padding: Padding = "valid") -> Layer:
-    """The mean of each window: (n, h, w, c) -> (n, oh, ow, c), sizes as for `conv2d`; padded cells not counted.
-
-    The gradient goes to a window's real cells in equal shares, and adds up where windows overlap.
-
-    >>> avg_pool2d(2).apply(None, None, np.arange(16.0).reshape(1, 4, 4, 1)).y[0, :, :, 0]
-    array([[ 2.5,  4.5],
-           [10.5, 12.5]])
-
-    Raises ValueError for sizes that are not positive or negative padding.
-    """
-    return make_layer(_AvgPool2d(*_pool_settings(window, stride, padding)), _avg_pool_apply, _avg_pool_backward)
-
-
-def _pool_settings(window: int | Size, stride: int | Size | None, padding: Padding) -> tuple[Any, Any, Padding]:
-    return window, window if stride is None else stride, padding
+# --- Global average -------------------------------------------------------------------------------------------
 
 
 @config
@@ -160,12 +176,3 @@ def _global_avg_backward(
     check_dy(settings, dy, (n, c))
     share = (dy * (1 / (h * w)))[:, None, None, :]
     return Gradients(None, np.broadcast_to(share, (n, h, w, c)) if need_dx else None)
-
-
-def global_avg_pool2d() -> Layer:
-    """The mean of each channel: (n, h, w, c) -> (n, c); dx = dy / (h·w) everywhere (Lin et al. 2014).
-
-    >>> global_avg_pool2d().apply(None, None, np.arange(4.0).reshape(1, 2, 2, 1)).y
-    array([[1.5]])
-    """
-    return make_layer(_GlobalAvgPool2d(), _global_avg_apply, _global_avg_backward)

@@ -16,6 +16,29 @@ from funcnn.tree import Array, Shape
 __all__ = ["flatten", "reshape"]
 
 
+def flatten() -> Layer:
+    """Each example as one row: (n, ...) -> (n, features); the last axis varies fastest.
+
+    >>> flatten().apply(None, None, np.ones((2, 4, 4, 3))).y.shape
+    (2, 48)
+    """
+    return make_layer(_Flatten(), _reshape_apply, _reshape_backward)
+
+
+def reshape(shape: Shape) -> Layer:
+    """Each example in another shape of as many values: (n, ...) -> (n, *shape).
+
+    >>> reshape((4, 4, 1)).apply(None, None, np.ones((2, 16))).y.shape
+    (2, 4, 4, 1)
+
+    Raises ValueError unless the shape is of positive ints.
+    """
+    return make_layer(_Reshape(shape), _reshape_apply, _reshape_backward)
+
+
+# --- What they make -------------------------------------------------------------------------------------------
+
+
 def _tuple(shape: Any) -> Any:
     return tuple(shape) if isinstance(shape, list) else shape
 
@@ -73,23 +96,3 @@ def _reshape_backward(settings: Config, params: Any, residuals: Any, dy: Array, 
     if len(in_shape) == 3:  # in the order in which the layers before hold their images in memory
         dx = images(np.ascontiguousarray(rows(dx)))
     return Gradients(None, dx)
-
-
-def flatten() -> Layer:
-    """Each example as one row: (n, ...) -> (n, features); the last axis varies fastest.
-
-    >>> flatten().apply(None, None, np.ones((2, 4, 4, 3))).y.shape
-    (2, 48)
-    """
-    return make_layer(_Flatten(), _reshape_apply, _reshape_backward)
-
-
-def reshape(shape: Shape) -> Layer:
-    """Each example in another shape of as many values: (n, ...) -> (n, *shape).
-
-    >>> reshape((4, 4, 1)).apply(None, None, np.ones((2, 16))).y.shape
-    (2, 4, 4, 1)
-
-    Raises ValueError unless the shape is of positive ints.
-    """
-    return make_layer(_Reshape(shape), _reshape_apply, _reshape_backward)

@@ -15,6 +15,36 @@ from funcnn.tree import Array
 
 __all__ = ["dropout", "gaussian_noise"]
 
+
+def dropout(rate: float) -> Layer:
+    """y = x · mask / (1 - rate) in training, x otherwise; `rate` is the probability of dropping a value.
+
+    The inverted scaling keeps the expected output (Srivastava et al. 2014 scale at test time instead).
+    dx = dy · mask / (1 - rate). The rate is rounded to the nearest 1/65536. The residual is the mask, a byte a
+    value.
+
+    >>> layer = dropout(0.5)
+    >>> layer.apply(None, None, np.ones((1, 6)), key=Key(1), train=True).y
+    array([[0., 0., 2., 2., 2., 2.]])
+
+    Raises ValueError unless 0 <= rate < 1.
+    """
+    return make_layer(_Dropout(rate), _dropout_apply, _dropout_backward)
+
+
+def gaussian_noise(stddev: float) -> Layer:
+    """y = x + stddev · ε, ε standard normal, in training, x otherwise; dx = dy.
+
+    >>> gaussian_noise(0.1).apply(None, None, np.ones((1, 2))).y
+    array([[1., 1.]])
+
+    Raises ValueError for a negative deviation.
+    """
+    return make_layer(_GaussianNoise(stddev), _noise_apply, _noise_backward)
+
+
+# --- dropout --------------------------------------------------------------------------------------------------
+
 _LEVELS = 2**16  # dropout compares 16 random bits; random floats would take three times as long
 
 
@@ -74,20 +104,7 @@ def _dropout_backward(settings: _Dropout, params: Any, residuals: Any, dy: Array
     return Gradients(None, dx)
 
 
-def dropout(rate: float) -> Layer:
-    """y = x · mask / (1 - rate) in training, x otherwise; `rate` is the probability of dropping a value.
-
-    The inverted scaling keeps the expected output (Srivastava et al. 2014 scale at test time instead).
-    dx = dy · mask / (1 - rate). The rate is rounded to the nearest 1/65536. The residual is the mask, a byte a
-    value.
-
-    >>> layer = dropout(0.5)
-    >>> layer.apply(None, None, np.ones((1, 6)), key=Key(1), train=True).y
-    array([[0., 0., 2., 2., 2., 2.]])
-
-    Raises ValueError unless 0 <= rate < 1.
-    """
-    return make_layer(_Dropout(rate), _dropout_apply, _dropout_backward)
+# --- gaussian_noise -------------------------------------------------------------------------------------------
 
 
 @config
@@ -116,14 +133,3 @@ def _noise_backward(
 ) -> Gradients:
     check_residuals(settings, residuals)
     return Gradients(None, dy if need_dx else None)
-
-
-def gaussian_noise(stddev: float) -> Layer:
-    """y = x + stddev · ε, ε standard normal, in training, x otherwise; dx = dy.
-
-    >>> gaussian_noise(0.1).apply(None, None, np.ones((1, 2))).y
-    array([[1., 1.]])
-
-    Raises ValueError for a negative deviation.
-    """
-    return make_layer(_GaussianNoise(stddev), _noise_apply, _noise_backward)

@@ -10,7 +10,7 @@ import numpy as np
 from funcnn import tree
 from funcnn.keys import Key
 from funcnn.layer import Layer
-from funcnn.settings import show
+from funcnn.settings import as_code
 from funcnn.system.text import Text, cut, text_table
 from funcnn.tree import Array, Shape
 
@@ -101,7 +101,7 @@ def _text(layer: Layer) -> str:
         return repr(layer)
     required = {field.name for field in attrs.fields(cast(Any, type(layer.config))) if field.default is attrs.NOTHING}
     arguments = [
-        show(value) if name in required else f"{name}={show(value)}"
+        as_code(value) if name in required else f"{name}={as_code(value)}"
         for name, value in layer.config.arguments().items()
         if value not in (children, *children)
     ]

@@ -156,7 +156,7 @@ _worker = _Worker()
 
 @contextlib.contextmanager
 def busy() -> Iterator[None]:
-    """Mark this process as at work. Told to stop within, it gets one KeyboardInterrupt; told before, it gets it here."""
+    """Mark this process as at work. If it is told to stop within, it gets one KeyboardInterrupt; if before, here."""
     _worker.idle.clear()
     try:
         if _worker.stopping:

@@ -1,3 +1,3 @@
-"""The machine around: files, and memory."""
+"""The machine around: files, memory, and text."""
 
 __all__: list[str] = []

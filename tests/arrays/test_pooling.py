@@ -1,4 +1,4 @@
-"""Pooling against loops over pixels, and its gradients against them or the adjoint identity."""
+"""Pooling against its plain form and loops over pixels, and its gradients against loops or the adjoint identity."""
 
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from references import Spec
 
 from funcnn.arrays import pooling
 from funcnn.arrays.layout import images, rows
+from funcnn.conv_strided import windows
 from funcnn.layer import Array
 
 
@@ -42,9 +43,11 @@ def pools(draw: st.DrawFn) -> Pool:
 
 @settings(max_examples=100)
 @given(pools())
-def test_max_pooling_is_the_loop_over_pixels(problem: Pool) -> None:
+def test_max_pooling_is_the_largest_of_each_window(problem: Pool) -> None:
     geo = problem.spec.on(problem.x)
+    plain = windows(problem.x, geo, padding=-np.inf).max(axis=(3, 4))
     expected = references.max_pool(problem.x, problem.spec)
+    np.testing.assert_array_equal(plain, expected, strict=True)
     for keep_winners in (True, False):
         y, winners = pooling.max_pool_forward(problem.x, geo, keep_winners=keep_winners)
         np.testing.assert_array_equal(y, expected, strict=True)
@@ -101,9 +104,11 @@ def test_the_winner_of_a_large_window_is_found(window: tuple[int, int]) -> None:
 
 @settings(max_examples=100)
 @given(pools())
-def test_average_pooling_is_the_loop_over_pixels(problem: Pool) -> None:
-    y = pooling.avg_pool_forward(problem.x, problem.spec.on(problem.x))
-    np.testing.assert_allclose(y, references.avg_pool(problem.x, problem.spec), rtol=RTOL, atol=RTOL, strict=True)
+def test_average_pooling_is_the_mean_of_each_window(problem: Pool) -> None:
+    x, geo = problem.x, problem.spec.on(problem.x)
+    plain = windows(x, geo).sum(axis=(3, 4)) / windows(np.ones_like(x), geo).sum(axis=(3, 4))
+    for mean in (plain, pooling.avg_pool_forward(x, geo)):
+        np.testing.assert_allclose(mean, references.avg_pool(x, problem.spec), rtol=RTOL, atol=RTOL, strict=True)
 
 
 @settings(max_examples=100)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from funcnn import Key, serial, tree
 from funcnn.arrays import products, threads
-from funcnn.compose import chunked, parallel, residual
+from funcnn.compose import chunked, residual
 from funcnn.compose import parallel as combine
 from funcnn.layers import (
     avg_pool2d,
