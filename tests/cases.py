@@ -75,6 +75,8 @@ CASES: tuple[Case, ...] = (
     Case(conv2d(4, 3, groups=2), (4, 5, 6)),
     Case(conv2d(6, 2, groups=3, stride=2, padding="same"), (5, 5, 3)),  # depthwise, two filters a channel
     Case(conv2d(3, 3, groups=3, padding="same", weight_init=lecun_normal(), bias_init=normal(0.1)), (4, 4, 3)),
+    Case(conv2d(3, 3, stride=2, padding="same", algorithm="plain"), (4, 5, 2)),
+    Case(conv2d(4, (2, 3), dilation=(2, 1), groups=2, algorithm="plain"), (5, 5, 4)),
     Case(max_pool2d(2), (4, 6, 2)),
     Case(max_pool2d((2, 3), stride=(1, 2)), (4, 7, 2)),
     Case(max_pool2d(3, stride=2, padding=((0, 1), (0, 1))), (6, 6, 2)),

@@ -1,5 +1,6 @@
 """Own layers that keep the contract, and the faults: each is one of them with one thing wrong, and names the rule."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -193,6 +194,17 @@ def plus_any_draw(array: Array) -> Array:
     return array + float(np.random.default_rng().random())
 
 
+CALLS = itertools.count()
+
+
+def counting_apply(settings: Any, params: Any, state: Any, x: Array, train: bool) -> Applied:
+    return apply(settings, params, state, x)._replace(residuals=(x, next(CALLS)) if train else None)
+
+
+def backward_of_first(settings: Any, params: Any, residuals: Any, dy: Array, **options: Any) -> Gradients:
+    return backward(settings, params, residuals and residuals[0], dy, **options)
+
+
 def counted(state: State) -> State:
     return State(state.mean, np.asarray(state.count + 1))
 
@@ -324,6 +336,9 @@ FAULTS: dict[str, tuple[Layer, str, str]] = {
         "same_bits", "init gives two results for the same arguments, params.scale: "),
     "training draws elsewhere": (trained(y=lambda y, *_: plus_any_draw(y)),
         "same_bits", "apply in training gives two results for the same arguments, y: "),
+    "residuals count the calls": (
+        own(apply=lambda *arguments, train=False, **_: counting_apply(*arguments, train), backward=backward_of_first),
+        "same_bits", "apply in training gives two results for the same arguments, residuals.1: "),
     "backward draws elsewhere": (with_dx(lambda dx, x: plus_any_draw(dx)), "same_bits", "backward gives two results"),
     "residuals in evaluation": (evaluated(residuals=lambda kept, params, state, x: x),
         "residuals_if_train", "expected None from apply without train, got float64 (3, 4). Return residuals `if train"),
@@ -360,6 +375,9 @@ FAULTS: dict[str, tuple[Layer, str, str]] = {
         "need_dx", "expected dx=None, got float32 (3, 4). Return dx `if need_dx else None`"),
     "other gradients without dx": (own(backward=returning(backward, careless_of_the_params)),
         "need_dx", "need_dx=False gives other gradients of the params, with dx and without, params.scale: "),
+    "no gradients without dx": (
+        own(backward=returning(backward, lambda found, *_, need_dx=True: found if need_dx else Gradients(None, None))),
+        "need_dx", "params: trees differ at their root: one has the node Params, the other has None. Leave out"),
     "it draws and does not say so": (own(apply=noisy_apply),
         "stochastic", "stochastic is False, and training without key raises LayerError"),
     "it draws if there is a key": (

@@ -40,7 +40,7 @@ class Candidate:
 
     Params are init's plus Gaussian noise, so that zero biases and unit scales hide nothing; the state is that after
     a step of training; x and dy are Gaussian. All are new and writable at every call, so that a write shows and harms
-    no other rule.
+    no other rule. `layers` are the user's own constructors; without `train`, `run` evaluates.
     """
 
     layer: Layer

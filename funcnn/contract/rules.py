@@ -378,7 +378,7 @@ def rebuilt(candidate: Candidate) -> str:
     missing = [name for name in own_parts(layer=candidate.layer) if name not in constructors(candidate.layers)]
     if missing:
         raise Skipped(f"pass its constructors: layers=[{', '.join(missing)}]")
-    fix = "Name the class, the settings and their defaults as the constructor has them"
+    fix = "Name the class, the settings and their defaults as the constructor has them, and join the same functions"
     try:
         made = rebuild(json.loads(json.dumps(describe(candidate.layer))), layers=candidate.layers)
     except Exception as error:

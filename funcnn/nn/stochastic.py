@@ -111,8 +111,11 @@ def _dropout_backward(settings: _Dropout, params: Any, residuals: Any, dy: Array
 class _GaussianNoise(Config):
     name: ClassVar[str] = "gaussian_noise"
     by_chunks: ClassVar[bool] = True
-    stochastic: ClassVar[bool] = True
     stddev: float = attrs.field(validator=check_not_negative, converter=float)
+
+    @property
+    def stochastic(self) -> bool:
+        return self.stddev > 0
 
 
 def _noise_apply(
@@ -121,6 +124,8 @@ def _noise_apply(
     check_float(settings, x)
     if not train:
         return Applied(x, state, None)
+    if settings.stddev == 0:
+        return Applied(x, state, ())
     single = x.dtype == np.float32
     noise = generator(check_key(settings, key)).standard_normal(x.shape, np.float32 if single else np.float64)
     noise *= settings.stddev

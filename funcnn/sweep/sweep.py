@@ -38,6 +38,7 @@ def sweep(
     that of the trial's source and of this library, unless given. Without an executor there is a process for each core
     (`Processes`). Leaving the loop early, as Ctrl-C does, stops the trials that run: each gets a KeyboardInterrupt.
 
+    >>> from funcnn.sweep import InProcess, grid
     >>> def trial(config, seed):
     ...     return {"accuracy": config.lr + seed}
     >>> results = sweep(trial, grid(lr=[0.1, 0.2]), seeds=[0, 1], executor=InProcess())

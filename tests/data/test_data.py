@@ -450,7 +450,7 @@ def test_too_few_training_images_to_hold_some_out_are_refused(count: int, tmp_pa
 
 # --- The real files -------------------------------------------------------------------------------------------
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real data sets are not beside the project, in {SHARED.name}")

@@ -13,7 +13,7 @@ from funcnn.layer import Array
 
 Image = pytest.importorskip("PIL.Image")
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def draw(path: Path, value: int = 0, size: tuple[int, int] = (2, 3), mode: str = "L") -> Path:

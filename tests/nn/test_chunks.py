@@ -19,7 +19,7 @@ from funcnn.arrays.threads import set_threads
 from funcnn.arrays.threads import threads as parallel_threads
 from funcnn.compose import parallel, residual, serial
 from funcnn.keys import Key
-from funcnn.layer import Applied, Array, Config, Gradients, Layer, LayerError, Shape, config, make_layer
+from funcnn.layer import Applied, Array, Config, Gradients, Initialised, Layer, LayerError, Shape, config, make_layer
 from funcnn.layers import (
     avg_pool2d,
     batch_norm,
@@ -46,6 +46,7 @@ from funcnn.layers import (
 from funcnn.nn import chunks, stages
 from funcnn.nn import dense as dense_module
 from funcnn.nn.coupled import Coroutine, Coupled, make_coupled
+from funcnn.tree import node
 
 RTOL = 1e-12
 
@@ -86,12 +87,12 @@ class _Square(Config):
 
 
 def _square_apply(
-    config: _Square, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+    settings: _Square, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     return Applied(x * x, state, x if train else None)
 
 
-def _square_backward(config: _Square, params: Any, residuals: Array, dy: Array, *, need_dx: bool = True) -> Gradients:
+def _square_backward(settings: _Square, params: Any, residuals: Array, dy: Array, *, need_dx: bool = True) -> Gradients:
     return Gradients(None, 2 * residuals * dy if need_dx else None)
 
 
@@ -520,3 +521,35 @@ def test_an_empty_batch_in_chunks_has_no_mean() -> None:
     net = serial(conv2d(2, 1), batch_norm())
     expected = "serial[1] batch_norm(): an empty batch has no mean. Train on batches of at least one example"
     assert error_in_chunks(LayerError, net, (4, 4, 1), np.zeros((0, 4, 4, 1))) == expected
+
+
+@node
+class _Counted:
+    seen: Array
+
+
+@config
+class _Counting(Config):
+    """y = x; its state counts examples, though it says that it may get them in chunks."""
+
+    name = "counting"
+    by_chunks = True
+
+
+def _counting_init(settings: _Counting, key: Key, in_shape: Shape, dtype: Any = np.float32) -> Initialised:
+    return Initialised(None, _Counted(np.zeros((), dtype)), in_shape)
+
+
+def _counting_apply(
+    settings: _Counting, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    return Applied(x, _Counted(state.seen + len(x)) if train else state, () if train else None)
+
+
+def test_a_state_that_changes_in_chunks_is_not_dropped_without_a_word() -> None:
+    counting = make_layer(_Counting(), _counting_apply, _square_backward, _counting_init)
+    text = error_in_chunks(LayerError, serial(conv2d(1, 1), counting), (4, 4, 1), gaussian((7, 4, 4, 1)))
+    assert text == (
+        "serial[1] counting(): it changed its state for a chunk of the batch, though it says by_chunks = True. "
+        "Leave by_chunks out: the layer then gets the whole batch, and its new state is kept"
+    )
