@@ -27,7 +27,8 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/startup.py --torch
 	$(BIN)/python benchmarks/originals.py
 	$(BIN)/python benchmarks/algorithms.py
-	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/elementwise.py
+	$(BIN)/python benchmarks/calls.py
 	$(BIN)/python benchmarks/sweeps.py
 
 $(VENV)/installed: pyproject.toml

@@ -18,7 +18,7 @@ from funcnn.experiment.results import draw_predictions
 from funcnn.layer import Array
 from funcnn.model_file import load_trained, probabilities
 from funcnn.report.pictures import can_draw
-from funcnn.report.table import text_table
+from funcnn.system.text import text_table
 from funcnn.system.files import make_folder, write_text
 
 MODELS = [Path("runs") / f"cifar10_convnet_{number}" / "model.safetensors" for number in (1, 2)]

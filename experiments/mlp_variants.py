@@ -19,7 +19,7 @@ from funcnn.layers import leaky_relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import adamw, add_decayed_weights, chain, momentum, sgd, weights_only
-from funcnn.report.table import text_table
+from funcnn.system.text import text_table
 from funcnn.schedules import inverse_time_decay, warmup_cosine
 from funcnn.system.files import write_text
 from funcnn.train import Problem

@@ -32,7 +32,7 @@ def make(config: Configuration, seed: int) -> Training:
     return Training(problem, load(config.data), config.epochs, batch_size=64)
 
 
-def draw(results: Sequence[Result], folder: Path) -> None:
+def curves(results: Sequence[Result], folder: Path) -> None:
     for depth in sorted({each.config.depth for each in results}):
         some = [each for each in results if each.config.depth == depth]
         title = f"{depth} hidden layers, accuracy on the validation part"
@@ -40,6 +40,9 @@ def draw(results: Sequence[Result], folder: Path) -> None:
             some, folder / f"depth_{depth:02}.png", x="lr", lines="batch_norm", metric="validation_accuracy",
             title=title, log_x=True,
         )  # fmt: skip
+
+
+def heat_map(results: Sequence[Result], folder: Path) -> None:
     with_it = [each for each in results if each.config.batch_norm]
     if with_it:
         title = "with batch norm, accuracy on the validation part"
@@ -48,7 +51,7 @@ def draw(results: Sequence[Result], folder: Path) -> None:
 
 def main() -> None:
     options = parse_sweep_options(__doc__, name="sweep_batch_norm", axes=AXES, quick=QUICK, epochs=10, halving=True)
-    run_sweep(TrainingTrial(make), options, question=__doc__, draw=draw)
+    run_sweep(TrainingTrial(make), options, question=__doc__, draw=[curves, heat_map])
 
 
 if __name__ == "__main__":

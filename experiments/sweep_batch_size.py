@@ -30,9 +30,12 @@ def make(config: Configuration, seed: int) -> Training:
     return Training(problem, load(config.data), config.epochs, config.batch_size)
 
 
-def draw(results: Sequence[Result], folder: Path) -> None:
+def heat_map(results: Sequence[Result], folder: Path) -> None:
     title = "accuracy on the validation part: linear scaling is a diagonal"
     draw_heat_map(results, folder / "heat_map.png", x="lr", y="batch_size", metric="validation_accuracy", title=title)
+
+
+def curves(results: Sequence[Result], folder: Path) -> None:
     title = "the training loss after the last epoch: each batch size has its best rate"
     draw_lines(
         results, folder / "curves.png", x="lr", lines="batch_size", metric="train_loss", title=title,
@@ -42,7 +45,7 @@ def draw(results: Sequence[Result], folder: Path) -> None:
 
 def main() -> None:
     options = parse_sweep_options(__doc__, name="sweep_batch_size", axes=AXES, quick=QUICK, epochs=10, halving=True)
-    run_sweep(TrainingTrial(make), options, question=__doc__, draw=draw)
+    run_sweep(TrainingTrial(make), options, question=__doc__, draw=[heat_map, curves])
 
 
 if __name__ == "__main__":

@@ -62,12 +62,17 @@ def trial(config: Configuration, seed: int) -> dict[str, Any]:
     return norms(make(config, seed), seed) | TrainingTrial(make)(config, seed)
 
 
-def draw(results: Sequence[Result], folder: Path) -> None:
-    deepest = max(each.config.depth for each in results)
+def heat_maps(results: Sequence[Result], folder: Path) -> None:
     for name in dict.fromkeys(each.config.activation for each in results):
         some = [each for each in results if each.config.activation == name]
         title = f"{name}: accuracy on the validation part"
         draw_heat_map(some, folder / f"{name}.png", x="depth", y="init", metric="validation_accuracy", title=title)
+
+
+def signals(results: Sequence[Result], folder: Path) -> None:
+    deepest = max(each.config.depth for each in results)
+    for name in dict.fromkeys(each.config.activation for each in results):
+        some = [each for each in results if each.config.activation == name]
         figure = new_figure(9, 3.6)
         figure.suptitle(f"{name}, {deepest} layers, before the first step")
         for place, what in enumerate(("activations", "gradients"), start=1):
@@ -84,7 +89,7 @@ def draw(results: Sequence[Result], folder: Path) -> None:
 
 def main() -> None:
     options = parse_sweep_options(__doc__, name="sweep_init_depth", axes=AXES, quick=QUICK, epochs=10)
-    run_sweep(trial, options, question=__doc__, draw=draw)
+    run_sweep(trial, options, question=__doc__, draw=[heat_maps, signals])
 
 
 if __name__ == "__main__":

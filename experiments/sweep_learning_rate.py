@@ -35,16 +35,21 @@ def make(config: Configuration, seed: int) -> Training:
     return Training(problem, load(config.data), config.epochs, batch_size=64)
 
 
-def draw(results: Sequence[Result], folder: Path) -> None:
-    title = "accuracy on the validation part: the wider the plateau, the more an optimizer forgives"
-    how = {"x": "lr", "metric": "validation_accuracy", "title": title}
-    draw_lines(results, folder / "curves.png", lines="optimizer", log_x=True, **how)
-    draw_heat_map(results, folder / "heat_map.png", y="optimizer", **how)
+TITLE = "accuracy on the validation part: the wider the plateau, the more an optimizer forgives"
+HOW = {"x": "lr", "metric": "validation_accuracy", "title": TITLE}
+
+
+def curves(results: Sequence[Result], folder: Path) -> None:
+    draw_lines(results, folder / "curves.png", lines="optimizer", log_x=True, **HOW)
+
+
+def heat_map(results: Sequence[Result], folder: Path) -> None:
+    draw_heat_map(results, folder / "heat_map.png", y="optimizer", **HOW)
 
 
 def main() -> None:
     options = parse_sweep_options(__doc__, name="sweep_learning_rate", axes=AXES, quick=QUICK, epochs=27, halving=True)
-    run_sweep(TrainingTrial(make), options, question=__doc__, draw=draw)
+    run_sweep(TrainingTrial(make), options, question=__doc__, draw=[curves, heat_map])
 
 
 if __name__ == "__main__":

@@ -43,13 +43,16 @@ def make(config: Configuration, seed: int) -> Training:
     return Training(problem, attrs.evolve(data, train=some), epochs, batch_size=50)
 
 
-def draw(results: Sequence[Result], folder: Path) -> None:
+def curves(results: Sequence[Result], folder: Path) -> None:
     for axis in ("dropout", "weight_decay", "input_noise"):
         title = f"accuracy on the validation part by {axis.replace('_', ' ')}, the rest at its best"
         draw_lines(
             results, folder / f"{axis}.png", x="examples", lines=axis, metric="validation_accuracy", title=title,
             log_x=True,
         )  # fmt: skip
+
+
+def heat_map(results: Sequence[Result], folder: Path) -> None:
     fewest = min(each.config.examples for each in results)
     some = [each for each in results if each.config.examples == fewest]
     draw_heat_map(
@@ -60,7 +63,7 @@ def draw(results: Sequence[Result], folder: Path) -> None:
 
 def main() -> None:
     options = parse_sweep_options(__doc__, name="sweep_regularization", axes=AXES, quick=QUICK, epochs=20)
-    run_sweep(TrainingTrial(make), options, question=__doc__, draw=draw)
+    run_sweep(TrainingTrial(make), options, question=__doc__, draw=[curves, heat_map])
 
 
 if __name__ == "__main__":

@@ -42,18 +42,22 @@ def make(config: Configuration, seed: int) -> Training:
     return Training(problem, data, config.epochs, BATCH_SIZE)
 
 
-def draw(results: Sequence[Result], folder: Path) -> None:
-    title = "accuracy on the validation part"
-    how = {"x": "peak", "metric": "validation_accuracy", "title": title}
-    draw_lines(results, folder / "curves.png", lines="schedule", log_x=True, **how)
-    draw_heat_map(results, folder / "heat_map.png", y="schedule", **how)
+HOW = {"x": "peak", "metric": "validation_accuracy", "title": "accuracy on the validation part"}
+
+
+def curves(results: Sequence[Result], folder: Path) -> None:
+    draw_lines(results, folder / "curves.png", lines="schedule", log_x=True, **HOW)
+
+
+def heat_map(results: Sequence[Result], folder: Path) -> None:
+    draw_heat_map(results, folder / "heat_map.png", y="schedule", **HOW)
 
 
 def main() -> None:
     options = parse_sweep_options(
         __doc__, name="sweep_schedule", axes=AXES, quick=QUICK, epochs=20, seeds=5, halving=True
     )
-    run_sweep(TrainingTrial(make), options, question=__doc__, draw=draw)
+    run_sweep(TrainingTrial(make), options, question=__doc__, draw=[curves, heat_map])
 
 
 if __name__ == "__main__":

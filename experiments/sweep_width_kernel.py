@@ -38,10 +38,13 @@ def trial(config: Configuration, seed: int) -> dict[str, Any]:
     return TrainingTrial(make)(config, seed) | size
 
 
-def draw(results: Sequence[Result], folder: Path) -> None:
+def fronts(results: Sequence[Result], folder: Path) -> None:
     for cost in ("parameters", "macs", "seconds"):
         title = f"accuracy on the validation part, against {cost}"
         draw_pareto(results, folder / f"pareto_{cost}.png", cost=cost, metric="validation_accuracy", title=title)
+
+
+def heat_map(results: Sequence[Result], folder: Path) -> None:
     draw_heat_map(
         results, folder / "heat_map.png", x="width", y="kernel_size", metric="validation_accuracy",
         title="accuracy on the validation part, with the better number of convolutions",
@@ -50,7 +53,8 @@ def draw(results: Sequence[Result], folder: Path) -> None:
 
 def main() -> None:
     options = parse_sweep_options(__doc__, name="sweep_width_kernel", axes=AXES, quick=QUICK, epochs=15)
-    run_sweep(trial, options, question=__doc__, draw=draw, also=("test_accuracy", "parameters", "macs", "seconds"))
+    also = ("test_accuracy", "parameters", "macs", "seconds")
+    run_sweep(trial, options, question=__doc__, draw=[fronts, heat_map], also=also)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,39 @@
 """Trees in safetensors files: a run's `TrainState`, or a trained `Model`.
 
-Arrays are stored under their paths; numbers beside them (a state's step and seed) in the file's JSON metadata,
-with the format's number and, if given, a description of what the file is for. Files are written atomically, and
-loading runs no code from them.
+Arrays are stored under their paths. Numbers (a state's step and seed) are in the file's JSON metadata, with the
+format's number, a checksum of each array and, if given, a description of what the file is for. Files are written
+atomically, and loading runs no code from them and takes no more memory than they have bytes.
 """
 
 import difflib
 import json
 import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors import numpy as safetensors
 
 from funcnn import tree
-from funcnn.system.files import write_bytes
+from funcnn.system.files import as_path, write_bytes
+from funcnn.system.text import cut
+from funcnn.tree import Array
 
 __all__ = ["CheckpointError", "load", "read_description", "save"]
 
 T = TypeVar("T")
 _FORMAT = 1
+_HEADER_BYTES = 2**25  # the most that are read: names, shapes, a description with a mean image of 1024 x 1024 pixels
+_VALUES = 10**6  # the most values in the metadata
+_NUMBERS = "float64 float32 float16 int64 int32 int16 int8 uint64 uint32 uint16 uint8"
+_DTYPES = {"bool": "BOOL"} | {each: each[0].upper() + each.strip("floatuin") for each in _NUMBERS.split()}  # F64, ...
 
 
 class CheckpointError(ValueError):
-    """A file that is no whole checkpoint, or one of something else than what is to be restored."""
+    """A file that is damaged, or that holds something else than what is to be restored."""
 
 
 def save(path: str | os.PathLike[str], state: Any, *, description: Any = None) -> None:
@@ -35,22 +43,36 @@ def save(path: str | os.PathLike[str], state: Any, *, description: Any = None) -
 
     Raises CheckpointError for a leaf that is neither array nor number, OSError if it cannot be written.
     """
-    arrays, numbers = {}, {}
+    path = as_path("save", path)
+    arrays: dict[str, Array] = {}
+    numbers: dict[str, float] = {}
     for name, leaf in zip(tree.paths(state), tree.flatten(state), strict=True):
-        if isinstance(leaf, np.ndarray):
-            arrays[name] = np.asarray(leaf, order="C")
+        if isinstance(leaf, np.ndarray) and leaf.dtype.name in _DTYPES:
+            arrays[name] = np.asarray(leaf, leaf.dtype.newbyteorder("<"), order="C")
         elif type(leaf) in (bool, int, float):
             numbers[name] = leaf
         else:
-            raise CheckpointError(
-                f"save: {name or 'the tree'} is a {type(leaf).__name__}; expected an array or a number"
-            )
-    metadata = {"format": _FORMAT, "numbers": numbers, "description": description}
-    write_bytes(path, safetensors.save(arrays, metadata={"funcnn": json.dumps(metadata)}))
+            kind = f"an array of {leaf.dtype}" if isinstance(leaf, np.ndarray) else f"a {type(leaf).__name__}"
+            raise CheckpointError(f"save: {name or 'the tree'} is {kind}; expected an array of numbers, or a number")
+    arrays = dict(sorted(arrays.items(), key=lambda each: -each[1].itemsize))  # each at a multiple of its numbers' size
+    metadata = {
+        "format": _FORMAT,
+        "numbers": numbers,
+        "description": description,
+        "checksums": {name: _checksum_of(array) for name, array in arrays.items()},
+    }
+    text = json.dumps(metadata)
+    header = _header(arrays, {"funcnn": text, "checksum": _checksum(text.encode())})
+    if len(header) > _HEADER_BYTES or _values(text) > _VALUES:
+        raise CheckpointError(
+            f"save: names and description take {len(header):,} bytes and {_values(text):,} values; a file may have "
+            f"{_HEADER_BYTES:,} and {_VALUES:,}. Describe it in fewer words"
+        )
+    write_bytes(path, header, *arrays.values())
 
 
 def load(path: str | os.PathLike[str], like: T) -> T:
-    """Read a tree back: the structure, names, shapes and dtypes are those of `like`, or it is refused.
+    """Read a tree back; its structure, names, shapes and dtypes must be those of `like`.
 
     >>> from tempfile import TemporaryDirectory
     >>> from funcnn import Key
@@ -63,66 +85,120 @@ def load(path: str | os.PathLike[str], like: T) -> T:
     True
 
     Arrays come read-only. Raises CheckpointError for a file that is cut short, of another format, or of another
-    tree, naming the first difference; FileNotFoundError if there is none.
+    tree, naming the first difference; FileNotFoundError without a file.
     """
-    arrays, metadata = _read(Path(path))
-    stored = arrays | metadata["numbers"]
-    names = tree.paths(like)
-    _check_names(path, names, list(stored))
-    leaves = []
-    for name, leaf in zip(names, tree.flatten(like), strict=True):
-        if _kind(stored[name]) != _kind(leaf):
-            raise CheckpointError(
-                f"{path}: {name} is {_kind(stored[name])} in the file, {_kind(leaf)} in what is to be restored; "
-                "it was saved from another net or another dtype"
-            )
-        leaves.append(stored[name])
+    with _opened(as_path("load", path)) as (file, metadata):
+        numbers, checksums = metadata["numbers"], metadata.get("checksums")
+        names = tree.paths(like)
+        _check_names(path, names, [*file.keys(), *numbers])
+        leaves = []
+        for name, leaf in zip(names, tree.flatten(like), strict=True):
+            stored = numbers[name] if name in numbers else file.get_tensor(name)
+            if _kind(stored) != _kind(leaf):
+                raise CheckpointError(
+                    f"{path}: {name} is {_kind(stored)} in the file, {_kind(leaf)} in what is to be restored; "
+                    "it was saved from another net or another dtype"
+                )
+            if checksums is not None and name not in numbers and checksums.get(name) != _checksum_of(stored):
+                raise CheckpointError(f"{path}: damaged: {name} is not as it was saved (its checksum is another)")
+            leaves.append(stored)
     return tree.read_only(tree.unflatten(like, leaves))
 
 
 def read_description(path: str | os.PathLike[str]) -> Any:
     """The description that a file was saved with. Raises as `load`."""
-    return _read(Path(path))[1]["description"]
+    with _opened(as_path("read_description", path)) as (_, metadata):
+        return metadata["description"]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+# --- The format -----------------------------------------------------------------------------------------------
+
+
+def _header(arrays: dict[str, Array], metadata: dict[str, str]) -> bytes:
+    """What a safetensors file begins with: its length, and as JSON the metadata and where each array lies."""
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, array in arrays.items():
+        offsets = [end, end := end + array.nbytes]
+        entries[name] = {"dtype": _DTYPES[array.dtype.name], "shape": array.shape, "data_offsets": offsets}
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # so that the arrays lie at multiples of 8
+    return len(header).to_bytes(8, "little") + header
+
+
+def _checksum(data: Any, start: int = 0) -> str:
+    return f"{zlib.crc32(data, start):08x}"
+
+
+def _checksum_of(array: Array) -> str:
+    """Of an array's bytes, dtype and shape."""
+    return _checksum(array, zlib.crc32(_kind(array).encode()))
+
+
+def _values(text: str) -> int:
+    """About how many values JSON has, and never fewer, but for one."""
+    return sum(map(text.count, ",[{"))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A file whose arrays can be read by name, and its metadata; what safetensors raises is a CheckpointError."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint file")
     try:
+        with path.open("rb") as start:
+            length = int.from_bytes(start.read(8), "little")
+        if length > _HEADER_BYTES:
+            raise SafetensorError(f"a header of {length:,} bytes, of which at most {_HEADER_BYTES:,} are read")
         with safe_open(path, framework="numpy") as file:
-            metadata = _metadata(path, file.metadata() or {})  # first: others' files may have dtypes that NumPy lacks
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+            yield file, _metadata(path, file.metadata() or {})
     except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged or cut short, or no safetensors file ({error})") from error
-    return arrays, metadata
 
 
 def _metadata(path: Path, header: dict[str, str]) -> dict[str, Any]:
+    text, checksum = header.get("funcnn"), header.get("checksum")
+    if text is None:
+        raise CheckpointError(f"{path}: a safetensors file, but not one that funcnn wrote")
+    if checksum not in (None, _checksum(text.encode())):  # there is none in files of earlier versions
+        raise CheckpointError(f"{path}: damaged: its metadata are not as they were saved (their checksum is another)")
+    if _values(text) > _VALUES:
+        raise CheckpointError(f"{path}: its metadata have more than {_VALUES:,} values, which are not read")
     try:
-        metadata = json.loads(header["funcnn"])
+        metadata = json.loads(text)
         version = metadata["format"]
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise CheckpointError(f"{path}: a safetensors file, but not one that funcnn wrote") from None
     if version != _FORMAT:
         raise CheckpointError(
-            f"{path}: written in format {version}, this version of funcnn reads format {_FORMAT}; "
+            f"{path}: written in format {cut(str(version), 20)}, this version of funcnn reads format {_FORMAT}; "
             "load it with the version that wrote it"
         )
-    if not isinstance(metadata.get("numbers"), dict) or "description" not in metadata:
-        raise CheckpointError(f"{path}: damaged: its metadata is not complete")
+    numbers, checksums = metadata.get("numbers"), metadata.get("checksums", {})
+    whole = isinstance(numbers, dict) and all(type(each) in (bool, int, float) for each in numbers.values())
+    if not whole or not isinstance(checksums, dict) or "description" not in metadata:
+        raise CheckpointError(f"{path}: damaged: its metadata are not complete")
+    if (checksum is None) != ("checksums" not in metadata):
+        raise CheckpointError(f"{path}: damaged: one of its checksums is missing")
     return metadata  # type: ignore[no-any-return]
 
 
 def _check_names(path: Any, wanted: list[str], stored: list[str]) -> None:
-    missing = [name for name in wanted if name not in stored]
-    extra = [name for name in stored if name not in wanted]
+    missing, extra = _without(wanted, stored), _without(stored, wanted)
     if missing or extra:
         first = missing[0] if missing else extra[0]
-        near = difflib.get_close_matches(first, extra if missing else wanted, n=1)
+        others = [each[:100] for each in (extra if missing else wanted)[:1000]]
+        near = difflib.get_close_matches(first[:100], others, n=1)
         raise CheckpointError(
             f"{path}: saved from another net: {len(missing)} leaves are missing, {len(extra)} not wanted; the first is "
-            f"{first!r}, {'missing' if missing else 'not wanted'}" + (f" (nearest: {near[0]!r})" if near else "")
+            f"{cut(first, 100)!r}, {'missing' if missing else 'not wanted'}"
+            + (f" (nearest: {near[0]!r})" if near else "")
         )
+
+
+def _without(names: list[str], others: list[str]) -> list[str]:
+    known = set(others)
+    return [name for name in names if name not in known]
 
 
 def _kind(leaf: Any) -> str:

@@ -1,4 +1,4 @@
-"""Errors that name the place, and the checks of what a layer is given."""
+"""Errors that name the place, and the checks of arrays: the door for data, and what a layer is given."""
 
 from typing import Any
 
@@ -6,12 +6,17 @@ import numpy as np
 
 from funcnn.keys import Key
 from funcnn.settings import Described
-from funcnn.tree import Array
+from funcnn.tree import Array, Shape
 
 __all__ = [
-    "LayerError", "ShapeError", "add_place", "check_array", "check_dy", "check_float", "check_input", "check_key",
-    "check_residuals",
+    "NUMBERS", "FuncnnWarning", "LayerError", "ShapeError", "add_place", "as_array", "check_array",
+    "check_distributions", "check_dy", "check_dy_array", "check_float", "check_input", "check_key", "check_labels",
+    "check_params", "check_residuals", "check_shape", "check_weight",
 ]  # fmt: skip
+
+
+class FuncnnWarning(UserWarning):
+    """What goes on, and is probably not meant; ``warnings.simplefilter("ignore", FuncnnWarning)`` silences it."""
 
 
 class LayerError(ValueError):
@@ -43,9 +48,100 @@ def add_place(error: Exception, place: str) -> None:
         error.add_note(f"in {place}")
 
 
-def check_input(settings: Described, x: Array, shape: tuple[int | None, ...], dtype: Any) -> None:
-    """Raise unless `x` is a batch of examples of a shape (None: any size) and has the params' dtype."""
-    if not isinstance(x, np.ndarray):
+# --- The door: data sets, losses and metrics ------------------------------------------------------------------
+
+NUMBERS = "biuf"  # the kinds of dtype that numbers have: bool, int, unsigned, float
+
+_MEND = {
+    "O": "Convert it: np.asarray({name}, dtype=np.float32), or np.int64 for labels",
+    "U": "Number names by np.unique({name}, return_inverse=True)[1]; convert digits by np.asarray({name}, np.float32)",
+    "c": "Pass {name}.real, or the real and the imaginary parts as channels",
+}
+
+
+def as_array(place: str, name: str, value: Any, *, kinds: str | None = NUMBERS) -> Array:
+    """A value as a plain array of numbers, taken by position, where it is certain which numbers are meant.
+
+    An array is passed on as it is; a list, a pandas Series or DataFrame, a tensor and an ``np.matrix`` are converted by
+    ``np.asarray``, a matrix to the plain array of its rows. `kinds` are the kinds of dtype to accept, None for all.
+
+    >>> as_array("here", "labels", [0, 1, 1])
+    array([0, 1, 1])
+
+    Raises ValueError, naming the place and the value, for masked values, objects, texts, complex numbers, dates,
+    records, and lists of uneven lengths.
+    """
+    if type(value) is np.ndarray and (kinds is None or value.dtype.kind in kinds):
+        return value
+    _check_unmasked(f"{place}: {name}", name, value)
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # each library has its own: a tensor on a GPU, a list of uneven lengths
+        raise ValueError(
+            f"{place}: {name} is no array of numbers, NumPy refuses this {type(value).__name__}: {error}. "
+            f"Pass a plain NumPy array; of a tensor, {name}.detach().cpu().numpy()"
+        ) from error
+    if kinds is not None and array.dtype.kind not in kinds:
+        raise ValueError(_other_kind(place, name, value, array))
+    return array
+
+
+def _check_unmasked(place: str, name: str, value: Any) -> None:
+    if isinstance(value, np.ma.MaskedArray) and (masked := int(np.ma.getmaskarray(value).sum())):
+        raise ValueError(
+            f"{place} has {masked} masked values of {value.size}, which a net would take for numbers. "
+            f"Fill them, np.ma.filled({name}, 0), or leave those examples out"
+        )
+
+
+def _other_kind(place: str, name: str, value: Any, array: Array) -> str:
+    kind = "U" if array.dtype.kind == "S" else array.dtype.kind
+    if kind == "O" and array.ndim == 0:
+        fix = f"Pass {name}.toarray()" if hasattr(value, "toarray") else "Pass an array, or a list of numbers"
+        return f"{place}: {name} must be an array of numbers, got {type(value).__name__}. {fix}"
+    fix = _MEND.get(kind, "Convert it to plain numbers").format(name=name)
+    return f"{place}: {name} must be numbers, got {type(value).__name__} of dtype {array.dtype}. {fix}"
+
+
+def check_labels(place: str, labels: Array, n: int, classes: int) -> None:
+    """Raise ValueError unless `labels` are `n` class numbers below `classes`."""
+    if labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{place}: labels must be class numbers of an integer dtype, got {labels.dtype}. "
+            "Convert them: labels.astype(np.int64)"
+        )
+    if labels.shape != (n,):
+        fix = ". Pass labels[:, 0]" if labels.shape == (n, 1) else ""
+        raise ValueError(f"{place}: expected labels of shape ({n},), one for each output row, got {labels.shape}{fix}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"{place}: labels must be from 0 to {classes - 1}, got {low} to {high}. "
+            f"Number the classes from 0, and give the net at least {high - min(low, 0) + 1} outputs"
+        )
+
+
+def check_distributions(place: str, labels: Array, fix: str) -> None:
+    """Raise ValueError unless the rows of labels (n, classes) are none negative and add to 1 each."""
+    sums = labels.sum(axis=1)
+    if not (labels.min() >= 0 and abs(sums - 1).max() <= 1e-3):
+        raise ValueError(
+            f"{place}: rows of labels must be distributions, none negative and each adding to 1; "
+            f"got values from {labels.min()}, sums from {sums.min()} to {sums.max()}. {fix}"
+        )
+
+
+# --- What a layer is given: constant work, at every step -------------------------------------------------------
+
+
+def check_input(
+    settings: Described, x: Array, shape: tuple[int | None, ...], dtype: Any, weight: Array | None = None
+) -> None:
+    """Raise unless `x` is a batch of examples of a shape (None: any size) and has the params' dtype.
+
+    `weight` is the parameter that the shape follows from: it may be the one that is wrong.
+    """
+    if type(x) is not np.ndarray:
         check_array(settings, x, dtype)
     fits = x.ndim == len(shape) + 1
     if fits:
@@ -54,40 +150,52 @@ def check_input(settings: Described, x: Array, shape: tuple[int | None, ...], dt
     if not fits:
         wanted = ", ".join(["n", *("any" if size is None else str(size) for size in shape)])
         raise ShapeError(
-            repr(settings),
-            f"expected an input of shape ({wanted}), got {x.shape}",
-            "Pass a batch of examples of the shape that init was given",
+            repr(settings), f"expected an input of shape ({wanted}), got {x.shape}", _mend_shape(x.shape, shape, weight)
         )
     if x.dtype != dtype:
         raise LayerError(
             repr(settings),
             f"expected an input of dtype {dtype} like the parameters, got {x.dtype}",
-            f"Convert it: x.astype(np.{dtype})",
+            _mend_dtype(x, dtype),
         )
 
 
 def check_float(settings: Described, x: Array) -> None:
-    """Raise unless `x` is an array of floats."""
-    if not isinstance(x, np.ndarray):
+    """Raise unless `x` is a batch of floats."""
+    if type(x) is not np.ndarray:
         check_array(settings, x, np.dtype(np.float32))
     if x.dtype.kind != "f":
         raise LayerError(
-            repr(settings), f"expected an input of floats, got dtype {x.dtype}", "Convert it: x.astype(np.float32)"
+            repr(settings), f"expected an input of floats, got dtype {x.dtype}", _mend_dtype(x, np.dtype(np.float32))
         )
+    if x.ndim == 0:
+        raise ShapeError(repr(settings), "expected a batch of examples, got a single number", "Pass x[None]")
 
 
 def check_array(settings: Described, x: Array, dtype: Any) -> None:
-    """Raise unless `x` is an array, and suggest a dtype."""
+    """Raise unless `x` is a plain array, and suggest a dtype.
+
+    A subclass may compute by rules of its own: a matrix multiplies, a masked array leaves values out.
+    """
+    if isinstance(x, np.memmap):
+        return
     if not isinstance(x, np.ndarray):
         raise LayerError(
             repr(settings), f"expected a NumPy array, got {type(x).__name__}", f"Convert it: np.asarray(x, np.{dtype})"
+        )
+    if type(x) is not np.ndarray:
+        _check_unmasked(f"{settings!r}: its input", "x", x)
+        raise LayerError(
+            repr(settings),
+            f"expected a plain NumPy array, got {type(x).__name__}, which has rules of its own",
+            "Convert it: np.asarray(x)",
         )
 
 
 def check_dy(settings: Described, dy: Array, shape: tuple[int, ...], dtype: Any = None) -> None:
     """Raise unless `dy` has the shape of the output that it is the gradient of (and its dtype, if that is known)."""
-    if not isinstance(dy, np.ndarray):
-        check_array(settings, dy, dtype or np.dtype(np.float32))
+    if type(dy) is not np.ndarray:
+        check_dy_array(repr(settings), dy)
     if dy.shape != shape or (dtype is not None and dy.dtype != dtype):
         raise ShapeError(
             repr(settings),
@@ -95,6 +203,49 @@ def check_dy(settings: Described, dy: Array, shape: tuple[int, ...], dtype: Any 
             f"got {dy.shape} and {dy.dtype}",
             "Pass the gradient in this layer's own output, and the residuals of the same batch",
         )
+
+
+def check_dy_array(place: str, dy: Any) -> None:
+    """Raise unless `dy` is a plain array; what a loss gives is told apart."""
+    if type(dy) is np.ndarray or isinstance(dy, np.memmap):
+        return
+    if isinstance(dy, (float, np.floating, tuple)):
+        got = "a tuple" if isinstance(dy, tuple) else f"the number {dy}"
+        raise LayerError(
+            place,
+            f"expected dy, the gradient of the output, got {got}",
+            "Pass the second value that a loss gives: value, dy = loss(y, targets)",
+        )
+    raise LayerError(
+        place, f"expected dy to be a plain NumPy array, got {type(dy).__name__}", "Convert it: np.asarray(dy, y.dtype)"
+    )
+
+
+def check_params(settings: Described, params: Any, kind: type) -> None:
+    """Raise unless params are of the class that the layer's init gives."""
+    if not isinstance(params, kind):
+        raise LayerError(
+            repr(settings),
+            f"expected its params to be {kind.__name__}(...), got {type(params).__name__}",
+            "Pass the params that this layer's own init gave",
+        )
+
+
+def check_weight(settings: Described, name: str, value: Array, shape: tuple[int | None, ...]) -> None:
+    """Raise unless a parameter is an array of the shape that the settings give it (None: any size)."""
+    if isinstance(value, np.ndarray) and value.ndim == len(shape):
+        for want, have in zip(shape, value.shape, strict=True):
+            if want is not None and want != have:
+                break
+        else:
+            return
+    got = f"{value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+    wanted = ", ".join("any" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "")
+    raise ShapeError(
+        repr(settings),
+        f"expected its {name} to have the shape ({wanted}), got {got}",
+        "Pass the params that this layer's own init gave, or put in arrays of their shapes",
+    )
 
 
 def check_key(settings: Described, key: Key | None) -> Key:
@@ -117,3 +268,49 @@ def check_residuals(settings: Described, residuals: Any) -> Any:
             "Call apply(params, state, x, key=key, train=True) and pass on its residuals",
         )
     return residuals
+
+
+def check_shape(settings: Described, in_shape: Shape) -> None:
+    """Raise unless an example's shape is a tuple (or list) of sizes."""
+    if not isinstance(in_shape, (tuple, list)):
+        number = isinstance(in_shape, (int, np.integer)) and not isinstance(in_shape, bool)
+        raise ShapeError(
+            repr(settings),
+            f"expected in_shape, an example's shape, to be a tuple, got {in_shape!r}",
+            f"Pass ({in_shape},)" if number else "Pass x.shape[1:]",
+        )
+    for size in in_shape:
+        whole = type(size) is int or isinstance(size, np.integer)
+        if not whole or size < 0:
+            raise ShapeError(
+                repr(settings), f"expected in_shape to be of ints, none negative, got {in_shape}", "Pass x.shape[1:]"
+            )
+
+
+# --- Advice ---------------------------------------------------------------------------------------------------
+
+
+def _mend_dtype(x: Array, dtype: Any) -> str:
+    if x.dtype == np.uint8:  # an image's bytes; a net that was trained on 0 to 1 would take 0 to 255 without a word
+        return f"Convert and scale it, as rescale(255) of funcnn.data does: x.astype(np.{dtype}) / 255"
+    return f"Convert it: x.astype(np.{dtype})"
+
+
+def _mend_shape(got: tuple[int, ...], shape: tuple[int | None, ...], weight: Array | None) -> str:
+    """What turns an input of a shape into a batch of examples of another, if that is plain to see."""
+
+    def fits(axes: tuple[int, ...]) -> bool:
+        return len(axes) == len(shape) and all(want in (None, have) for want, have in zip(shape, axes, strict=True))
+
+    if fits(got):
+        return "Add the batch axis: x[None]"
+    if got and fits((*got[1:], 1)):
+        return "Add the channel axis: x[..., None]"
+    if fits((*got, 1)):
+        return "Add the batch axis and the channel axis: x[None, ..., None]"
+    if len(got) == 4 and fits((got[2], got[3], got[1])):
+        return "Put the channels last: x.transpose(0, 2, 3, 1)"
+    if len(shape) == 1 and len(got) > 2 and shape[0] == int(np.prod(got[1:])):
+        return "Put flatten() before it"
+    params = "" if weight is None else f", and the params that it gave (one here is of shape {weight.shape})"
+    return f"Pass a batch of examples of the shape that init was given{params}"

@@ -10,13 +10,15 @@ from typing import Any
 import attrs
 import numpy as np
 
+from funcnn.checks import as_array
 from funcnn.contract.candidate import Candidate
-from funcnn.contract.comparing import Broken, Skipped
+from funcnn.contract.comparing import Broken, Skipped, form
 from funcnn.contract.rules import RULES, RULES_OF_GRADIENTS, Rule
 from funcnn.contract.slopes import Check, GradientError, Report, check_slopes
-from funcnn.keys import Key, generator
+from funcnn.keys import Key, check_is_key, generator
 from funcnn.layer import Layer
 from funcnn.losses import Loss
+from funcnn.settings import as_code, as_float, check_counts, refuse, shown
 from funcnn.tree import Array, Shape
 
 __all__ = [
@@ -72,9 +74,9 @@ def check_contract(
 ) -> ContractReport:
     """Check that a layer keeps the contract of `funcnn.layer`, rule by rule, on examples of shape `in_shape`.
 
-    `layers` are the constructors of your own that the layer is made by, as `funcnn.rebuild.rebuild` takes them; without
-    them it is not tried whether it is made again from its description. Params are init's plus noise, the batch is
-    Gaussian, gradients are checked in float64, and what may depend on the dtype is checked in float32 as well.
+    `layers` are the constructors of your own parts, as `funcnn.rebuild.rebuild` takes them; without them the last rule,
+    that the layer is made again from its description, is skipped. Params are init's plus noise, the batch is Gaussian,
+    gradients are checked in float64, and what may depend on the dtype is checked in float32 as well.
 
     >>> from funcnn.layers import dense
     >>> report = check_contract(dense(3), (4,), key=Key(0))
@@ -90,8 +92,9 @@ def check_contract(
 
     Raises ContractError for the first rule that does not hold, with the rule's name, what was expected and what there
     is, and the likely mistake; whatever the layer itself raises, with a note that names the rule; ValueError for a
-    batch of fewer than two examples, which has no parts.
+    batch of fewer than two examples.
     """
+    _check_arguments("check_contract", layer, key, batch)
     if batch < 2:
         raise ValueError(f"check_contract: batch must be at least 2, got {batch}: one example has no others beside it")
     candidate = Candidate(layer, in_shape, key, batch, layers)
@@ -102,8 +105,8 @@ def check_layer(layer: Layer, in_shape: Shape, *, key: Key, batch: int = 3, trai
     """Check a layer's backward pass against finite differences of its forward pass.
 
     The params are init's plus Gaussian noise, so that zero biases and unit scales hide nothing; x and the cotangent
-    are Gaussian. One key serves every forward pass, so that dropout's mask stays. Those rules of the contract that
-    gradients rest on are checked as well: the dtype of init, out_shape, that no argument is written to, the gradients'
+    are Gaussian. One key serves every forward pass, so that dropout's mask stays. The rules of the contract that
+    gradients rest on are checked first: the dtype of init, out_shape, that no argument is written to, the gradients'
     structure, shapes and dtypes, and that ``need_dx=False`` gives the same ones.
 
     >>> from funcnn.layers import dense
@@ -111,10 +114,9 @@ def check_layer(layer: Layer, in_shape: Shape, *, key: Key, batch: int = 3, trai
     True
 
     Raises GradientError, naming the leaf, both slopes and the step, or the rule that does not hold; ValueError for an
-    empty batch; whatever the layer itself raises, for one, with ``train=False``, that there are no residuals.
+    empty batch; whatever the layer itself raises (with ``train=False``, that there are no residuals).
     """
-    if batch < 1:
-        raise ValueError(f"check_layer: batch must be at least 1, got {batch}: without examples nothing is checked")
+    _check_arguments("check_layer", layer, key, batch)
     candidate = Candidate(layer, in_shape, key, batch, train=train)
     _check_rules(candidate, RULES_OF_GRADIENTS)
     return candidate.slopes
@@ -128,17 +130,28 @@ def check_loss(loss: Loss, outputs: Array, targets: Array, *, key: Key) -> Repor
     >>> check_loss(softmax_cross_entropy, outputs, np.array([0]), key=Key(0)).largest_error < 1e-6
     True
 
-    Raises GradientError, naming both slopes and the step.
+    Raises GradientError, naming both slopes and the step, or what the loss gives that is no value and gradient.
     """
-    exact = outputs.astype(np.float64)
-    value, gradient = loss(exact, targets)
-    if gradient.shape != exact.shape or gradient.dtype != exact.dtype:
-        raise GradientError(
-            f"d_outputs: expected {exact.dtype} {exact.shape} like the outputs, got {gradient.dtype} {gradient.shape}"
-        )
+    check_is_key("check_loss", key)
+    exact = as_array("check_loss", "outputs", outputs).astype(np.float64)
+    targets = as_array("check_loss", "targets", targets)
+    made = loss(exact, targets)
+    if not isinstance(made, tuple) or len(made) != 2 or not isinstance(as_float(made[0]), float):
+        got = f"({', '.join(map(shown, made))})" if isinstance(made, tuple) else shown(made)
+        raise GradientError(f"{as_code(loss)}: expected (value, d_outputs), a number and an array, got {got}")
+    value, gradient = made
+    if form(gradient) != form(exact):
+        raise GradientError(f"d_outputs: expected {form(exact)} like the outputs, got {form(gradient)}")
     # A value near zero may be a difference of outputs that are not.
     scale = max(abs(value), float(np.abs(exact).mean()))
     return check_slopes("d_outputs", exact, gradient, lambda outputs: loss(outputs, targets)[0], scale, generator(key))
+
+
+def _check_arguments(place: str, layer: Any, key: Any, batch: Any) -> None:
+    if not isinstance(layer, Layer):
+        refuse(place, "layer", "a Layer", layer)
+    check_is_key(place, key)
+    check_counts(place, batch=batch)
 
 
 def _check_rules(candidate: Candidate, rules: tuple[Rule, ...]) -> tuple[Finding, ...]:

@@ -6,14 +6,26 @@ rounded, so a float32 net starts at the float64 net's values.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Literal
 
-import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.keys import Key, generator
-from funcnn.settings import Described, check_finite, check_positive, config
+from funcnn.keys import Key, check_is_key, generator
+from funcnn.settings import (
+    Described,
+    as_int,
+    check_finite,
+    check_positive,
+    config,
+    float_dtype,
+    number,
+    refuse,
+    shown,
+)
 from funcnn.tree import Array, Shape
 
 __all__ = [
@@ -29,14 +41,47 @@ class Initializer(Described):
     """
 
     def __call__(self, key: Key, shape: Shape, fan_in: int, fan_out: int, dtype: DTypeLike = np.float32) -> Array:
-        """A new read-only array of a shape."""
+        """A new read-only array of a shape.
+
+        Raises TypeError for what is no key, ValueError for a shape or dtype that no weight can have, or unless `fill`
+        gives an array of the shape.
+        """
+        check_is_key(self.name, key)
+        if not (isinstance(shape, tuple) and all(type(as_int(size)) is int and size >= 0 for size in shape)):
+            refuse(self.name, "shape", "a tuple of ints, none negative", shape)
+        if float_dtype(dtype) is None:
+            refuse(self.name, "dtype", "a float type such as np.float32", dtype)
+        if _SHAPES_ONLY.get():
+            return np.broadcast_to(np.zeros((), dtype), shape)
         filled = np.array(self.fill(key, shape, fan_in, fan_out), dtype=dtype, order="C")
+        if filled.shape != shape:
+            refuse(self.name, "what fill gives", f"an array of shape {shape}", filled)
         filled.flags.writeable = False
         return filled
 
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         """The array's values in float64."""
         raise TypeError(f"{type(self).__name__} does not define fill")
+
+
+_SHAPES_ONLY = ContextVar("shapes_only", default=False)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """While the block runs, initialisers give zeros of the shape and dtype that are asked for, and take no memory.
+
+    For what needs a net's structure alone, as a file's reader does before it knows that the file has such arrays.
+
+    >>> with shapes_only():
+    ...     ones()(Key(0), (10**9, 10**9), 1, 1).shape
+    (1000000000, 1000000000)
+    """
+    token = _SHAPES_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _SHAPES_ONLY.reset(token)
 
 
 def zeros() -> Initializer:
@@ -135,7 +180,7 @@ def glorot_uniform() -> Initializer:
 @config
 class _Constant(Initializer):
     name: ClassVar[str] = "constant"
-    value: float = attrs.field(validator=check_finite, converter=float)
+    value: float = number(check_finite)
 
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         return np.full(shape, self.value)
@@ -160,7 +205,7 @@ class _Ones(Initializer):
 @config
 class _Normal(Initializer):
     name: ClassVar[str] = "normal"
-    stddev: float = attrs.field(validator=check_positive, converter=float)
+    stddev: float = number(check_positive)
 
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         return self.stddev * generator(key).standard_normal(shape)
@@ -169,7 +214,7 @@ class _Normal(Initializer):
 @config
 class _Uniform(Initializer):
     name: ClassVar[str] = "uniform"
-    limit: float = attrs.field(validator=check_positive, converter=float)
+    limit: float = number(check_positive)
 
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
         return generator(key).uniform(-self.limit, self.limit, shape)  # of variance limit² / 3
@@ -198,5 +243,5 @@ def check_initializer(instance: Any, attribute: Any, value: Any) -> None:
     """The attrs validator of a setting that is an initialiser."""
     if not isinstance(value, Initializer):
         raise TypeError(
-            f"{instance.name}: {attribute.name} must be an initialiser such as he_normal(), called, got {value!r}"
+            f"{instance.name}: {attribute.name} must be an initialiser such as he_normal(), called, got {shown(value)}"
         )

@@ -1,4 +1,4 @@
-"""The contract of a layer: three pure functions over a frozen configuration.
+"""The contract of a layer: three pure functions over frozen settings.
 
     init(key, in_shape, dtype=float32)                -> Initialised(params, state, out_shape)
     apply(params, state, x, *, key=None, train=False) -> Applied(y, state, residuals)
@@ -34,11 +34,13 @@ from funcnn.checks import (
     check_input,
     check_key,
     check_residuals,
+    check_shape,
 )
-from funcnn.keys import Key
+from funcnn.keys import Key, check_is_key
 from funcnn.settings import (
     Described,
     as_code,
+    as_int,
     check_choice,
     check_count,
     check_decay,
@@ -48,9 +50,13 @@ from funcnn.settings import (
     check_positive,
     check_share,
     config,
+    count,
     describe,
+    float_dtype,
     function_of,
     number,
+    refuse,
+    shown,
 )
 from funcnn.tree import Array, Shape
 
@@ -58,7 +64,7 @@ __all__ = [
     "Applied", "Array", "Config", "Described", "Gradients", "Initialised", "Layer", "LayerError", "Shape", "ShapeError",
     "add_place", "as_code", "bare_init", "check_array", "check_choice", "check_count", "check_decay", "check_dy",
     "check_finite", "check_flag", "check_float", "check_input", "check_key", "check_not_negative", "check_positive",
-    "check_residuals", "check_share", "config", "describe", "make_layer", "number",
+    "check_residuals", "check_share", "config", "count", "describe", "make_layer", "number",
 ]  # fmt: skip
 
 
@@ -106,7 +112,7 @@ class Backward(Protocol):
 
 
 class Config(Described):
-    """The base of every layer's configuration: what can be said of a layer before it has parameters."""
+    """The base of every layer's settings: what can be said of a layer before it has parameters."""
 
     @property
     def children(self) -> tuple["Layer", ...]:
@@ -131,8 +137,8 @@ class Config(Described):
         """
         return bool(self.children) and all(child.config.by_chunks for child in self.children)
 
-    # An increasing element-wise layer and a maximum commute, max f(x) = f(max x): `serial` then pools first. Increasing
-    # is what computes so to the last bit: comparisons and products do, exponential functions do not.
+    # An increasing element-wise layer and a maximum commute, max f(x) = f(max x): `serial` then pools first. They must
+    # commute to the last bit, which holds for comparisons and products, and not for exponential functions.
     increasing: ClassVar[bool] = False
     takes_maximum: ClassVar[bool] = False
 
@@ -150,7 +156,7 @@ class Config(Described):
 
 @attrs.frozen(repr=False)
 class Layer:
-    """A layer: its name, its configuration, and the triple of pure functions (see the module's docstring).
+    """A layer: its name, its settings, and the triple of pure functions (see the module's docstring).
 
     >>> from funcnn.layers import dense
     >>> layer = dense(10)
@@ -160,9 +166,21 @@ class Layer:
 
     name: str
     config: Config
-    init: Init = attrs.field(eq=function_of)
+    _init: Init = attrs.field(eq=function_of)  # by a method, which checks once what `apply` would meet at every step
     apply: Apply = attrs.field(eq=function_of)
     backward: Backward = attrs.field(eq=function_of)
+
+    def init(self, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+        """New params and state, and an output example's shape, for examples of a shape, without the batch axis.
+
+        Raises TypeError for what is no key, ShapeError for a shape that does not fit, ValueError for a dtype that is
+        not of floats.
+        """
+        check_is_key(f"{self.name}.init", key)
+        check_shape(self.config, in_shape)
+        if float_dtype(dtype) is None:
+            refuse(f"{self.name}.init", "dtype", "a float type such as np.float32", dtype)
+        return self._init(key, tuple(map(as_int, in_shape)), dtype)
 
     def __repr__(self) -> str:
         return repr(self.config)
@@ -174,10 +192,15 @@ def make_layer(
     backward: Callable[..., Gradients],
     init: Callable[..., Initialised] | None = None,
 ) -> Layer:
-    """Join a configuration and three module-level functions, each taking it first, into a `Layer`.
+    """Join settings and three module-level functions, each taking them first, into a `Layer`.
 
-    Without `init` the layer has neither params nor state.
+    Without `init` the layer has neither params nor state. Raises TypeError for settings that are no `Config`.
     """
+    if not isinstance(settings, Config):
+        raise TypeError(
+            f"make_layer: settings must be a Config, got {shown(settings)}. Make their class a subclass: "
+            "@config class Square(Config)"
+        )
     return Layer(
         settings.name,
         settings,

@@ -15,7 +15,7 @@ from funcnn.nn.activations import (
     silu,
     softplus,
     tanh,
-)  # fmt: skip
+)
 from funcnn.nn.batch_norm import batch_norm
 from funcnn.nn.convolution import conv2d
 from funcnn.nn.dense import dense, position_bias

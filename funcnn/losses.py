@@ -4,8 +4,9 @@ Each is a mean over the batch. `value` is a Python float summed in float64, `d_o
 outputs, in their dtype. Options are keywords: ``functools.partial(softmax_cross_entropy, label_smoothing=0.1)``.
 
 Labels are class numbers (n,) of any integer dtype, or a distribution over the classes per example (n, classes).
-Every loss raises ValueError, with what it expected and what came, for an empty batch, targets of another shape,
-and labels of a wrong dtype or out of range.
+What is no array yet, a list or a Series of labels, is taken by `funcnn.checks.as_array`. Every loss raises ValueError,
+with what it expected and what came, for outputs that are no floats, an empty batch, targets of another shape, and
+labels of a wrong dtype or out of range. What is too small for the dtype is 0, under any ``np.seterr``.
 """
 
 import math
@@ -13,22 +14,26 @@ from collections.abc import Callable
 
 import numpy as np
 
+from funcnn.arrays.layout import wide
+from funcnn.checks import as_array, check_distributions, check_labels
 from funcnn.nn.activations import stable_sigmoid
+from funcnn.settings import is_number
 from funcnn.tree import Array
 
 __all__ = [
-    "Loss", "check_labels", "mean_squared_error", "multiclass_hinge", "sigmoid_cross_entropy", "softmax_cross_entropy",
+    "Loss", "mean_squared_error", "multiclass_hinge", "sigmoid_cross_entropy", "softmax_cross_entropy",
 ]  # fmt: skip
 
 Loss = Callable[[Array, Array], tuple[float, Array]]
 
 
+@np.errstate(under="ignore")
 def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0) -> tuple[float, Array]:
     """-mean_n Σ_c t[n, c] · log softmax(logits)[n, c]; d_logits = (softmax(logits) - t) / n.
 
     logits (n, classes), labels (n,) or (n, classes). The targets t are the labels as one-hot rows, mixed with the
-    uniform distribution: (1 - s) · t + s / classes (Szegedy et al. 2016). The softmax is fused with the logarithm
-    and finite wherever the differences within a row are: no logit is too large for it.
+    uniform distribution: (1 - s) · t + s / classes (Szegedy et al. 2016). Each row's largest logit is subtracted first,
+    so no logit is too large.
 
     >>> value, d_logits = softmax_cross_entropy(np.array([[1000.0, 1000.0]]), np.array([0]))
     >>> round(value, 4), d_logits
@@ -36,8 +41,9 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: floa
 
     Raises ValueError for unfit targets, or smoothing outside [0, 1].
     """
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"softmax_cross_entropy: label_smoothing must be from 0 to 1, got {label_smoothing}")
+    if not (is_number(label_smoothing) and 0 <= label_smoothing <= 1):
+        raise ValueError(f"softmax_cross_entropy: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
+    logits, labels = _arrays("softmax_cross_entropy", "labels", logits, labels)
     _check_rows("softmax_cross_entropy", logits)
     n, classes = logits.shape
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -52,7 +58,10 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: floa
         likelihood = on * float(shifted[rows, labels].sum(dtype=np.float64))
         d_logits[rows, labels] -= on
     else:
-        _check_distribution("softmax_cross_entropy", labels, logits)
+        _check_targets("softmax_cross_entropy", logits, labels)
+        check_distributions(
+            "softmax_cross_entropy", labels, "For several yes or no an example use sigmoid_cross_entropy"
+        )
         # A class of probability 0 counts nothing, also where its log-likelihood is -inf.
         terms = np.multiply(labels, shifted, where=labels > 0, out=np.zeros_like(shifted), casting="same_kind")
         likelihood = on * float(terms.sum(dtype=np.float64))
@@ -64,10 +73,11 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: floa
     return 0.0 - likelihood / n, d_logits  # not -likelihood, which would print a certain answer's loss as -0.0
 
 
+@np.errstate(under="ignore")
 def multiclass_hinge(scores: Array, labels: Array, *, margin: float = 1.0) -> tuple[float, Array]:
     """mean_n Σ_{c ≠ label} max(0, scores[n, c] - scores[n, label] + margin) (Weston & Watkins 1999).
 
-    scores (n, classes), labels (n,). d_scores is 1/n for every class within the margin, less their count / n for
+    scores (n, classes), labels (n,). d_scores is 1/n for every class within the margin, and minus the sum of these for
     the label; a class exactly at the margin counts nothing.
 
     >>> value, d_scores = multiclass_hinge(np.array([[3.0, 2.5, 0.0]]), np.array([0]))
@@ -76,8 +86,9 @@ def multiclass_hinge(scores: Array, labels: Array, *, margin: float = 1.0) -> tu
 
     Raises ValueError for unfit labels, or a margin that is not positive.
     """
-    if not (math.isfinite(margin) and margin > 0):
-        raise ValueError(f"multiclass_hinge: margin must be positive and finite, got {margin}")
+    if not (is_number(margin) and math.isfinite(margin) and margin > 0):
+        raise ValueError(f"multiclass_hinge: margin must be positive and finite, got {margin!r}")
+    scores, labels = _arrays("multiclass_hinge", "labels", scores, labels)
     _check_rows("multiclass_hinge", scores)
     n, classes = scores.shape
     check_labels("multiclass_hinge", labels, n, classes)
@@ -87,12 +98,14 @@ def multiclass_hinge(scores: Array, labels: Array, *, margin: float = 1.0) -> tu
     excess[rows, labels] = 0
     np.maximum(excess, 0, out=excess)
     value = float(excess.sum(dtype=np.float64)) / n
-    d_scores = (excess > 0).astype(scores.dtype)
-    d_scores[rows, labels] = -d_scores.sum(axis=1)
+    within = excess > 0
+    d_scores = within.astype(scores.dtype)
+    d_scores[rows, labels] = -np.count_nonzero(within, axis=1)
     d_scores *= 1 / n
     return value, d_scores
 
 
+@np.errstate(under="ignore")
 def mean_squared_error(outputs: Array, targets: Array) -> tuple[float, Array]:
     """The mean of (outputs - targets)² over the batch and each example's values; d = 2 (outputs - targets) / size.
 
@@ -104,13 +117,15 @@ def mean_squared_error(outputs: Array, targets: Array) -> tuple[float, Array]:
 
     Raises ValueError for an empty batch or targets of another shape.
     """
+    outputs, targets = _arrays("mean_squared_error", "targets", outputs, targets)
     _check_targets("mean_squared_error", outputs, targets)
     difference = np.subtract(outputs, targets, dtype=outputs.dtype)
-    value = float(np.square(difference).sum(dtype=np.float64)) / outputs.size
+    value = float(np.square(wide(difference)).sum(dtype=np.float64)) / outputs.size
     difference *= 2 / outputs.size
     return value, difference
 
 
+@np.errstate(under="ignore")
 def sigmoid_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
     """The mean of -t · log σ(x) - (1 - t) · log(1 - σ(x)) over the batch and each example's values.
 
@@ -123,6 +138,7 @@ def sigmoid_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
 
     Raises ValueError for an empty batch, or targets of another shape or outside [0, 1].
     """
+    logits, targets = _arrays("sigmoid_cross_entropy", "targets", logits, targets)
     _check_targets("sigmoid_cross_entropy", logits, targets)
     if not (targets.min() >= 0 and targets.max() <= 1):
         raise ValueError(
@@ -141,21 +157,13 @@ def sigmoid_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
 # --- Checks ---------------------------------------------------------------------------------------------------
 
 
-def check_labels(place: str, labels: Array, n: int, classes: int) -> None:
-    """Raise ValueError unless `labels` are `n` class numbers below `classes`."""
-    if labels.dtype.kind not in "iu":
+def _arrays(place: str, name: str, outputs: Array, targets: Array) -> tuple[Array, Array]:
+    outputs = as_array(place, "outputs", outputs)
+    if outputs.dtype.kind != "f":
         raise ValueError(
-            f"{place}: labels must be class numbers of an integer dtype, got {labels.dtype}. "
-            "Convert them: labels.astype(np.int64)"
+            f"{place}: outputs must be floats, got {outputs.dtype}. Convert them: outputs.astype(np.float32)"
         )
-    if labels.shape != (n,):
-        raise ValueError(f"{place}: expected labels of shape ({n},), one for each output row, got {labels.shape}")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"{place}: labels must be from 0 to {classes - 1}, got {low} to {high}. "
-            f"Number the classes from 0, and give the net at least {high - min(low, 0) + 1} outputs"
-        )
+    return outputs, as_array(place, name, targets)
 
 
 def _check_rows(place: str, outputs: Array) -> None:
@@ -175,14 +183,9 @@ def _check_batch(place: str, outputs: Array) -> None:
 def _check_targets(place: str, outputs: Array, targets: Array) -> None:
     _check_batch(place, outputs)
     if targets.shape != outputs.shape:
-        raise ValueError(f"{place}: expected targets of the outputs' shape {outputs.shape}, got {targets.shape}")
-
-
-def _check_distribution(place: str, labels: Array, logits: Array) -> None:
-    _check_targets(place, logits, labels)
-    sums = labels.sum(axis=1)
-    if not (labels.min() >= 0 and abs(sums - 1).max() <= 1e-3):
-        raise ValueError(
-            f"{place}: rows of labels must be distributions, none negative and each adding to 1; "
-            f"got values from {labels.min()}, sums from {sums.min()} to {sums.max()}"
-        )
+        fix = ""
+        if (*targets.shape, 1) == outputs.shape:
+            fix = ". Pass targets[..., None]"
+        elif targets.shape == (len(outputs), 1) and targets.dtype.kind in "iu":
+            fix = ". Pass class numbers: targets[:, 0]"
+        raise ValueError(f"{place}: expected targets of the outputs' shape {outputs.shape}, got {targets.shape}{fix}")

@@ -1,9 +1,11 @@
 """A trained net in one file: its parameters, and everything that prediction needs to know about it."""
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from funcnn import checkpoint, tree
 from funcnn.checkpoint import CheckpointError
 from funcnn.data.preprocess import Preprocess
+from funcnn.init import shapes_only
 from funcnn.keys import Key
 from funcnn.layer import Layer
 from funcnn.layers import softmax
@@ -22,18 +25,25 @@ from funcnn.tree import Array, Shape
 
 __all__ = ["Trained", "load_trained", "probabilities", "save_trained"]
 
+_LARGEST = 2**26  # values of an example, in any layer of a net that is loaded: 1024 x 1024 pixels of 64 channels
+_WIDEST = 2**14  # a window's side
+
+
+def _as_texts(names: Iterable[Any]) -> tuple[str, ...]:
+    return tuple([str(each) for each in names])
+
 
 @attrs.frozen(eq=False, repr=False)
 class Trained:
     """A net that gives logits, its parameters, what turns stored images into its inputs, the names of its classes.
 
-    `about` is any JSON data on how it came to be.
+    Names that are numbers become texts. `about` is any JSON data on how it came to be.
     """
 
     net: Layer
     model: Model | TrainState
     in_shape: Shape
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = attrs.field(converter=_as_texts)
     preprocess: Preprocess | None = None
     about: Any = None
 
@@ -46,18 +56,17 @@ class Trained:
 def save_trained(path: str | os.PathLike[str], trained: Trained) -> None:
     """Write it to a safetensors file, which appears whole or not at all.
 
-    The file names the parts of your own that it holds (layers, initialisers, preprocessing), for `load_trained` to be
-    given.
+    The file names your own parts in it (layers, initialisers, preprocessing), which `load_trained` must be given.
 
     Raises LayerError for a part that could never be read again, such as a lambda; OSError if it cannot be written.
     """
     own = own_parts(layer=trained.net, preprocessing=trained.preprocess)
     model = Model(trained.model.params, trained.model.state)
-    arrays = tree.flatten(model)
+    dtypes = [str(leaf.dtype) for leaf in tree.flatten(model) if leaf.dtype.kind == "f"]
     description = {
         "net": describe(trained.net),
-        "in_shape": list(trained.in_shape),
-        "dtype": str(arrays[0].dtype) if arrays else "float32",
+        "in_shape": describe(tuple(trained.in_shape)),
+        "dtype": dtypes[0] if dtypes else "float32",
         "classes": list(trained.classes),
         "preprocess": describe(trained.preprocess),
         "own": own,
@@ -66,11 +75,14 @@ def save_trained(path: str | os.PathLike[str], trained: Trained) -> None:
     checkpoint.save(path, model, description=description)
 
 
-def load_trained(path: str | os.PathLike[str], *, layers: Sequence[Callable[..., Any]] = ()) -> Trained:
+def load_trained(
+    path: str | os.PathLike[str], *, layers: Sequence[Callable[..., Any]] = (), largest: int = _LARGEST
+) -> Trained:
     """Read it back: the net is built anew from its description, and no code of the file is run.
 
-    `layers` are the constructors of your own parts in the file, of layers, initialisers and preprocessing, and your own
-    functions: ``load_trained("model.safetensors", layers=[square])``. The error without them says which.
+    `layers` are your own parts in the file, their constructors or functions: ``load_trained(path, layers=[square])``.
+    Without them, the error says which. `largest` is the most values that an example may have in any layer, so that a
+    small file cannot ask for all memory.
 
     >>> from tempfile import TemporaryDirectory
     >>> from funcnn.layers import dense
@@ -82,32 +94,109 @@ def load_trained(path: str | os.PathLike[str], *, layers: Sequence[Callable[...,
     (dense(units=2), ('cat', 'dog'))
 
     Raises CheckpointError for a file that is damaged, holds something else, or has parts that `layers` lacks;
-    FileNotFoundError if there is none; TypeError or LayerError for `layers` that are no constructors.
+    FileNotFoundError without a file; TypeError or LayerError for `layers` that are no constructors.
     """
     given = constructors(layers)
-    layers = list(given.values())
     description = checkpoint.read_description(path)
-    try:
-        own = description.get("own", [])  # absent in files from before there were such parts
-        if not set(own) <= set(given):
-            raise CheckpointError(
-                f"{path}: saved with parts of your own. Pass what makes them: "
-                f"load_trained({str(path)!r}, layers=[{', '.join(own)}])"
-            )
-        net = rebuild(description["net"], layers=layers)
-        in_shape = tuple(description["in_shape"])
-        like = Model(*net.init(Key(0), in_shape, np.dtype(description["dtype"]))[:2])
+    with _reading(path, "description"):
+        fields = ("net", "in_shape", "dtype", "classes", "preprocess", "about")
+        missing = [each for each in fields if each not in description]
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
+    with _reading(path, "own"):
+        own = _list(description.get("own", []), str)  # absent in files from before there were such parts
+    if not set(own) <= set(given):
+        raise CheckpointError(
+            f"{path}: saved with parts of your own. Pass what makes them: "
+            f"load_trained({str(path)!r}, layers=[{cut(', '.join(own), 200)}])"
+        )
+    with _reading(path, "net"):
+        net = rebuild(description["net"], layers=list(given.values()))
+    with _reading(path, "in_shape"):
+        in_shape = _shape(description["in_shape"])
+        _check_sizes(path, net, in_shape, largest)
+    with _reading(path, "dtype"):
+        dtype = _float(description["dtype"])
+    with _reading(path, "net"), shapes_only():  # the file must have such arrays before any takes its memory
+        like = Model(*net.init(Key(0), in_shape, dtype)[:2])
+    with _reading(path, "preprocess"):
         stored = description["preprocess"]
-        preprocess = None if stored is None else rebuild(stored, kind="preprocessing", layers=layers)
-        classes, about = tuple(description["classes"]), description["about"]
+        preprocess = None if stored is None else rebuild(stored, kind="preprocessing", layers=list(given.values()))
+        if stored is not None and given.keys().isdisjoint((stored.get("name"), stored.get("function"))):
+            _check_preprocess(preprocess, in_shape)
+    with _reading(path, "classes"):
+        classes = _list(description["classes"], str, int, float)
+    return Trained(net, checkpoint.load(path, like), in_shape, classes, preprocess, description["about"])
+
+
+@contextmanager
+def _reading(path: Any, field: str) -> Iterator[None]:
+    """Say what goes wrong in the block of a field of the file: for wild arguments, a constructor may raise anything."""
+    try:
+        yield
     except CheckpointError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:
         raise CheckpointError(
-            f"{path}: no trained net that can be rebuilt ({error}); expected a file that save_trained wrote, "
-            f"as model.safetensors in the folder {Path(path).parent} of an experiment"
+            f"{path}: no trained net that can be rebuilt ({field}: {cut(str(error), 400) or type(error).__name__}); "
+            f"expected a file that save_trained wrote, as model.safetensors in the folder {Path(path).parent} of an "
+            "experiment"
         ) from error
-    return Trained(net, checkpoint.load(path, like), in_shape, classes, preprocess, about)
+
+
+def _list(value: Any, *kinds: type) -> list[Any]:
+    if not isinstance(value, list) or not all(isinstance(each, kinds) for each in value):
+        raise ValueError(f"expected a list of {' or '.join(each.__name__ for each in kinds)}, got {value!r}")
+    return value
+
+
+def _shape(value: Any) -> Shape:
+    sizes = value if isinstance(value, list) and len(value) <= 32 else [None]
+    if not all(type(each) is int and 0 < each < 2**63 for each in sizes):
+        raise ValueError(f"expected a list of at most 32 positive ints, got {value!r}")
+    return tuple(value)
+
+
+def _float(name: Any) -> str:
+    if name not in ("float16", "float32", "float64"):
+        raise ValueError(f"expected float16, float32 or float64, got {name!r}")
+    return str(name)
+
+
+def _check_preprocess(preprocess: Any, in_shape: Shape) -> None:
+    """Raise unless this library's preprocessing takes examples of a shape; that shows with none of them."""
+    with np.errstate(divide="raise", invalid="raise"):
+        inputs = preprocess(np.zeros((0, *in_shape), np.uint8))
+    if inputs.shape != (0, *in_shape):
+        raise ValueError(f"{cut(as_code(preprocess), 100)} does not take examples of shape {in_shape}")
+
+
+def _check_sizes(path: Any, net: Layer, in_shape: Shape, largest: int) -> None:
+    """Raise CheckpointError for a layer in which an example has too many values, or a window as wide as none is."""
+    for layer, shape, out_shape in _walk(net, in_shape):
+        values = max(math.prod(shape), math.prod(out_shape))
+        if layer.name in ("conv2d", "max_pool2d", "avg_pool2d"):
+            geometry = cast(Any, layer.config).geometry(shape)
+            values = max(values, math.prod(geometry.padded_size) * shape[-1])
+            if max(geometry.window) > _WIDEST:
+                raise CheckpointError(f"{path}: {layer}: windows of a net that is loaded are at most {_WIDEST:,} wide")
+        if values > largest:
+            raise CheckpointError(
+                f"{path}: {cut(repr(layer), 200)}: an example has {values:,} values there, more than the {largest:,} "
+                f"of which a net is loaded. If you trust the file, pass largest={values}"
+            )
+
+
+def _walk(layer: Layer, in_shape: Shape) -> Generator[tuple[Layer, Shape, Shape], None, Shape]:
+    """Each layer of a net, and the shapes of its input and output; of combinators, this library's alone are entered."""
+    children = layer.config.children if layer.name in ("serial", "parallel", "residual", "chunked") else ()
+    shape = in_shape
+    for child in children:
+        shape = yield from _walk(child, shape if layer.name == "serial" else in_shape)
+    if not children or layer.name == "parallel":
+        shape = layer.config.out_shape(in_shape)
+        yield layer, in_shape, shape
+    return shape
 
 
 def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> Array:

@@ -1,12 +1,17 @@
 """The two families of nets that most small experiments need, built from lists of sizes."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import attrs
 
 from funcnn import layers
 from funcnn.arrays.geometry import Padding, Size
 from funcnn.compose import serial
-from funcnn.init import Initializer, he_normal
+from funcnn.init import Initializer, check_initializer, he_normal
 from funcnn.layer import Layer
+from funcnn.nn.image_settings import check_padding, check_size, pair, sides
+from funcnn.settings import Described, as_tuple, check_decay, check_flag, config, count, number, refuse, shown
 
 __all__ = ["convnet", "fully_connected"]
 
@@ -31,10 +36,9 @@ def fully_connected(
     >>> fully_connected([128, 64], 10, dropout=0.2).init(Key(0), (28, 28, 1)).out_shape
     (10,)
 
-    Raises ValueError for sizes that are not positive or a dropout rate outside [0, 1).
+    Raises ValueError for sizes that are not positive, a dropout rate outside [0, 1) or an activation that is called.
     """
-    stack = _hidden_layers(hidden, activation, batch_norm, dropout, weight_init)
-    return serial(layers.flatten(), *stack, layers.dense(classes, weight_init=weight_init))
+    return serial(*_FullyConnected(as_tuple(hidden), classes, activation, batch_norm, dropout, weight_init).stack())
 
 
 def convnet(
@@ -63,42 +67,95 @@ def convnet(
 
     Raises ValueError for sizes that are not positive or pools that are not one for each convolution.
     """
-    pools = [pool] * len(filters) if pool is None or isinstance(pool, Layer) else list(pool)
-    if len(pools) != len(filters):
+    settings = _ConvNet(
+        as_tuple(hidden), classes, activation, batch_norm, dropout, weight_init,
+        as_tuple(filters), pair(kernel_size), pair(stride), sides(padding), as_tuple(pool),
+    )  # fmt: skip
+    return serial(*settings.stack())
+
+
+# --- Their arguments, checked ---------------------------------------------------------------------------------
+
+
+def _check_sizes(instance: Any, attribute: Any, sizes: Any) -> None:
+    if not isinstance(sizes, tuple) or not all(type(size) is int and size >= 1 for size in sizes):
+        fix = f"For a single one write [{shown(sizes)}]" if type(sizes) is int else ""
+        refuse(instance.name, attribute.name, "a list of positive ints", sizes, fix)
+
+
+def _check_activation(instance: Any, attribute: Any, activation: Any) -> None:
+    fix = f"Pass {activation.name}, without the brackets" if isinstance(activation, Layer) else ""
+    if fix or not callable(activation):
+        refuse(instance.name, attribute.name, "a constructor, to be called for each layer", activation, fix)
+
+
+@config
+class _FullyConnected(Described):
+    name: ClassVar[str] = "fully_connected"
+    hidden: tuple[int, ...] = attrs.field(validator=_check_sizes)
+    classes: int = count()
+    activation: Activation = attrs.field(validator=_check_activation)
+    batch_norm: bool = attrs.field(validator=check_flag)
+    dropout: float = number(check_decay)
+    weight_init: Initializer = attrs.field(validator=check_initializer)
+
+    def stack(self) -> list[Layer]:
+        """The net's layers in order."""
+        stack = [layers.flatten()]
+        for units in self.hidden:
+            stack.append(layers.dense(units, use_bias=not self.batch_norm, weight_init=self.weight_init))
+            stack += self.after()
+            stack += [layers.dropout(self.dropout)] if self.dropout else []
+        return [*stack, layers.dense(self.classes, weight_init=self.weight_init)]
+
+    def after(self) -> list[Layer]:
+        """What follows a convolution or a dense layer."""
+        try:
+            activation = self.activation()
+        except TypeError:  # it takes arguments
+            activation = None
+        if not isinstance(activation, Layer):
+            expected = "a constructor of layers that takes no arguments"
+            refuse(self.name, "activation", expected, self.activation, "Write one around yours (def)")
+        return [layers.batch_norm(), activation] if self.batch_norm else [activation]
+
+
+def _check_pool(instance: Any, attribute: Any, pool: Any) -> None:
+    if pool is None or isinstance(pool, Layer):
+        return
+    if not isinstance(pool, tuple):
+        refuse(instance.name, attribute.name, "a layer, None, or a list with one for each convolution", pool)
+    if len(pool) != len(instance.filters):
         raise ValueError(
-            f"convnet: pool must be one layer or one for each convolution, got {len(pools)} for {len(filters)} filters"
+            f"convnet: pool must be one layer or one for each convolution, got {len(pool)} for "
+            f"{len(instance.filters)} filters"
         )
-    dense = fully_connected(
-        hidden, classes, activation=activation, batch_norm=batch_norm, dropout=dropout, weight_init=weight_init
-    )  # first, since it refuses what both have in common
-    stack = []
-    for count, its_pool in zip(filters, pools, strict=True):
-        stack.append(
-            layers.conv2d(
-                count, kernel_size, stride=stride, padding=padding, use_bias=not batch_norm, weight_init=weight_init
-            )
-        )
-        stack += [layers.batch_norm()] if batch_norm else []
-        stack += [activation()]
-        stack += [its_pool] if its_pool is not None else []
-    return serial(*stack, *dense.config.children)
+    for each in pool:
+        if not (each is None or isinstance(each, Layer)):
+            fix = f"Call it: {each.__name__}(...)" if callable(each) and hasattr(each, "__name__") else ""
+            refuse(instance.name, attribute.name, "of layers and None", each, fix)
 
 
-def _hidden_layers(
-    hidden: Sequence[int], activation: Activation, batch_norm: bool, dropout: float, weight_init: Initializer
-) -> list[Layer]:
-    if isinstance(hidden, int):
-        raise TypeError(f"hidden: expected a list of sizes, got {hidden}. For one hidden layer: [{hidden}]")
-    if isinstance(activation, Layer):
-        raise TypeError(
-            f"activation: expected a constructor, to be called for each layer, got {activation!r}. "
-            f"Pass {activation.name}, without the brackets"
-        )
-    layers.dropout(dropout)  # refuses an unfit rate, also where there is no hidden layer to use it
-    stack = []
-    for units in hidden:
-        stack.append(layers.dense(units, use_bias=not batch_norm, weight_init=weight_init))
-        stack += [layers.batch_norm()] if batch_norm else []
-        stack += [activation()]
-        stack += [layers.dropout(dropout)] if dropout else []
-    return stack
+@config
+class _ConvNet(_FullyConnected):
+    name: ClassVar[str] = "convnet"
+    filters: tuple[int, ...] = attrs.field(validator=_check_sizes)
+    kernel_size: Size = attrs.field(validator=check_size)
+    stride: Size = attrs.field(validator=check_size)
+    padding: Padding = attrs.field(validator=check_padding)
+    pool: Layer | tuple[Layer | None, ...] | None = attrs.field(validator=_check_pool)
+
+    def stack(self) -> list[Layer]:
+        """The net's layers in order."""
+        pools = self.pool if isinstance(self.pool, tuple) else (self.pool,) * len(self.filters)
+        stack = []
+        for filters, pool in zip(self.filters, pools, strict=True):
+            stack.append(
+                layers.conv2d(
+                    filters, self.kernel_size, stride=self.stride, padding=self.padding,
+                    use_bias=not self.batch_norm, weight_init=self.weight_init,
+                )
+            )  # fmt: skip
+            stack += self.after()
+            stack += [pool] if pool is not None else []
+        return [*stack, *super().stack()]

@@ -9,7 +9,7 @@
 
 A transform turns gradients into gradients; ``chain(clip_by_global_norm(1.0), adam(1e-3))`` puts transforms before an
 optimizer. `step` counts from 0. Learning rates are numbers or schedules (`funcnn.schedules`). New params and states are
-read-only, in the params' dtype.
+read-only, in the params' dtype; of float16 params the states are float32, and so is the arithmetic.
 
 Your own optimizer is a class of settings (`OptimizerSettings`), an update that goes over the leaves (`update_leaves`)
 and perhaps an init (`zeros_like`), joined by `make_optimizer`; `docs/extending.md` writes Lion so.
@@ -34,6 +34,8 @@ from funcnn.settings import (
     check_positive,
     config,
     number,
+    refuse,
+    shown,
 )
 from funcnn.transforms import (
     Mask,
@@ -42,6 +44,7 @@ from funcnn.transforms import (
     add_decayed_weights,
     check_gradients,
     check_mask,
+    check_settings,
     clip_by_global_norm,
     global_norm,
     make_transform,
@@ -63,6 +66,14 @@ class Optimizer(Rule):
 
     ``learning_rate(step)`` is the rate that ``update`` uses at a step; training reports it.
     """
+
+    def init(self, params: Any) -> Any:
+        """The state at the start."""
+        return self._init(params)
+
+    def update(self, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
+        """The new params and state, at a step counted from 0."""
+        return self._updated(grads, opt_state, params, step)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate at a step."""
@@ -171,7 +182,7 @@ def chain(*rules: Transform | Optimizer) -> Optimizer:
     wrong = [rule for rule in transforms if not isinstance(rule, Transform)]
     if wrong or not isinstance(optimizer, Optimizer):
         raise TypeError(
-            f"chain: expected transforms and then one optimizer, got {', '.join(map(repr, rules)) or 'nothing'}. "
+            f"chain: expected transforms and then one optimizer, got {', '.join(map(shown, rules)) or 'nothing'}. "
             "For example chain(clip_by_global_norm(1.0), adam(1e-3))"
         )
     return make_optimizer(_Chain(rules), _chain_update, _chain_init)
@@ -184,7 +195,7 @@ def _check_rate(instance: Any, attribute: Any, value: Any) -> None:
     if callable(value):
         return
     if not isinstance(value, float):
-        raise ValueError(f"{instance.name}: lr must be a number or a schedule, a function of the step, got {value!r}")
+        refuse(instance.name, attribute.name, "a number or a schedule, a function of the step", value)
     check_not_negative(instance, attribute, value)
 
 
@@ -210,6 +221,7 @@ def make_optimizer(
     ``update(settings, grads, opt_state, params, step) -> (params, opt_state)`` and ``init(settings, params) ->
     opt_state``; without `init` the state is None. Raises TypeError for settings without ``learning_rate(step)``.
     """
+    check_settings("make_optimizer", settings)
     if not callable(getattr(settings, "learning_rate", None)):
         kind = type(settings).__name__
         raise TypeError(
@@ -220,8 +232,8 @@ def make_optimizer(
 
 
 def zeros_like(params: Any) -> Any:
-    """A tree of zeros like the params, read-only: a moment at the start."""
-    return tree.map(lambda leaf: tree.read_only(np.zeros_like(leaf)), params)
+    """A tree of zeros like the params, read-only: a moment at the start; of float16 params in float32."""
+    return tree.map(lambda leaf: tree.read_only(np.zeros_like(leaf, updates.moment_dtype(leaf))), params)
 
 
 def update_leaves(
@@ -230,8 +242,8 @@ def update_leaves(
     """The new params and moments, a tuple of trees, by ``update(leaf, gradient, *moments) -> (leaf, *moments)``.
 
     `update` is a function of arrays of one shape. With `weight_decay`, a tree of floats like the params (`masked`), it
-    is also given the leaf's, by that name. An `elementwise` update, which treats every number by itself, may be given
-    several small leaves joined to one vector, which takes less time.
+    is also given the leaf's, by that name. An `elementwise` update treats every number by itself: it is given several
+    small leaves joined to one vector, which takes less time.
 
     >>> def descend(leaf, gradient, velocity):
     ...     velocity = 0.9 * velocity - 0.1 * gradient
@@ -239,8 +251,9 @@ def update_leaves(
     >>> update_leaves(descend, (np.ones(2),), (np.ones(2),), (np.zeros(2),))
     ((array([0.9, 0.9]),), (array([-0.1, -0.1]),))
 
-    The results are read-only and have the params' dtypes. Raises TreeError unless all trees have the params' structure
-    and shapes, and TypeError for an update that returns anything else.
+    The results are read-only and have the dtypes of what they replace; `update` is given float16 as float32. Raises
+    TreeError unless all trees have the params' structure and shapes, and TypeError for an update that returns anything
+    else.
     """
     check_gradients(params, grads)
     for moment in moments:
@@ -273,8 +286,8 @@ class _Sgd(OptimizerSettings):
 def _sgd_update(settings: _Sgd, grads: Any, opt_state: None, params: Any, step: int) -> tuple[Any, None]:
     if opt_state is not None:
         raise _foreign_state(settings, opt_state)
-    kernel = partial(updates.sgd_update, rate=settings.learning_rate(step))
-    (params,) = update_leaves(kernel, params, grads, elementwise=True)
+    update = partial(updates.sgd_update, rate=settings.learning_rate(step))
+    (params,) = update_leaves(update, params, grads, elementwise=True)
     return params, None
 
 
@@ -291,8 +304,8 @@ class _Momentum(OptimizerSettings):
 
 def _momentum_update(settings: _Momentum, grads: Any, velocity: Any, params: Any, step: int) -> Any:
     rate = settings.learning_rate(step)
-    kernel = partial(updates.momentum_update, rate=rate, decay=settings.decay, nesterov=settings.nesterov)
-    return update_leaves(kernel, params, grads, velocity, elementwise=True)
+    update = partial(updates.momentum_update, rate=rate, decay=settings.decay, nesterov=settings.nesterov)
+    return update_leaves(update, params, grads, velocity, elementwise=True)
 
 
 @config
@@ -304,8 +317,8 @@ class _RmsProp(OptimizerSettings):
 
 def _rmsprop_update(settings: _RmsProp, grads: Any, square: Any, params: Any, step: int) -> Any:
     rate = settings.learning_rate(step)
-    kernel = partial(updates.rmsprop_update, rate=rate, decay=settings.decay, epsilon=settings.epsilon)
-    return update_leaves(kernel, params, grads, square, elementwise=True)
+    update = partial(updates.rmsprop_update, rate=rate, decay=settings.decay, epsilon=settings.epsilon)
+    return update_leaves(update, params, grads, square, elementwise=True)
 
 
 @node
@@ -340,14 +353,14 @@ def _moments(settings: _Adam, params: Any) -> Moments:
 def _adam_update(settings: _Adam, grads: Any, opt_state: Moments, params: Any, step: int) -> tuple[Any, Moments]:
     if not isinstance(opt_state, Moments):
         raise _foreign_state(settings, opt_state)
-    kernel = partial(
+    update = partial(
         updates.adam_update,
         rate=settings.learning_rate(step), b1=settings.b1, b2=settings.b2, epsilon=settings.epsilon,
         step=step, weight_decay=settings.weight_decay,
     )  # fmt: skip
     by_leaf = masked(params, settings.weight_decay, settings.mask) if settings.mask else None
     params, mean, square = update_leaves(
-        kernel, params, grads, opt_state.mean, opt_state.square, weight_decay=by_leaf, elementwise=True
+        update, params, grads, opt_state.mean, opt_state.square, weight_decay=by_leaf, elementwise=True
     )
     return params, Moments(mean, square)
 
@@ -371,7 +384,7 @@ def _chain_init(settings: _Chain, params: Any) -> tuple[Any, ...]:
 def _chain_update(settings: _Chain, grads: Any, opt_state: Any, params: Any, step: int) -> tuple[Any, Any]:
     if type(opt_state) is not tuple or len(opt_state) != len(settings.rules):
         raise _foreign_state(settings, opt_state)
-    passed, states = grads, []  # from rule to rule: gradients, and from the last one the params
+    passed, states = grads, []  # gradients from rule to rule, and the params from the last
     for rule, state in zip(settings.rules, opt_state, strict=True):
         passed, state = rule.update(passed, state, params, step)
         states.append(state)

@@ -1,8 +1,8 @@
-"""Values made again from their description: nets and all else that a run is made of, a user's own parts too."""
+"""Values made again from their descriptions: nets, all else that a run is made of, and a user's own parts."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from inspect import Parameter, signature
 from types import ModuleType, NoneType
 from typing import Any, cast
@@ -16,11 +16,15 @@ from funcnn.checks import LayerError
 from funcnn.data import augment, preprocess
 from funcnn.layer import Config, Layer
 from funcnn.settings import Described, as_code, describe, function_of, settings_of
+from funcnn.system.text import cut
 from funcnn.tree import Array
 
 __all__ = ["constructors", "own_parts", "rebuild"]
 
 Constructor = Callable[..., Any]
+_DEEPEST = 100  # levels of a description, lists counted too: fifty of `serial` in `serial`
+_PARTS = 10_000
+_INTS = 1000  # in a list: a shape's sizes are multiplied
 
 
 def rebuild(description: Any, *, layers: Sequence[Constructor] = (), kind: str = "layer") -> Any:
@@ -41,11 +45,12 @@ def rebuild(description: Any, *, layers: Sequence[Constructor] = (), kind: str =
 
     Raises LayerError for a name that is neither this library's nor in `layers`, or in both, a part of yours that comes
     out otherwise than it was described, or a description of another kind; TypeError for `layers` that are no
-    constructors, or for arguments that one does not take.
+    constructors, or for arguments that one does not take; ValueError for an unknown `kind`. It reads at most 10,000
+    parts, 100 levels deep, and calls no constructor before it knows.
     """
     own = constructors(layers)
     known = _library(kind) | own
-    missing = [name for name in dict.fromkeys(_names(description)) if name not in known]
+    missing = [cut(name, 60) for name in dict.fromkeys(_names(description, "rebuild")) if name not in known][:10]
     if missing:
         raise LayerError(
             "rebuild",
@@ -54,16 +59,17 @@ def rebuild(description: Any, *, layers: Sequence[Constructor] = (), kind: str =
         )
     made = _make(description, known, own)
     if not isinstance(made, _KINDS[kind][0]):
-        problem = f"expected the description of {'an' if kind[0] in 'aio' else 'a'} {kind}, got {description!r}"
+        got = cut(repr(description), 200)
+        problem = f"expected the description of {'an' if kind[0] in 'aio' else 'a'} {kind}, got {got}"
         raise LayerError("rebuild", problem, f"Pass describe({kind})")
     return made
 
 
 def own_parts(**values: Any) -> list[str]:
-    """The names of the parts of values that are not this library's, each value given by its kind, None for none.
+    """The names of your own parts in values, each passed under its kind (None for none).
 
-    `rebuild` is to be given what has these names. Parts that nothing could make again are refused here, when they are
-    saved, rather than when they are read.
+    `rebuild` needs the functions of these names. A part that nothing could make again is refused here, when it is
+    saved, not when it is read.
 
     >>> from funcnn.layers import dense
     >>> def halve(stored): ...
@@ -71,11 +77,16 @@ def own_parts(**values: Any) -> list[str]:
     ['halve']
 
     Raises LayerError, naming the place and the fix: for a lambda, a function inside another one, a value without a
-    description, a name that is also one of this library's, or different parts of one name.
+    description, a name that is also one of this library's, different parts of one name, or more parts or levels of
+    them than are read.
     """
     search = _Search({}, {}, {})
     for kind, value in values.items():
         search.library = _library(kind)
+        try:
+            _names(describe(value), kind)
+        except RecursionError:
+            raise _too_large(kind, f"{_DEEPEST} levels") from None
         search.look(value, kind)
     return list(search.found)
 
@@ -105,14 +116,14 @@ def constructors(layers: Sequence[Constructor]) -> dict[str, Constructor]:
 
 
 def _giving(results: tuple[Any, ...], *modules: ModuleType) -> dict[str, Constructor]:
-    """The public functions of modules that say they give one of some results, by name."""
+    """The public functions of modules whose annotated result is one of `results`, by name."""
     named = {name: getattr(each, name) for each in modules for name in each.__all__ if name.islower()}
     return {name: each for name, each in named.items() if signature(each).return_annotation in results}
 
 
 _INITIALISERS = _giving((init.Initializer,), init)
 _SCHEDULES = _giving((schedules.Schedule,), schedules)
-# What each kind is an instance of, and this library's by name, with those that may be arguments of them.
+# Of each kind: what its values are instances of, and this library's constructors by name, their arguments' too.
 _KINDS: dict[str, tuple[Any, dict[str, Constructor]]] = {
     "layer": (Layer, _INITIALISERS | _giving((Layer,), layers_module, compose)),
     "initialiser": (init.Initializer, _INITIALISERS),
@@ -138,13 +149,28 @@ def _library(kind: str) -> dict[str, Constructor]:
 # --- Making ---------------------------------------------------------------------------------------------------
 
 
-def _names(description: Any) -> Iterator[str]:
-    """The names of all parts in a description."""
-    if isinstance(description, dict):
-        yield str(description.get("name", description.get("function")))
-        description = list(description.values())
-    for each in description if isinstance(description, list) else ():
-        yield from _names(each)
+def _names(description: Any, place: str) -> list[str]:
+    """The names of all parts in a description; raises LayerError for more than are read, before any is made."""
+    names = []
+    todo = [(description, 0)]
+    while todo:
+        each, depth = todo.pop()
+        if isinstance(each, dict):
+            names.append(str(each.get("name", each.get("function"))))
+            each = list(each.values())
+        if isinstance(each, list):
+            todo += [(inner, depth + 1) for inner in reversed(each)]
+            if sum(type(inner) is int for inner in each) > _INTS:
+                raise _too_large(place, f"{_INTS:,} ints in a list")
+        if type(each) is int and abs(each) >= 2**63:
+            raise _too_large(place, "64 bits in an int")
+        if depth > _DEEPEST or len(names) > _PARTS:
+            raise _too_large(place, f"{_DEEPEST} levels" if depth > _DEEPEST else f"{_PARTS:,} parts")
+    return names
+
+
+def _too_large(place: str, limit: str) -> LayerError:
+    return LayerError(place, f"what is described has more than {limit}, the most that are read", "Make it of fewer")
 
 
 def _make(description: Any, known: dict[str, Constructor], own: dict[str, Constructor]) -> Any:
@@ -163,16 +189,24 @@ def _make(description: Any, known: dict[str, Constructor], own: dict[str, Constr
         if not (isinstance(again, dict) and all(description.get(key) == each for key, each in again.items())):
             raise LayerError(
                 "rebuild",
-                f"{as_code(own[name])} was to make what is described as {description}, and made {again}",
+                f"{as_code(own[name])} was to make what is described as {cut(str(description), 200)}, and made "
+                f"{cut(str(again), 200)}",
                 "Give it the defaults of its settings, and settings whose name is the function's",
             )
     return made
 
 
 def _call(constructor: Constructor, arguments: dict[str, Any]) -> Any:
-    """Its arguments by name; those that it takes as ``*layers`` one by one."""
-    spread = [each.name for each in signature(constructor).parameters.values() if each.kind is Parameter.VAR_POSITIONAL]
-    return constructor(*(arguments.pop(spread[0], ()) if spread else ()), **arguments)
+    """Call a constructor with its arguments by name, those that it takes as ``*layers`` one by one."""
+    spread = _spread(constructor)
+    return constructor(*(arguments.pop(spread, ()) if spread else ()), **arguments)
+
+
+@lru_cache(maxsize=256)  # a net has many parts of a few kinds
+def _spread(constructor: Constructor) -> str:
+    """The name of the arguments that a constructor takes one by one, as ``*layers``; "" without them."""
+    parameters = signature(constructor).parameters.values()
+    return next((each.name for each in parameters if each.kind is Parameter.VAR_POSITIONAL), "")
 
 
 # --- What can be made again -----------------------------------------------------------------------------------
@@ -219,7 +253,7 @@ class _Search:
         for key, each in arguments.items():
             self.look(each, f"{place}.{key}")
         for key, each in attrs.asdict(cast(Any, settings), recurse=False).items():
-            # Functions that a constructor knows and a call does not show, as those of `elementwise`.
+            # Functions that the settings hold and their call does not show, as those of `elementwise`.
             if key not in arguments and callable(each) and settings_of(each) is None:
                 _check_findable(function_of(each), f"{place}.{key}")
         if not known and self.alike.setdefault(json.dumps(describe(settings)), settings) != settings:
@@ -251,7 +285,7 @@ def _makes(constructor: Constructor, settings: Described) -> bool:
 
 
 def _check_findable(function: Any, place: str) -> None:
-    """Raise LayerError unless a function has a name by which a module gives it."""
+    """Raise LayerError unless a function can be found by its name in a module."""
     name, holder = getattr(function, "__name__", None), getattr(function, "__self__", None)
     problem, fix = "", "Write it as a function (def) at the top of a module"
     if not isinstance(name, str) or not (holder is None or isinstance(holder, ModuleType)):

@@ -29,13 +29,15 @@ from funcnn.settings import (
     Described,
     as_code,
     as_float,
-    check_count,
+    as_int,
+    as_tuple,
     check_flag,
     check_not_negative,
-    check_number,
     config,
+    count,
     is_number,
     number,
+    refuse,
 )
 
 __all__ = [
@@ -55,14 +57,14 @@ def value_at(rate: Rate, step: int) -> float:
 
     Raises ValueError unless it is a number, finite and not negative.
     """
-    value = rate(step) if callable(rate) else rate
-    if not (is_number(value) and 0 <= value < math.inf):
+    value = as_float(rate(step) if callable(rate) else rate)
+    if not (isinstance(value, float) and 0 <= value < math.inf):
         raise ValueError(
             f"{as_code(rate)}: the learning rate at step {step} must be a number, finite and not negative, "
             f"got {value!r}. "
             "A schedule must return one for every step from 0 on: max(0.0, ...) keeps it from falling below"
         )
-    return float(value)
+    return value
 
 
 # --- Constructors ---------------------------------------------------------------------------------------------
@@ -135,10 +137,24 @@ def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Sc
 # --- The schedules --------------------------------------------------------------------------------------------
 
 
-def _check_values(instance: Any, attribute: Any, values: tuple[Any, ...]) -> None:
+def _numbers(values: Any) -> Any:
+    """A sequence's numbers as a tuple of floats, anything else as it is, for a check to refuse."""
+    listed = as_tuple(values)
+    return tuple(map(as_float, listed)) if isinstance(listed, tuple) else listed
+
+
+def _check_values(instance: Any, attribute: Any, values: Any) -> None:
+    if not isinstance(values, tuple):
+        refuse(instance.name, attribute.name, "a list of numbers", values)
     for value in values:
-        check_number(instance, attribute, value)
         check_not_negative(instance, attribute, value)
+
+
+def _check_boundaries(instance: Any, attribute: Any, boundaries: Any) -> None:
+    if not isinstance(boundaries, tuple) or not all(map(is_number, boundaries)):
+        refuse(instance.name, attribute.name, "a list of steps", boundaries)
+    if not all(a < b for a, b in zip((-math.inf, *boundaries), boundaries, strict=False)):
+        raise ValueError(f"piecewise_constant: boundaries must increase, got {boundaries}")
 
 
 @config
@@ -154,7 +170,7 @@ class _Constant(Described):
 class _Decay(Described):
     start: float = number(check_not_negative)
     factor: float = number(check_not_negative)
-    every: int = attrs.field(default=1, validator=check_count)
+    every: int = count(default=1)
     staircase: bool = attrs.field(default=False, validator=check_flag)
 
     def periods(self, step: int) -> float:
@@ -166,7 +182,10 @@ class _ExponentialDecay(_Decay):
     name: ClassVar[str] = "exponential_decay"
 
     def __call__(self, step: int) -> float:
-        return float(self.start * self.factor ** self.periods(step))
+        try:
+            return float(self.start * self.factor ** self.periods(step))
+        except OverflowError:  # Python's power raises where its product gives infinity
+            return math.inf
 
 
 @config
@@ -181,18 +200,16 @@ class _InverseTimeDecay(_Decay):
 class _WarmupCosine(Described):
     name: ClassVar[str] = "warmup_cosine"
     peak: float = number(check_not_negative)
-    warmup_steps: int
-    total_steps: int = attrs.field(validator=check_count)
+    warmup_steps: int = attrs.field(converter=as_int)
+    total_steps: int = count()
     start: float = number(check_not_negative, default=0.0)
     end: float = number(check_not_negative, default=0.0)
     quarter: bool = attrs.field(default=False, validator=check_flag)
 
     def __attrs_post_init__(self) -> None:
-        if not (isinstance(self.warmup_steps, int) and 0 <= self.warmup_steps < self.total_steps):
-            raise ValueError(
-                f"warmup_cosine: warmup_steps must be an int from 0 to less than total_steps ({self.total_steps}), "
-                f"got {self.warmup_steps!r}"
-            )
+        if type(self.warmup_steps) is not int or not 0 <= self.warmup_steps < self.total_steps:
+            expected = f"an int from 0 to less than total_steps ({self.total_steps})"
+            refuse(self.name, "warmup_steps", expected, self.warmup_steps)
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
@@ -205,10 +222,8 @@ class _WarmupCosine(Described):
 @config
 class _PiecewiseConstant(Described):
     name: ClassVar[str] = "piecewise_constant"
-    boundaries: tuple[int, ...] = attrs.field(converter=tuple)
-    values: tuple[float, ...] = attrs.field(
-        converter=lambda values: tuple(map(as_float, values)), validator=_check_values
-    )
+    boundaries: tuple[int, ...] = attrs.field(converter=as_tuple, validator=_check_boundaries)
+    values: tuple[float, ...] = attrs.field(converter=_numbers, validator=_check_values)
 
     def __attrs_post_init__(self) -> None:
         if len(self.values) != len(self.boundaries) + 1:
@@ -216,8 +231,6 @@ class _PiecewiseConstant(Described):
                 f"piecewise_constant: {len(self.boundaries)} boundaries need {len(self.boundaries) + 1} values, "
                 f"got {len(self.values)}"
             )
-        if not all(a < b for a, b in zip((-math.inf, *self.boundaries), self.boundaries, strict=False)):
-            raise ValueError(f"piecewise_constant: boundaries must increase, got {self.boundaries}")
 
     def __call__(self, step: int) -> float:
         return self.values[bisect_right(self.boundaries, step)]

@@ -2,21 +2,25 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Real
-from typing import Any, ClassVar, TypeVar, cast, dataclass_transform
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast, dataclass_transform
 
 import attrs
 import numpy as np
 
+from funcnn.system.text import cut
+
 __all__ = [
-    "Described", "as_code", "as_float", "check_choice", "check_count", "check_decay", "check_finite", "check_flag",
-    "check_not_negative", "check_number", "check_positive", "check_share", "config", "describe", "function_of",
-    "is_number", "number", "settings_of",
+    "Described", "as_code", "as_float", "as_int", "as_tuple", "check_choice", "check_count", "check_counts",
+    "check_decay", "check_finite", "check_flag", "check_not_negative", "check_number", "check_positive", "check_share",
+    "config", "count", "describe", "float_dtype", "function_of", "is_number", "number", "refuse", "settings_of",
+    "shown",
 ]  # fmt: skip
 
 T = TypeVar("T")
+_MOST = 2**31 - 1  # a count: beyond it lies nothing that fits into a memory
 
 
 class Described:
@@ -27,17 +31,29 @@ class Described:
 
     name: ClassVar[str]
 
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """A new value; raises TypeError for a class that is not made by `config`, or has no name."""
+        if "__attrs_attrs__" not in vars(cls):
+            raise TypeError(
+                f"{cls.__name__}: expected a class made by @config. Write @config above class {cls.__name__}"
+            )
+        if not hasattr(cls, "name"):
+            raise TypeError(
+                f'{cls.__name__}: expected a class with the name of its constructor. Add name = "..." to it'
+            )
+        return super().__new__(cls)
+
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, those left at their defaults omitted."""
         fields = attrs.fields(cast(Any, type(self)))
         values = ((field, getattr(self, field.name)) for field in fields)
-        # An array is no default, and would give an array of answers; that it cannot be saved is said when it is.
+        # An array is never a default, and comparing it gives an array. That it cannot be saved is said on saving.
         return {field.name: value for field, value in values if isinstance(value, np.ndarray) or value != field.default}
 
     def __repr__(self) -> str:
         return _call(self.name, self.arguments())
 
-    # Written once here, where attrs would compile them anew for every class: half of the time of an import.
+    # Written once here: attrs would compile them for every class, which takes half of the time of an import.
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, field.name) for field in attrs.fields(cast(Any, type(self))))
 
@@ -70,26 +86,50 @@ def number(check: Callable[[Any, Any, float], None], default: Any = attrs.NOTHIN
 
     Raises ValueError, when settings are made, for anything else; a bool or a text is no number.
     """
-    return attrs.field(default=default, converter=as_float, validator=[check_number, check])
+    return attrs.field(default=default, converter=as_float, validator=check)
 
 
-def as_float(value: Any) -> Any:
-    """A number as a float, of NumPy's scalars too, which would upcast float32 arrays; anything else as it is."""
-    return float(value) if is_number(value) else value
+def count(default: Any = attrs.NOTHING) -> Any:
+    """A field of settings that is an int of at least 1, NumPy's too; raises ValueError for anything else."""
+    return attrs.field(default=default, converter=as_int, validator=check_count)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number, of NumPy's scalars too; a bool is none."""
+    """Whether a value is a real number, Python's or NumPy's; a bool is none."""
     return isinstance(value, (float, Real)) and not isinstance(value, bool)
 
 
-def check_number(instance: Any, attribute: Any, value: Any) -> None:
-    """Raise ValueError unless a setting was a number, which `as_float` has made a float."""
-    if not isinstance(value, float):
-        raise ValueError(f"{instance.name}: {attribute.name} must be a number, got {value!r}")
+def as_float(value: Any) -> Any:
+    """A number as Python's float, since NumPy's float64 upcasts float32 arrays; anything else as it is."""
+    try:
+        return float(value) if is_number(value) else value
+    except OverflowError:  # an int beyond the floats is no number here
+        return value
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field, number))
+def as_int(value: Any) -> Any:
+    """An int of NumPy's as Python's, anything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def as_tuple(value: Any) -> Any:
+    """A sequence as a tuple, its numbers Python's; a text, a dictionary or what is no sequence as it is."""
+    flat = isinstance(value, np.ndarray) and value.ndim == 0
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable) or flat:
+        return value
+    return tuple([each.item() if isinstance(each, np.generic) else each for each in value])
+
+
+def float_dtype(value: Any) -> np.dtype[Any] | None:
+    """The dtype that a value names, if it is one of floats; None for any other, and for what names none."""
+    try:
+        dtype = np.dtype(value)
+    except (TypeError, ValueError):
+        return None
+    return dtype if dtype.kind == "f" and value is not None else None  # np.dtype(None) is float64
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field, number, count))
 def config(cls: type[T]) -> type[T]:
     """Make a subclass of `Described` a frozen attrs class that keeps its printed form."""
     return attrs.frozen(repr=False, eq=False)(cls)
@@ -111,8 +151,8 @@ def describe(value: Any) -> Any:
     >>> describe((dense(10), relu))
     [{'name': 'dense', 'units': 10}, {'function': 'relu'}]
 
-    Of anything else it tells what tells two runs apart, an array's dtype, shape and hash, or a text: that cannot be
-    read again, and `funcnn.rebuild.own_parts` says so.
+    Anything else is described so that two runs can be told apart (an array by dtype, shape and hash), but cannot be
+    read again: `funcnn.rebuild.own_parts` says so.
     """
     settings = settings_of(value)
     if settings is not None:
@@ -134,62 +174,109 @@ def describe(value: Any) -> Any:
 
 
 def function_of(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """What makes two of a layer's functions the same: partials compare by identity, their functions do not."""
+    """The function in a partial, by which layers are compared: two equal partials are not ``==``."""
     return fn.func if isinstance(fn, partial) else fn
 
 
 # --- Validators of fields: they name the constructor and the field --------------------------------------------
 
 
+def refuse(place: str, name: str, expected: str, value: Any, fix: str = "") -> NoReturn:
+    """Raise ValueError: an argument of a place is not what it must be.
+
+    >>> refuse("dense", "units", "a positive int", 0)
+    Traceback (most recent call last):
+    ValueError: dense: units must be a positive int, got 0
+    """
+    raise ValueError(f"{place}: {name} must be {expected}, got {shown(value)}{fix and f'. {fix}'}")
+
+
+def check_counts(place: str, **counts: Any) -> None:
+    """Raise ValueError unless all are ints of at least 1.
+
+    >>> check_counts("train", epochs=1.5)
+    Traceback (most recent call last):
+    ValueError: train: epochs must be an int of at least 1, got 1.5
+    """
+    for name, value in counts.items():
+        if type(as_int(value)) is not int or value < 1:
+            refuse(place, name, "an int of at least 1", value)
+
+
+def shown(value: Any) -> str:
+    """A value as errors show it: an array by dtype and shape, anything else as code, cut to a line.
+
+    >>> shown(np.ones((2, 3))), shown("a" * 100)[-10:]
+    ('an array float64 (2, 3)', 'aaaaaaa...')
+    """
+    if isinstance(value, np.ndarray):
+        return f"an array {value.dtype} {value.shape}"
+    try:
+        return cut(" ".join(as_code(value).splitlines()), 80)
+    except Exception:  # a message must come of whatever was passed
+        return f"a value of type {type(value).__name__} that does not print"
+
+
+def check_number(instance: Any, attribute: Any, value: Any) -> None:
+    """Raise ValueError unless a setting is a number."""
+    if not isinstance(as_float(value), float):
+        refuse(instance.name, attribute.name, "a number", value)
+
+
 def check_finite(instance: Any, attribute: Any, value: float) -> None:
-    """Raise ValueError for an infinity or NaN."""
+    """Raise ValueError for an infinity, NaN, or no number."""
+    check_number(instance, attribute, value)
     if not math.isfinite(value):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite, got {value}")
+        refuse(instance.name, attribute.name, "finite", value)
 
 
 def check_positive(instance: Any, attribute: Any, value: float) -> None:
     """Raise ValueError unless a number is positive and finite."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be positive and finite, got {value}")
+    check_number(instance, attribute, value)
+    if not 0 < value < math.inf:
+        refuse(instance.name, attribute.name, "positive and finite", value)
 
 
 def check_not_negative(instance: Any, attribute: Any, value: float) -> None:
     """Raise ValueError unless a number is at least 0 and finite."""
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{instance.name}: {attribute.name} must be finite and not negative, got {value}")
+    check_number(instance, attribute, value)
+    if not 0 <= value < math.inf:
+        refuse(instance.name, attribute.name, "finite and not negative", value)
 
 
 def check_share(instance: Any, attribute: Any, value: float) -> None:
     """Raise ValueError unless a number is from 0 to 1."""
+    check_number(instance, attribute, value)
     if not 0 <= value <= 1:
-        raise ValueError(f"{instance.name}: {attribute.name} must be from 0 to 1, got {value}")
+        refuse(instance.name, attribute.name, "from 0 to 1", value)
 
 
 def check_decay(instance: Any, attribute: Any, value: float) -> None:
-    """Raise ValueError unless a number is at least 0 and less than 1, as what is to fade away must be."""
+    """Raise ValueError unless a number is at least 0 and less than 1."""
+    check_number(instance, attribute, value)
     if not 0 <= value < 1:
-        raise ValueError(f"{instance.name}: {attribute.name} must be at least 0 and less than 1, got {value}")
+        refuse(instance.name, attribute.name, "at least 0 and less than 1", value)
 
 
 def check_flag(instance: Any, attribute: Any, value: bool) -> None:
     """Raise ValueError unless a setting is True or False."""
     if not isinstance(value, bool):
-        raise ValueError(f"{instance.name}: {attribute.name} must be True or False, got {value!r}")
+        refuse(instance.name, attribute.name, "True or False", value)
 
 
 def check_count(instance: Any, attribute: Any, value: int) -> None:
-    """Raise ValueError unless a setting is an int of at least 1."""
+    """Raise ValueError unless a setting is an int of at least 1, and less than 2**31."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{instance.name}: {attribute.name} must be a positive int, got {value!r}")
+        refuse(instance.name, attribute.name, "a positive int", value)
+    if value > _MOST:
+        refuse(instance.name, attribute.name, f"at most {_MOST:,}", value)
 
 
 def check_choice(*choices: str) -> Callable[[Any, Any, str], None]:
     """The validator of a setting that is one of some words; raises ValueError for any other."""
 
     def check(instance: Any, attribute: Any, value: str) -> None:
-        if value not in choices:
-            raise ValueError(
-                f"{instance.name}: {attribute.name} must be one of {', '.join(map(repr, choices))}, got {value!r}"
-            )
+        if not (isinstance(value, str) and value in choices):
+            refuse(instance.name, attribute.name, f"one of {', '.join(map(repr, choices))}", value)
 
     return check

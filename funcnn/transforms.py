@@ -16,12 +16,21 @@ import attrs
 import numpy as np
 
 from funcnn import tree
-from funcnn.settings import Described, check_not_negative, check_positive, config, function_of, number
+from funcnn.settings import (
+    Described,
+    check_not_negative,
+    check_positive,
+    config,
+    function_of,
+    number,
+    refuse,
+    shown,
+)
 from funcnn.tree import Array
 
 __all__ = [
-    "Mask", "Rule", "Transform", "add_decayed_weights", "check_gradients", "check_mask", "clip_by_global_norm",
-    "global_norm", "make_transform", "masked", "no_state", "weights_only",
+    "Mask", "Rule", "Transform", "add_decayed_weights", "check_gradients", "check_mask", "check_settings",
+    "clip_by_global_norm", "global_norm", "make_transform", "masked", "no_state", "weights_only",
 ]  # fmt: skip
 
 Mask = Callable[[str, Array], bool]
@@ -29,12 +38,21 @@ Mask = Callable[[str, Array], bool]
 
 @attrs.frozen(repr=False)
 class Rule:
-    """The base of transforms and optimizers: a name, settings, and two pure functions."""
+    """The base of transforms and optimizers: a name, settings, and two pure functions, called by its methods."""
 
     name: str
     config: Described
-    init: Callable[..., Any] = attrs.field(eq=function_of)
-    update: Callable[..., tuple[Any, Any]] = attrs.field(eq=function_of)
+    _init: Callable[..., Any] = attrs.field(eq=function_of)
+    _update: Callable[..., tuple[Any, Any]] = attrs.field(eq=function_of)
+
+    def _updated(self, grads: Any, state: Any, params: Any, step: int) -> tuple[Any, Any]:
+        if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
+            refuse(f"{self.name}.update", "step", "an int from 0 on, the number of steps before", step)
+        with np.errstate(under="ignore"):  # what is too small for the dtype is zero, whatever the caller's setting
+            made = self._update(grads, state, params, step)
+        if type(made) is not tuple or len(made) != 2:
+            raise TypeError(f"{self.name}: its update must return a tuple of two, got {shown(made)}")
+        return made
 
     def __repr__(self) -> str:
         return repr(self.config)
@@ -42,6 +60,14 @@ class Rule:
 
 class Transform(Rule):
     """Pure ``init(params) -> state``, ``update(grads, state, params, step) -> (grads, state)``."""
+
+    def init(self, params: Any) -> Any:
+        """The state at the start."""
+        return self._init(params)
+
+    def update(self, grads: Any, state: Any, params: Any, step: int) -> tuple[Any, Any]:
+        """The transformed gradients, and the new state, at a step counted from 0."""
+        return self._updated(grads, state, params, step)
 
 
 # --- Constructors ---------------------------------------------------------------------------------------------
@@ -82,9 +108,19 @@ def make_transform(
     """Join settings and module-level functions, each taking them first, into a `Transform`.
 
     ``update(settings, grads, state, params, step) -> (grads, state)``, ``init(settings, params) -> state``; without
-    `init` the state is None.
+    `init` the state is None. Raises TypeError for settings that are no `Described`.
     """
+    check_settings("make_transform", settings)
     return Transform(settings.name, settings, partial(init or no_state, settings), partial(update, settings))
+
+
+def check_settings(place: str, settings: Any) -> None:
+    """Raise TypeError unless what is to become a rule are settings."""
+    if not isinstance(settings, Described):
+        raise TypeError(
+            f"{place}: settings must be a Described, got {shown(settings)}. Make their class a subclass: "
+            "@config class Clip(Described)"
+        )
 
 
 def no_state(settings: Described, params: Any) -> None:
@@ -124,7 +160,7 @@ def masked(params: Any, value: float, mask: Mask | None) -> Any:
 def check_mask(instance: Any, attribute: Any, value: Mask | None) -> None:
     """Raise ValueError unless a setting is a function, or None."""
     if value is not None and not callable(value):
-        raise ValueError(f"{instance.name}: mask must be a function (path, leaf) -> bool or None, got {value!r}")
+        refuse(instance.name, attribute.name, "a function (path, leaf) -> bool or None", value)
 
 
 def check_gradients(params: Any, grads: Any) -> None:

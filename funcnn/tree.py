@@ -1,8 +1,8 @@
 """Immutable trees: the one shape that parameters, states, residuals and gradients have.
 
-A tree is a node, a tuple, ``None`` (an empty tree) or a leaf. A node is a class made by `node`; its fields
-are its children. Everything else is a leaf, an array as a rule. Lists, dicts and named tuples are refused:
-they could be changed in place, or rebuilt wrongly.
+A tree is a node, a tuple, ``None`` (an empty tree) or a leaf. A node is a value of a class made by `node`; its fields
+are its children. Everything else is a leaf, an array as a rule. Lists, dicts and named tuples are refused: they could
+be changed in place, or rebuilt wrongly.
 
 A leaf's path joins the fields and positions that lead to it by dots: ``"2.weight"``.
 
@@ -47,6 +47,13 @@ _REFUSED = (list, dict, set, tuple)
 
 class TreeError(ValueError):
     """A value that is no tree, two trees that differ in structure, or a path that leads nowhere."""
+
+
+class _TooDeep(TreeError):
+    """A tree that Python's recursion cannot go through."""
+
+    def __init__(self) -> None:
+        super().__init__("the tree is nested too deep, by hundreds of levels. Use one tuple of many leaves")
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -119,10 +126,15 @@ def flatten(tree: Any) -> list[Any]:
 
     >>> flatten((1, (2, None), 3))
     [1, 2, 3]
+
+    Raises TreeError for what is no tree, or nested deeper than Python's recursion reaches.
     """
     leaves: list[Any] = []
-    _append_leaves(tree, leaves)
-    return leaves
+    try:
+        _append_leaves(tree, leaves)
+        return leaves
+    except RecursionError:
+        raise _TooDeep from None
 
 
 def unflatten(like: T, leaves: list[Any]) -> T:
@@ -131,14 +143,18 @@ def unflatten(like: T, leaves: list[Any]) -> T:
     >>> unflatten((0, (0, None), 0), [1, 2, 3])
     (1, (2, None), 3)
 
-    Raises TreeError unless there is exactly one leaf for each leaf of `like`.
+    Raises TreeError unless there is exactly one leaf for each leaf of `like`, TypeError for leaves that are no list.
     """
+    if not isinstance(leaves, (list, tuple)):
+        raise TypeError(f"unflatten: leaves must be a list, got {type(leaves).__name__}")
     remaining = iter(leaves)
     try:
         tree = _rebuild(like, remaining)
+    except RecursionError:
+        raise _TooDeep from None
     except StopIteration:
         raise TreeError(f"{len(flatten(like))} leaves expected, got {len(leaves)}") from None
-    if next(remaining, _REFUSED) is not _REFUSED:
+    if list(remaining):
         raise TreeError(f"{len(flatten(like))} leaves expected, got {len(leaves)}")
     return cast(T, tree)
 
@@ -160,8 +176,10 @@ def map(fn: Callable[..., Any], tree: T, *others: Any) -> T:
     >>> map(lambda a, b: a + b, (1, (2, None)), (10, (20, None)))
     (11, (22, None))
 
-    Raises TreeError, naming the first path that differs, unless all have the structure of `tree`.
+    Raises TreeError, naming the first path that differs, if not all have the structure of `tree`, TypeError for no fn.
     """
+    if not callable(fn):
+        raise TypeError(f"map: fn must be a function of a leaf, got {type(fn).__name__}. It comes before the tree")
     for other in others:
         check_like(tree, other)
     leaves = [flatten(each) for each in (tree, *others)]
@@ -174,7 +192,10 @@ def paths(tree: Any) -> list[str]:
     >>> paths((1, (2, None), 3))
     ['0', '1.0', '2']
     """
-    return [".".join(path) for path in _walk(tree, ())]
+    try:
+        return [".".join(path) for path in _walk(tree, ())]
+    except RecursionError:
+        raise _TooDeep from None
 
 
 def _walk(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -195,8 +216,11 @@ def check_like(
     Traceback (most recent call last):
     funcnn.tree.TreeError: trees differ at '1': params has a leaf (int), gradients has None
     """
-    if not _alike(tree, other, shapes):
-        _name_difference(tree, other, (), names, shapes)
+    try:
+        if not _alike(tree, other, shapes):
+            _name_difference(tree, other, (), names, shapes)
+    except RecursionError:
+        raise _TooDeep from None
 
 
 def _alike(tree: Any, other: Any, shapes: bool) -> bool:
@@ -230,12 +254,10 @@ def _kind(tree: Any) -> str:
     children = _children(tree)
     if tree is None:
         return "None"
+    if isinstance(tree, (np.ndarray, np.generic)):
+        return f"an array of shape {tree.shape}"
     if children is None:
-        return (
-            f"an array of shape {tree.shape}"
-            if isinstance(tree, (np.ndarray, np.generic))
-            else f"a leaf ({type(tree).__name__})"
-        )
+        return f"a leaf ({type(tree).__name__})"
     return f"a tuple of {len(children)}" if type(tree) is tuple else f"the node {type(tree).__name__}"
 
 
@@ -245,12 +267,16 @@ def replace(tree: T, path: str, value: Any) -> T:
     >>> replace((1, (2, 3)), "1.0", 20)
     (1, (20, 3))
 
-    Raises TreeError for a path that leads nowhere, with the nearest ones that do.
+    Raises TreeError for a path that leads nowhere, with the nearest ones that do, TypeError for one that is no text.
     """
+    if not isinstance(path, str):
+        raise TypeError(f"replace: path must be a text such as '2.weight', got {path!r}")
     if isinstance(value, np.ndarray):
         value = read_only(value.view())
     try:
         return _replace(tree, path.split(".") if path else [], value)  # type: ignore[no-any-return]
+    except RecursionError:
+        raise _TooDeep from None
     except KeyError:
         near = difflib.get_close_matches(path, filter(None, paths(tree)), n=3, cutoff=0.0)
         hint = f"; nearest: {', '.join(near)}" if near else " (it is empty)"
@@ -274,6 +300,8 @@ def equal(tree: Any, other: Any) -> bool:
     """
     try:
         check_like(tree, other)
+    except _TooDeep:
+        raise
     except TreeError:
         return False
     return all(_same_bits(a, b) for a, b in zip(flatten(tree), flatten(other), strict=True))

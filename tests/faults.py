@@ -261,10 +261,6 @@ class Thing:
         return "Thing()"
 
 
-class Undecorated(Config):
-    name: ClassVar[str] = "undecorated"
-
-
 @config
 class Forgetful(Own):
     """Its pickled copy has another factor."""
@@ -288,16 +284,14 @@ def scaled_backward(settings: Any, params: Any, residuals: Any, dy: Array, *, ne
 FAULTS: dict[str, tuple[Layer, str, str]] = {
     "a setting without a name": (own(Holding(object())), "prints", "got holding(what=<object object at 0x"),
     "a lambda for a setting": (own(Holding(lambda x: x)), "prints", "functions at the top of a module"),
-    "settings without @config": (own(Undecorated()), "prints", "Decorate the class of its settings with @config"),
+    "a printed form that fails": (
+        own(settings_with(__repr__=lambda self: self.nothing)), "prints", "Leave it to the class that @config makes"),
     "a printed form of its own": (own(settings_with(__repr__=lambda self: "Own!")), "prints", "got Own!"),
     "init ignores the dtype": (
         own(init=lambda settings, key, in_shape, dtype=np.float32: init(settings, key, in_shape, np.float64)),
         "dtype_of_init", "asked for float32, and gives params.scale in float64"),
     "init knows one dtype": (own(init=lambda settings, key, in_shape, dtype=np.float32: init(settings, key, in_shape)),
         "dtype_of_init", "asked for float64, and gives params.scale in float32"),
-    "init makes float64 unasked": (
-        own(init=lambda settings, key, in_shape, dtype=np.float64: init(settings, key, in_shape, dtype)),
-        "dtype_of_init", "init is asked for no dtype, and gives params.scale in float64. Take dtype=np.float32"),
     "init gives a number": (
         own(init=returning(init, lambda made, *_: made._replace(params=Params(1.0, made.params.shift)))),
         "dtype_of_init", "expected an array for params.scale, got 1.0"),
@@ -387,7 +381,7 @@ FAULTS: dict[str, tuple[Layer, str, str]] = {
         "stochastic", "stochastic is True, and 16 other keys give the same"),
     "it says that it draws": (own(settings_with(stochastic=True)), "stochastic", "or take stochastic = True back"),
     "without a key it fails": (noisy(apply=returning(apply, unchecked_noise)),
-        "stochastic", "got AttributeError: 'NoneType' object has no attribute 'seed'. Begin with key = check_key"),
+        "stochastic", "got TypeError: generator: key must be a Key, got None. Pass Key(seed). Begin with key = check_"),
     "without a key it takes one": (
         noisy(apply=lambda *arguments, key=None, **options: noisy_apply(*arguments, key=key or Key(0), **options)),
         "stochastic", "expected a LayerError from training without a key, and it goes through"),

@@ -68,7 +68,8 @@ def test_mathematics_names_everything(module: ModuleType) -> None:
     named = set(re.findall(r"`(\w+)[(`]", prose(MATHEMATICS)))
     functions = {name for name in module.__all__ if name.islower() and callable(getattr(module, name))}
     assert functions - HELPERS
-    assert functions - HELPERS - named == set()
+    missing = functions - HELPERS - named
+    assert missing == set(), f"write its forward and backward pass in docs/mathematics.md: {', '.join(missing)}"
 
 
 def test_mathematics_names_no_function_that_is_gone() -> None:

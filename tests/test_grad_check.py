@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from funcnn import Key, serial, tree
-from funcnn.grad_check import GradientError, Report, check_layer, check_loss
+from funcnn.grad_check import GradientError, Report, check_contract, check_layer, check_loss
 from funcnn.layer import Applied, Array, Config, Gradients, Layer, LayerError, config, make_layer
 from funcnn.layers import dense, dropout, gaussian_noise, relu
 from funcnn.losses import Loss, mean_squared_error, softmax_cross_entropy
@@ -36,7 +36,7 @@ def changed_backward(
 def faulty(change: Change, units: int = 4) -> Layer:
     """A dense layer whose gradients are changed by ``change(gradients, x, dy)``."""
     real = dense(units)
-    return make_layer(real.config, function_of(real.apply), partial(changed_backward, change), function_of(real.init))
+    return make_layer(real.config, function_of(real.apply), partial(changed_backward, change), function_of(real._init))
 
 
 def with_weight(change: Callable[[Array], Any]) -> Change:
@@ -162,7 +162,8 @@ def test_a_wrong_gradient_within_a_net_is_caught() -> None:
 
 
 def forgotten_scale(config: Config, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    return Gradients(None, dy * residuals if need_dx else None)
+    mask, *_ = residuals
+    return Gradients(None, dy * mask if need_dx else None)
 
 
 def test_dropout_without_its_scale_in_backward_is_caught() -> None:
@@ -367,6 +368,44 @@ def test_a_loss_near_its_kink_hides_no_wrong_gradient(seed: int) -> None:
         check_loss(wrong, near, targets, key=Key(seed))
 
 
-def test_a_batch_of_nothing_would_check_nothing() -> None:
-    with pytest.raises(ValueError, match="check_layer: batch must be at least 1, got 0"):
-        check_layer(dense(3), (4,), key=Key(0), batch=0)
+# --- Arguments ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (
+            lambda: check_layer(dense(3), (4,), key=Key(0), batch=0),
+            "check_layer: batch must be an int of at least 1, got 0",
+        ),
+        (
+            lambda: check_contract(dense(3), (4,), key=Key(0), batch=2.5),
+            "check_contract: batch must be an int of at least",
+        ),
+        (lambda: check_layer(dense, (4,), key=Key(0)), "check_layer: layer must be a Layer, got dense"),
+        (lambda: check_contract(dense(3), (4,), key=5), "check_contract: key must be a Key, got 5. Pass Key(5)"),
+        (lambda: check_layer(dense(3), 4, key=Key(0)), "expected in_shape, an example's shape, to be a tuple, got 4"),
+        (lambda: check_loss(mean_squared_error, np.ones(2), np.ones(2), key=5), "check_loss: key must be a Key, got 5"),
+        (
+            lambda: check_loss(mean_squared_error, "outputs", np.ones(2), key=Key(0)),
+            "check_loss: outputs must be numbers",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(use: Any, text: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(text)):
+        use()
+
+
+@pytest.mark.parametrize(
+    ("made", "got"),
+    [(0.5, "0.5"), ((0.5,), "(0.5)"), ((np.ones(2), np.ones(2)), "(an array float64 (2,), an array float64 (2,))")],
+    ids=["a number", "a tuple of one", "arrays"],
+)
+def test_a_loss_that_gives_anything_else_is_told_what_it_must(made: Any, got: str) -> None:
+    def own(outputs: Array, targets: Array) -> Any:
+        return made
+
+    with pytest.raises(GradientError) as caught:
+        check_loss(own, np.ones(2), np.ones(2), key=Key(0))
+    assert str(caught.value) == f"own: expected (value, d_outputs), a number and an array, got {got}"

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -129,6 +130,21 @@ def test_the_library_needs_no_room_of_the_scripts() -> None:
         ] == []
 
 
+def test_the_drawing_of_the_floors_is_true() -> None:
+    """docs/architecture.md: every file stands on one floor, and knows none above its own."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    drawing = text.split("## The house")[1].split("```")[1]
+    floors = {}
+    for height, floor in enumerate(reversed(re.split(r"─+\n", drawing))):
+        for word in re.findall(r"\w+/?", floor):
+            inside = [each for each in SOURCES if each == f"{word}.py" or (word[-1] == "/" and each.startswith(word))]
+            assert not set(inside) & set(floors), f"{word} stands on two floors"
+            floors |= dict.fromkeys(inside, height)
+    assert set(SOURCES) - set(floors) == {"__init__.py"}
+    up = [(module, each) for module in floors for each in KNOWN[module] if floors.get(each, 0) > floors[module]]
+    assert up == []
+
+
 def test_reports_draw_and_train_nothing() -> None:
     trains = {"funcnn.train.train", "funcnn.train.make_step", "funcnn.train.evaluate", "funcnn.train.init_state"}
     for module in SOURCES:
@@ -149,7 +165,9 @@ def test_every_constructor_of_a_family_is_in_an_index() -> None:
         for name, part in public(module).items()
         if isinstance(part, ast.FunctionDef) and part.returns is not None and ast.unparse(part.returns) == "Layer"
     }
-    assert constructors - {"make_coupled"} == {*layers.__all__, *compose.__all__}
+    listed = {*layers.__all__, *compose.__all__, "make_coupled"}
+    assert constructors - listed == set(), "name it in funcnn/layers.py or funcnn/compose.py, and in their __all__"
+    assert listed - constructors == set(), "it is in no __all__ of funcnn/nn"
 
 
 # --- What is nowhere ------------------------------------------------------------------------------------------
@@ -174,7 +192,8 @@ def test_zip_says_what_it_does_with_unequal_lengths(module: str) -> None:
 
 @every_module
 def test_no_file_is_too_long_to_read(module: str) -> None:
-    assert len(SOURCES[module].splitlines()) <= 400
+    count = len(SOURCES[module].splitlines())
+    assert count <= 400, f"funcnn/{module} has {count} lines, at most 400: move a part of it to a file of its own"
 
 
 # --- Public names ---------------------------------------------------------------------------------------------

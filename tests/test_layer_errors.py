@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cases import DTYPES, gaussian, message
 
+from funcnn import tree
 from funcnn.compose import chunked, parallel, residual, serial
 from funcnn.init import he_normal
 from funcnn.keys import Key
@@ -78,7 +79,7 @@ UNFIT: list[tuple[Layer, Shape, str, Layer]] = [
      serial(reshape((3, 4, 1)), conv2d(2, 3))),
     (max_pool2d(2), (4, 4),
      "max_pool2d(window=2): expected examples of shape (height, width, channels), got (4, 4). "
-     "Put reshape((height, width, channels)) before it",
+     "Put reshape((4, 4, 1)) before it",
      serial(reshape((4, 4, 1)), max_pool2d(2))),
     (global_avg_pool2d(), (12,),
      "global_avg_pool2d(): expected examples of shape (height, width, channels), got (12,). "
@@ -137,21 +138,24 @@ def test_a_shape_that_does_not_fit(layer: Layer, in_shape: Shape, text: str, men
 # --- Inputs that do not fit, at apply -------------------------------------------------------------------------
 
 PARAMETRISED = [(dense(3), (4,)), (conv2d(2, 3), (4, 4, 2)), (position_bias(), (4,)), (batch_norm(), (4,))]
-IMAGE = "expected sizes that are ints and at least one channel"
+INTS = "expected in_shape to be of ints, none negative"
 
 
 @pytest.mark.parametrize(
     ("layer", "in_shape", "text"),
     [
-        (conv2d(2, 3), (4, 4, 0), f"conv2d(filters=2, kernel_size=3): {IMAGE}, got (4, 4, 0). Correct in_shape"),
-        (conv2d(2, 3), (4.0, 4, 1), f"conv2d(filters=2, kernel_size=3): {IMAGE}, got (4.0, 4, 1). Correct in_shape"),
-        (max_pool2d(2), (4, "4", 1), f"max_pool2d(window=2): {IMAGE}, got (4, '4', 1). Correct in_shape"),
+        (conv2d(2, 3), (4, 4, 0),
+         "conv2d(filters=2, kernel_size=3): expected at least one channel, got (4, 4, 0). Correct in_shape"),
+        (conv2d(2, 3), (4.0, 4, 1), f"conv2d(filters=2, kernel_size=3): {INTS}, got (4.0, 4, 1). Pass x.shape[1:]"),
+        (max_pool2d(2), (4, "4", 1), f"max_pool2d(window=2): {INTS}, got (4, '4', 1). Pass x.shape[1:]"),
+        (dense(2), (-3,), f"dense(units=2): {INTS}, got (-3,). Pass x.shape[1:]"),
+        (dense(2), (True,), f"dense(units=2): {INTS}, got (True,). Pass x.shape[1:]"),
         (batch_norm(), (3, 0),
          "batch_norm(): expected at least one channel, got (3, 0). Correct in_shape, or the layer before it"),
     ],
 )  # fmt: skip
 def test_sizes_that_are_none(layer: Layer, in_shape: Any, text: str) -> None:
-    assert composition_error(layer, in_shape) == text
+    assert message(ShapeError, layer.init, Key(0), in_shape) == text
 
 
 @pytest.mark.parametrize("layer", [conv2d(2, 3), max_pool2d(2), serial(conv2d(2, 3), flatten(), dense(2))], ids=str)
@@ -216,13 +220,10 @@ PLAIN = [
     ("layer", "in_shape", "x_shape", "wanted"),
     [
         (dense(3), (4,), (2, 5), "(n, 4)"),
-        (dense(3), (4,), (4,), "(n, 4)"),  # a single example without its batch axis
         (conv2d(2, 3), (4, 4, 2), (1, 4, 4, 1), "(n, any, any, 2)"),
-        (conv2d(2, 3), (4, 4, 2), (4, 4, 2), "(n, any, any, 2)"),
         (position_bias(), (4, 3), (2, 3, 4), "(n, 4, 3)"),
         (batch_norm(), (4,), (2, 3), "(n, 4)"),
         (batch_norm(), (3, 3, 4), (2, 3, 3, 2), "(n, any, any, 4)"),
-        (batch_norm(), (4,), (4,), "(n, 4)"),
     ],
     ids=str,
 )
@@ -231,24 +232,131 @@ def test_an_input_of_another_shape_than_init_was_given(
 ) -> None:
     params, state, _ = layer.init(Key(0), in_shape)
     text = message(ShapeError, layer.apply, params, state, np.zeros(x_shape, np.float32))
+    first = tree.flatten(params)[0].shape
     assert text == (
-        f"{layer}: expected an input of shape {wanted}, got {x_shape}. "
-        "Pass a batch of examples of the shape that init was given"
+        f"{layer}: expected an input of shape {wanted}, got {x_shape}. Pass a batch of examples of the shape that init "
+        f"was given, and the params that it gave (one here is of shape {first})"
     )
     layer.apply(params, state, np.zeros((1, *in_shape), np.float32))
 
 
+@pytest.mark.parametrize(
+    ("layer", "in_shape", "x_shape", "advice"),
+    [
+        (dense(3), (4,), (4,), "Add the batch axis: x[None]"),
+        (batch_norm(), (4,), (4,), "Add the batch axis: x[None]"),
+        (conv2d(2, 3), (4, 4, 2), (4, 4, 2), "Add the batch axis: x[None]"),
+        (position_bias(), (4, 3), (4, 3), "Add the batch axis: x[None]"),
+        (conv2d(2, 3), (4, 4, 1), (9, 4, 4), "Add the channel axis: x[..., None]"),
+        (conv2d(2, 3), (4, 4, 1), (4, 4), "Add the batch axis and the channel axis: x[None, ..., None]"),
+        (conv2d(2, 3), (4, 5, 3), (9, 3, 4, 5), "Put the channels last: x.transpose(0, 2, 3, 1)"),
+        (serial(dense(3), relu()), (4,), (4,), "Add the batch axis: x[None]"),
+    ],
+    ids=str,
+)
+def test_an_axis_that_is_missing_is_told(layer: Layer, in_shape: Shape, x_shape: Shape, advice: str) -> None:
+    params, state, _ = layer.init(Key(0), in_shape)
+    x = np.zeros(x_shape, np.float32)
+    assert message(ShapeError, layer.apply, params, state, x).endswith(f", got {x_shape}. {advice}")
+    layer.apply(params, state, eval(advice.rpartition(": ")[2], {"x": x}))
+
+
+def test_images_for_a_dense_layer_are_to_be_flattened() -> None:
+    params, state, _ = dense(3).init(Key(0), (32,))
+    x = np.zeros((5, 4, 4, 2), np.float32)
+    assert message(ShapeError, dense(3).apply, params, state, x).endswith(", got (5, 4, 4, 2). Put flatten() before it")
+    serial(flatten(), dense(3)).apply((None, params), (None, state), x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "in_shape", "text"),
+    [
+        (conv2d(2, 3), (64, 28, 28, 1), "got (64, 28, 28, 1). Leave out the batch axis: (28, 28, 1)"),
+        (max_pool2d(2), (64, 28, 28, 1), "got (64, 28, 28, 1). Leave out the batch axis: (28, 28, 1)"),
+        (dense(3), (64, 784), "got (64, 784). Put flatten() before it, or leave out the batch axis: (784,)"),
+        *[
+            (layer, 64, "expected in_shape, an example's shape, to be a tuple, got 64. Pass (64,)")
+            for layer in (
+                dense(3), conv2d(2, 3), max_pool2d(2), global_avg_pool2d(), batch_norm(), position_bias(), flatten(),
+                reshape((2,)), softmax(), serial(), serial(relu()), parallel(relu()), residual(dense(3)),
+            )
+        ],
+        (dense(3), None, "expected in_shape, an example's shape, to be a tuple, got None. Pass x.shape[1:]"),
+        (serial(dense(3)), "64", "expected in_shape, an example's shape, to be a tuple, got '64'. Pass x.shape[1:]"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_in_shape_that_is_none(layer: Layer, in_shape: Any, text: str) -> None:
+    assert message(ShapeError, layer.init, Key(0), in_shape).endswith(text)
+
+
+BLAMED: list[tuple[Layer, Shape, str, Any, str]] = [
+    (dense(3), (4,), "weight", np.ones((4, 2)), "expected its weight to have the shape (any, 3), got (4, 2)"),
+    (dense(3), (4,), "weight", np.ones(4), "expected its weight to have the shape (any, 3), got (4,)"),
+    (dense(3), (4,), "weight", [[1.0] * 3] * 4, "expected its weight to have the shape (any, 3), got list"),
+    (dense(3), (4,), "bias", np.ones(1), "expected its bias to have the shape (3,), got (1,)"),
+    (conv2d(2, 3), (4, 4, 1), "weight", np.ones((3, 2, 1, 2)),
+     "expected its weight to have the shape (3, 3, any, 2), got (3, 2, 1, 2)"),
+    (conv2d(2, 3), (4, 4, 1), "bias", np.ones((2, 1)), "expected its bias to have the shape (2,), got (2, 1)"),
+    (batch_norm(), (4,), "scale", np.ones(()), "expected its scale to have the shape (any,), got ()"),
+    (batch_norm(), (4,), "shift", np.ones(1), "expected its shift to have the shape (4,), got (1,)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "in_shape", "path", "value", "text"), BLAMED)
+def test_a_parameter_of_another_shape_is_blamed_and_not_the_input(
+    layer: Layer, in_shape: Shape, path: str, value: Any, text: str
+) -> None:
+    params, state, _ = layer.init(Key(0), in_shape)
+    value = value.astype(np.float32) if isinstance(value, np.ndarray) else value
+    other = attrs.evolve(params, **{path: value})
+    fix = "Pass the params that this layer's own init gave, or put in arrays of their shapes"
+    x = np.zeros((5, *in_shape), np.float32)
+    for train in (False, True):
+        assert message(ShapeError, layer.apply, other, state, x, train=train) == f"{layer}: {text}. {fix}"
+
+
+def test_a_state_of_another_shape_is_blamed_too() -> None:
+    params, state, _ = batch_norm().init(Key(0), (4,))
+    x = np.zeros((5, 4), np.float32)
+    for train in (False, True):
+        text = message(ShapeError, batch_norm().apply, params, attrs.evolve(state, var=np.ones(1)), x, train=train)
+        assert text.startswith("batch_norm(): expected its var to have the shape (4,), got (1,). ")
+        text = message(LayerError, batch_norm().apply, params, None, x, train=train)
+        assert text.startswith("batch_norm(): expected its state to be BatchNormState(...), got NoneType. ")
+
+
+@pytest.mark.parametrize("layer", [residual(dense(3)), residual(serial(dense(1)))], ids=str)
+def test_a_residual_whose_layer_gives_another_shape_is_not_broadcast(layer: Layer) -> None:
+    units = 1 if layer == residual(serial(dense(1))) else 3
+    params, state, _ = (dense(units) if units == 3 else serial(dense(1))).init(Key(0), (4,))
+    text = message(ShapeError, layer.apply, params, state, np.zeros((2, 4), np.float32))
+    assert text.startswith(f"residual: its layer must keep the shape (4,) to be added to it, and gives ({units},)")
+
+
+@pytest.mark.parametrize("combine", ["add", "concat"])
+def test_branches_of_different_shapes_are_not_broadcast(combine: Any) -> None:
+    net = parallel(reshape((2, 1)), reshape((1, 2)), combine=combine)
+    text = message(ShapeError, net.apply, (None, None), (None, None), np.zeros((3, 2)))
+    assert text.startswith("parallel[1]: expected an output of shape (2, 1)")
+
+
 @pytest.mark.parametrize("layer", [max_pool2d(2), avg_pool2d(2), global_avg_pool2d()], ids=str)
 def test_an_input_that_is_no_image(layer: Layer) -> None:
-    text = message(ShapeError, layer.apply, None, None, np.zeros((4, 4, 1)))
-    assert text.startswith(f"{layer}: expected examples of shape (height, width, channels), got (4, 1). ")
+    for shape, advice in (((4, 4, 1), "x[None]"), ((9, 4, 4), "x[..., None]"), ((9,), "x[None]")):
+        text = message(ShapeError, layer.apply, None, None, np.zeros(shape))
+        assert text == (
+            f"{layer}: expected images of shape (n, height, width, channels), got {shape}. "
+            "Give a single image a batch axis: x[None]; grey images a channel axis: x[..., None]"
+        )
+        assert advice in text
 
 
 @pytest.mark.parametrize("layer", [softmax(), log_softmax()], ids=str)
 def test_logits_without_a_batch_axis(layer: Layer) -> None:
     # Taken for a batch of numbers, they would be normalised over the batch.
     text = message(ShapeError, layer.apply, None, None, np.zeros(3))
-    assert text.startswith(f"{layer}: expected a shape whose last axis holds the classes, got (). ")
+    assert text == f"{layer}: expected a batch whose last axis holds the classes, got (3,). Pass x[None]"
 
 
 @pytest.mark.parametrize(("layer", "in_shape"), PARAMETRISED, ids=[str(layer) for layer, _ in PARAMETRISED])
@@ -265,11 +373,15 @@ def test_an_input_of_another_dtype_than_the_parameters(layer: Layer, in_shape: S
 
 @pytest.mark.parametrize(("layer", "in_shape"), PLAIN, ids=[str(layer) for layer, _ in PLAIN])
 def test_an_input_of_integers(layer: Layer, in_shape: Shape) -> None:
-    x = np.ones((1, *in_shape), np.uint8)
-    text = message(LayerError, layer.apply, None, None, x)
-    start = f"{layer}: expected an input of floats, got dtype uint8. Convert it: "
-    assert text == f"{start}x.astype(np.float32)"
-    layer.apply(None, None, eval(text.removeprefix(start), {"x": x, "np": np}))
+    for dtype, advice in (
+        (np.int64, "Convert it: x.astype(np.float32)"),
+        # Bytes of images: a net that was trained on 0 to 1 would take 0 to 255 without a word.
+        (np.uint8, "Convert and scale it, as rescale(255) of funcnn.data does: x.astype(np.float32) / 255"),
+    ):
+        x = np.ones((1, *in_shape), dtype)
+        text = message(LayerError, layer.apply, None, None, x)
+        assert text == f"{layer}: expected an input of floats, got dtype {x.dtype}. {advice}"
+        layer.apply(None, None, eval(advice.rpartition(": ")[2], {"x": x, "np": np}))
 
 
 @pytest.mark.parametrize(
@@ -375,10 +487,14 @@ def test_every_shape_is_checked_before_the_first_layer_is_initialised() -> None:
 
 
 def test_params_of_another_layer_are_placed() -> None:
-    net = serial(relu(), dense(2))
-    with pytest.raises(AttributeError) as caught:
-        net.apply((None, None), (None, None), np.zeros((1, 2)))
-    assert caught.value.__notes__ == ["in serial[1]"]
+    for layer in (dense(2), conv2d(2, 1), batch_norm(), position_bias()):
+        net = serial(relu(), layer)
+        text = message(LayerError, net.apply, (None, None), (None, None), np.zeros((1, 2)))
+        kind = type(layer.init(Key(0), (2, 2, 2) if layer.name == "conv2d" else (2,)).params).__name__
+        assert text == (
+            f"serial[1] {layer}: expected its params to be {kind}(...), got NoneType. "
+            "Pass the params that this layer's own init gave"
+        )
 
 
 @pytest.mark.parametrize("combinator", [serial, parallel])
@@ -412,6 +528,9 @@ def test_residuals_of_another_net_are_not_cut_to_fit() -> None:
         "serial: expected residuals to be a tuple of 1, one for each run of layers, got a tuple of 3. "
         "Pass the residuals that this net's own apply gave"
     )
+    assert message(LayerError, net.backward, (None, None), (x,), x) == (
+        "serial: expected the residuals of this net, got ndarray. Pass the residuals that this net's own apply gave"
+    )
     net.backward((None, None), net.apply((None, None), (None, None), x, train=True).residuals, x)
 
 
@@ -428,7 +547,7 @@ def test_a_constructor_that_was_not_called(combinator: Any) -> None:
 @pytest.mark.parametrize("wrong", [3, None, [dense(3)], (dense(3), relu())], ids=str)
 def test_what_is_no_layer_is_shown(wrong: Any) -> None:
     assert message(TypeError, serial, wrong) == f"serial[0]: expected a Layer, got {wrong!r}"
-    assert message(TypeError, residual, wrong) == f"residual[0]: expected a Layer, got {wrong!r}"
+    assert message(TypeError, residual, wrong) == f"residual: layer must be a Layer, got {wrong!r}"
 
 
 def test_callables_without_a_name_are_shown_too() -> None:

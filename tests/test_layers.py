@@ -38,7 +38,9 @@ RTOL = {np.float32: 1e-5, np.float64: 1e-12}
 
 def test_every_constructor_is_on_the_list() -> None:
     public = {*layers.__all__, *compose.__all__, "cube"} - {"elementwise"}  # which makes the one called cube
-    assert {config.name for case in CASES for config in all_configs(case.layer)} == public
+    listed = {config.name for case in CASES for config in all_configs(case.layer)}
+    assert public - listed == set(), "put a Case of it into tests/cases.py"
+    assert listed - public == set(), "it is in no index: funcnn/layers.py or funcnn/compose.py"
 
 
 def test_no_case_is_listed_twice() -> None:

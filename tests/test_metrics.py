@@ -5,12 +5,22 @@ from functools import partial
 
 import numpy as np
 import pytest
+from cases import message
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from funcnn import losses
 from funcnn.layer import Array
-from funcnn.metrics import accuracy, confusion_matrix, top_k_accuracy
+from funcnn.losses import Loss, mean_squared_error, multiclass_hinge, sigmoid_cross_entropy, softmax_cross_entropy
+from funcnn.metrics import (
+    MOST_CLASSES,
+    accuracy,
+    binary_accuracy,
+    confusion_matrix,
+    default_metric,
+    top_k_accuracy,
+)
 
 METRICS: list[Callable[[Array, Array], object]] = [accuracy, partial(top_k_accuracy, k=2), confusion_matrix]
 
@@ -22,9 +32,9 @@ def name_of(metric: Callable[..., object]) -> str:
 
 
 @st.composite
-def batches(draw: st.DrawFn, min_classes: int = 1) -> tuple[Array, Array]:
+def batches(draw: st.DrawFn) -> tuple[Array, Array]:
     """outputs (n, classes) from few values, labels (n,)."""
-    n, classes = draw(st.integers(1, 8)), draw(st.integers(min_classes, 5))
+    n, classes = draw(st.integers(1, 8)), draw(st.integers(2, 5))
     outputs = draw(arrays(draw(st.sampled_from([np.float32, np.float64])), (n, classes), elements=st.integers(-2, 2)))
     labels = draw(
         arrays(draw(st.sampled_from([np.uint8, np.int32, np.int64])), n, elements=st.integers(0, classes - 1))
@@ -81,7 +91,7 @@ def test_confusion_matrix_counts_pairs(batch: tuple[Array, Array]) -> None:
     assert matrix.trace() / len(labels) == accuracy(outputs, labels)
 
 
-@given(batch=batches(min_classes=2))
+@given(batch=batches())
 def test_top_k_grows_from_accuracy_to_one(batch: tuple[Array, Array]) -> None:
     outputs, labels = batch
     shares = [top_k_accuracy(outputs, labels, k) for k in range(1, outputs.shape[1] + 1)]
@@ -126,6 +136,70 @@ def test_confusion_matrix_of_more_pairs_than_a_small_label_dtype_counts() -> Non
     assert np.argwhere(matrix).tolist() == [[0, 0], [19, 3], [19, 19]]
 
 
+# --- Yes or no ------------------------------------------------------------------------------------------------
+
+
+@given(data=st.data(), threshold=st.sampled_from([0.0, 0.5, -1.0]))
+def test_binary_accuracy_counts_answers(data: st.DataObject, threshold: float) -> None:
+    shape = data.draw(st.sampled_from([(5,), (4, 1), (3, 2, 2)]))
+    outputs = data.draw(arrays(np.float32, shape, elements=st.sampled_from([-1.0, 0.0, 0.5, 2.0, np.nan])))
+    targets = data.draw(arrays(np.float64, shape, elements=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])))
+    right = 0
+    for output, target in zip(outputs.ravel().tolist(), targets.ravel().tolist(), strict=True):
+        said = None if np.isnan(output) else output > threshold
+        right += said == (target > 0.5)
+    assert binary_accuracy(outputs, targets, threshold=threshold) == right / outputs.size
+    assert type(binary_accuracy(outputs, targets)) is float
+
+
+def test_binary_accuracy_of_a_logit_and_its_probability() -> None:
+    logits, targets = np.array([[-3.0], [0.1], [2.0], [-0.1]]), np.array([[0], [1], [0], [1]], np.uint8)
+    assert binary_accuracy(logits, targets) == 0.5
+    assert binary_accuracy(1 / (1 + np.exp(-logits)), targets, threshold=0.5) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "text"),
+    [
+        (np.ones((0, 1)), np.ones((0, 1)), "a batch of zero has no accuracy, got outputs (0, 1)"),
+        (np.ones((3, 1)), np.ones(3),
+         "expected targets of the outputs' shape (3, 1), got (3,). Pass targets[..., None]"),
+        (np.ones((3, 2)), np.array([0, 1, 1]),
+         "expected targets of the outputs' shape (3, 2), got (3,). For class numbers use accuracy"),
+        (np.ones((3, 1)), np.full((3, 1), -0.7),
+         "targets must be from 0 to 1, got -0.7 to -0.7. Pass 0 or 1 for no or yes; regression has no accuracy: use "
+         "metric=None"),
+        (np.ones((1, 1)), np.full((1, 1), np.nan), "targets must be from 0 to 1, got nan to nan"),
+    ],
+)  # fmt: skip
+def test_what_is_no_yes_or_no(outputs: Array, targets: Array, text: str) -> None:
+    assert message(ValueError, binary_accuracy, outputs, targets).startswith(f"binary_accuracy: {text}")
+
+
+def own_loss(outputs: Array, targets: Array) -> tuple[float, Array]:
+    return mean_squared_error(outputs, targets)
+
+
+@pytest.mark.parametrize(
+    ("loss", "metric"),
+    [
+        (softmax_cross_entropy, accuracy),
+        (partial(softmax_cross_entropy, label_smoothing=0.1), accuracy),
+        (partial(partial(multiclass_hinge, margin=0.5)), accuracy),
+        (sigmoid_cross_entropy, binary_accuracy),
+        (mean_squared_error, None),
+        (own_loss, accuracy),
+    ],
+)
+def test_a_loss_has_its_metric(loss: Loss, metric: object) -> None:
+    assert default_metric(loss) is metric
+
+
+def test_every_loss_has_a_metric_of_its_own() -> None:
+    known = {softmax_cross_entropy, multiclass_hinge, sigmoid_cross_entropy, mean_squared_error}
+    assert {getattr(losses, name) for name in losses.__all__ if name != "Loss"} == known
+
+
 # --- Errors ---------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +220,50 @@ def test_unfit_arguments(metric: Callable[..., object], outputs: Array, labels: 
     with pytest.raises(ValueError) as raised:  # noqa: PT011  (the whole problem is compared)
         metric(outputs, labels)
     assert str(raised.value).partition(". ")[0] == f"{name_of(metric)}: {problem}"
+
+
+ONE = "expected outputs for two classes or more, got {}: a choice of one is always right"
+SEVERAL = (
+    "rows of labels must be distributions, none negative and each adding to 1; got values from {}, sums from {} to {}"
+)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "problem", "fix"),
+    [
+        (
+            np.ones((3, 1)),
+            np.zeros(3, int),
+            ONE.format((3, 1)),
+            "Use binary_accuracy for one output that says yes or no",
+        ),
+        (np.ones((3, 1)), np.array([[0.3], [2.0], [-1.0]]), ONE.format((3, 1)), "metric=None for regression"),
+        (np.ones((2, 3)), np.array([[1, 1, 0], [0, 0, 1]]), SEVERAL.format(0, 1, 2), "use binary_accuracy"),
+        (np.ones((2, 3)), np.zeros((2, 3)), SEVERAL.format(0.0, 0.0, 0.0), "use binary_accuracy"),
+        (
+            np.ones((2, 2)),
+            np.array([[2.5, -1.5], [0.0, 1.0]]),
+            SEVERAL.format(-1.5, 1.0, 1.0),
+            "regression metric=None",
+        ),
+    ],
+)
+@every_metric
+def test_outputs_of_another_kind_are_told_their_metric(
+    metric: Callable[..., object], outputs: Array, labels: Array, problem: str, fix: str
+) -> None:
+    text = message(ValueError, metric, outputs, labels)
+    assert text.startswith(f"{name_of(metric)}: {problem}. ")
+    assert fix in text
+
+
+def test_a_confusion_matrix_is_bounded() -> None:
+    outputs = np.zeros((1, MOST_CLASSES + 1), np.float32)
+    assert message(ValueError, confusion_matrix, outputs, [0]) == (
+        "confusion_matrix: expected at most 5,000 classes, got 5,001, whose matrix would take 0.2 GB. "
+        "Use accuracy or top_k_accuracy"
+    )
+    assert accuracy(outputs, [0]) == 1.0
 
 
 @pytest.mark.parametrize("k", [0, -1, 4])

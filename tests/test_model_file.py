@@ -264,7 +264,7 @@ def test_an_unknown_layer_is_named(path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["net", "in_shape", "dtype", "classes", "preprocess", "about"])
 def test_a_missing_key_is_named(key: str, path: Path) -> None:
-    assert f"({key!r})" in damaged(path, (key,), MISSING)
+    assert f"(description: it has no {key})" in damaged(path, (key,), MISSING)
 
 
 MISSING = object()

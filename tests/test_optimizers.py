@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from optimizer_cases import OPTIMIZERS, OWN, TRANSFORMS, lion
 
-from funcnn import Key, optimizers, schedules, serial, tree
+from funcnn import Key, optimizers, schedules, serial, transforms, tree
 from funcnn.arrays import elementwise
 from funcnn.layer import describe
 from funcnn.layers import batch_norm, dense, relu
@@ -337,7 +337,8 @@ def forms(value: object) -> list[tuple]:
 
 
 def test_every_public_constructor_is_on_the_list() -> None:
-    public = {name: getattr(optimizers, name) for name in optimizers.__all__ if name.islower()}
+    listed = [(module, name) for module in (optimizers, transforms) for name in module.__all__ if name.islower()]
+    public = {name: getattr(module, name) for module, name in listed if not name.startswith(("check_", "no_"))}
     returns = {name: inspect.signature(make).return_annotation for name, make in public.items()}
     blocks = {"make_optimizer", "make_transform", "masked", "number", "update_leaves", "zeros_like"}
     for kind, rules in ((Optimizer, OPTIMIZERS), (Transform, TRANSFORMS)):
@@ -685,6 +686,37 @@ def test_a_schedule_that_gives_no_rate_is_refused_at_its_step(make: Callable[...
             f"own: the learning rate at step 7 must be a number, finite and not negative, got {value!r}. "
             "A schedule must return one for every step from 0 on: max(0.0, ...) keeps it from falling below"
         )
+
+
+@every_rule
+def test_a_step_is_a_count_and_is_asked_for_by_name(rule: Optimizer | Transform) -> None:
+    params = draw(0)
+    state = rule.init(params)
+    with pytest.raises(TypeError, match=rf"{type(rule).__name__}\.update\(\) missing 1 required .* argument: 'step'"):
+        rule.update(draw(1), state, params)
+    for wrong in (-1, 1.5, None, "0", True):
+        with pytest.raises(
+            ValueError, match=rf"^{rule.name}\.update: step must be an int from 0 on, the number of steps"
+        ):
+            rule.update(draw(1), state, params, wrong)
+    assert tree.equal(rule.update(draw(1), state, params, np.int64(2)), rule.update(draw(1), state, params, 2))
+
+
+@every_rule
+@both_dtypes
+def test_underflow_is_no_error_for_who_has_numpy_raise(rule: Optimizer | Transform, dtype: type) -> None:
+    params = draw(0, dtype)
+    smallest = float(np.finfo(dtype).tiny)
+    tiny = tree.map(lambda leaf: np.full_like(leaf, smallest), params)
+    with np.errstate(all="raise"):
+        _, state = rule.update(tiny, rule.init(params), params, 0)
+        rule.update(tiny, state, params, 1)
+
+
+def test_an_update_of_ones_own_must_give_a_pair() -> None:
+    optimizer = make_optimizer(sgd(0.1).config, lambda settings, grads, opt_state, params, step: params)
+    with pytest.raises(TypeError, match=r"^sgd: its update must return a tuple of two, got an array float64 \(2,\)$"):
+        optimizer.update(np.ones(2), None, np.ones(2), 0)
 
 
 # --- States of other optimizers -------------------------------------------------------------------------------

@@ -486,5 +486,5 @@ def test_pixels_do_not_wrap_around(tmp_path: Path) -> None:
 def test_nets_take_floats_alone() -> None:
     """Bytes that were forgotten to be converted are refused, where they could wrap around within the net."""
     net = partial(predict, dense(2), Model(*dense(2).init(Key(0), (4,))[:2]))
-    with pytest.raises(ValueError, match=r"expected an input of dtype float32 .* got uint8\. Convert it"):
+    with pytest.raises(ValueError, match=r"expected an input of dtype float32 .* got uint8\. Convert and scale it"):
         net(np.zeros((1, 4), np.uint8))

@@ -16,11 +16,10 @@ def python_blocks(document):
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/architecture.md", "docs/extending.md"])
-def test_examples_run(document, monkeypatch):
+def test_examples_run(document, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where an example saves a file
     module = ModuleType("example")  # one that pickle finds, as it finds a user's own
     monkeypatch.setitem(sys.modules, "example", module)
-    images = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
-    vars(module).update(images=images, labels=np.array([3, 1, 4, 1]))
     blocks = python_blocks(document)
     assert blocks
     for block in blocks:
@@ -28,8 +27,8 @@ def test_examples_run(document, monkeypatch):
 
 
 def test_the_readme_example_learns_what_it_says():
-    namespace = {"images": np.ones((2, 28, 28, 1), np.float32), "labels": np.array([3, 1])}
+    namespace = {}
     exec(compile(python_blocks("README.md")[0], "README.md", "exec"), namespace)
     assert namespace["out_shape"] == (10,)
-    assert namespace["logits"].shape == (2, 10)
+    assert namespace["logits"].shape == (64, 10)
     assert np.isfinite(namespace["loss"])

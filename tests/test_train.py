@@ -1,7 +1,9 @@
 """Training: a pure step, a fold that can stop and go on anywhere, events that tell the truth, and clear failures."""
 
+import math
 import pickle
 import re
+import warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +17,24 @@ from optimizer_cases import OPTIMIZERS
 
 from funcnn import Key, checkpoint, fold_in, serial, tree
 from funcnn import train as training
+from funcnn.checks import FuncnnWarning
 from funcnn.data import Part, load
-from funcnn.layer import Array
-from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu, tanh
-from funcnn.losses import mean_squared_error, softmax_cross_entropy
-from funcnn.metrics import accuracy
+from funcnn.layer import Array, Layer
+from funcnn.layers import (
+    batch_norm,
+    conv2d,
+    dense,
+    dropout,
+    flatten,
+    log_softmax,
+    max_pool2d,
+    relu,
+    sigmoid,
+    softmax,
+    tanh,
+)
+from funcnn.losses import mean_squared_error, sigmoid_cross_entropy, softmax_cross_entropy
+from funcnn.metrics import accuracy, binary_accuracy
 from funcnn.models import fully_connected
 from funcnn.optimizers import Optimizer, adam, adamw, chain, clip_by_global_norm, momentum, rmsprop, sgd
 from funcnn.schedules import piecewise_constant
@@ -418,16 +433,16 @@ def test_prediction_of_arrays_and_of_parts_is_the_nets_output(batch_size: int, w
     assert_close(of_array, NET.apply(state.params, state.state, inputs).y, 1e-6)
 
 
-def test_prediction_of_nothing_is_no_rows_of_scores() -> None:
+def test_prediction_of_nothing_is_no_rows_of_scores(whole: Whole) -> None:
     nothing = SMALL.train.select(slice(0))
     for inputs in (nothing, nothing.take(slice(None))[0]):
-        scores = predict(NET, START, inputs)
+        scores = predict(NET, whole.states[-1], inputs)
         assert (scores.shape, scores.dtype) == ((0, 10), np.dtype(np.float32))
 
 
-def test_evaluation_of_nothing_is_refused() -> None:
+def test_evaluation_of_nothing_is_refused(whole: Whole) -> None:
     with pytest.raises(ValueError, match=r"^evaluate: the examples must be at least 1, got 0$"):
-        evaluate(PROBLEM, START, SMALL.train.select(slice(0)))
+        evaluate(PROBLEM, whole.states[-1], SMALL.train.select(slice(0)))
 
 
 # --- What is not finite ---------------------------------------------------------------------------------------
@@ -447,7 +462,7 @@ def test_bad_inputs_are_named_by_their_step(value: float) -> None:
     inputs[3, 2, 5, 0] = value
     state = attrs.evolve(init_state(mlp_with(adam(0.1)), Key(0), DIGITS.in_shape), step=17)
     with pytest.raises(
-        NonFiniteError, match=r"^step 17: the loss is nan; all parameters are finite, the net's outputs"
+        NonFiniteError, match=r"^step 17: the loss is nan, since 1 of the batch's 8 inputs are not finite\. Lower"
     ):
         make_step(mlp_with(adam(0.1)))(state, (inputs, labels))
 
@@ -469,8 +484,10 @@ def test_a_rate_far_too_high_ends_in_an_error_that_names_the_step(optimizer: Opt
     """With the full batch, the validation part is the first to meet the parameters that the update spoilt."""
     problem = mlp_with(optimizer)
     start = init_state(problem, Key(0), DIGITS.in_shape)
-    with pytest.raises(NonFiniteError, match=r"^step \d+: .*Lower the learning rate"):
-        run(problem, start, epochs=50, batch_size=batch_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FuncnnWarning)
+        with pytest.raises(NonFiniteError, match=r"^step \d+: .*Lower the learning rate"):
+            run(problem, start, epochs=50, batch_size=batch_size)
 
 
 def test_a_gradient_that_is_not_a_number_is_named_though_the_loss_is_finite() -> None:
@@ -519,37 +536,297 @@ def test_a_leaf_of_a_lone_layer_is_named() -> None:
         make_step(problem)(init_state(problem, Key(0), (3,)), (np.ones((4, 3), np.float32), np.zeros(4)))
 
 
+@pytest.fixture(scope="module")
+def spoilt() -> Split:
+    """Examples of which one has a pixel of 1e20, whose square is beyond float32, in training and in validation."""
+    inputs, labels = SMALL.train.take(slice(None))
+    inputs[7, 2, 5, 0] = 1e20
+    return Split(Part(inputs, labels), Part(inputs[:20], labels[:20]))
+
+
+def test_a_state_that_is_not_finite_is_named_at_its_step(spoilt: Split) -> None:
+    """Batch norm's running variance would be infinite from then on, and every evaluation meaningless."""
+    problem = Problem(fully_connected([8], 10, batch_norm=True), softmax_cross_entropy, adam(0.01))
+    start = init_state(problem, Key(0), DIGITS.in_shape)
+    with pytest.raises(
+        NonFiniteError,
+        match=r"^step [0-3]: the state 2\.var is not finite \(loss .*, the inputs reach 1e\+20\)\. Lower",
+    ):
+        run(problem, start, spoilt)
+
+
+def test_an_evaluation_that_is_not_finite_says_why_and_is_given_as_it_is(whole: Whole) -> None:
+    inputs, labels = SMALL.validation.take(slice(None))
+    inputs[3:5, 0] = np.inf
+    state, bad = whole.states[-1], Part(inputs, labels)
+    nan_var = tree.replace(state.state, "1.var", np.full(4, np.nan, np.float32))
+    for reason, its_state, part in (
+        ("since 2 of the batch's 20 inputs are not finite", state, bad),
+        ("since the state 1.var is not finite", attrs.evolve(state, state=nan_var), SMALL.validation),
+    ):
+        with pytest.warns(FuncnnWarning, match=f"^evaluate: the loss is nan, {re.escape(reason)}$"):
+            assert math.isnan(evaluate(PROBLEM, its_state, part).loss)
+    with pytest.warns(FuncnnWarning, match="2 of the batch's 20"):
+        events = epochs(run(PROBLEM, START, SMALL._replace(validation=bad), epochs=1))
+    assert math.isnan(events[0].validation.loss)
+    assert math.isfinite(events[0].train.loss)
+
+
+# --- What goes on, and is probably not meant ------------------------------------------------------------------
+
+
+def test_a_loss_that_explodes_is_said_once() -> None:
+    problem = Problem(fully_connected([8], 10), softmax_cross_entropy, sgd(1e6))
+    with pytest.warns(FuncnnWarning, match=r"^train: the loss has grown to \S+e\+\d\d in epoch 1\. Lower") as said:
+        events = run(problem, init_state(problem, Key(0), DIGITS.in_shape), SMALL._replace(validation=None))
+    assert len(said) == 1
+    assert epochs(events)[0].train.loss > 1e5
+
+
+def test_the_state_that_training_began_with_is_not_taken_for_the_trained_one() -> None:
+    start = init_state(PROBLEM, Key(9), DIGITS.in_shape)
+    evaluate(PROBLEM, start, SMALL.validation)
+    events = train(PROBLEM, start, SMALL, epochs=2, batch_size=BATCH)
+    next(events)
+    evaluate(PROBLEM, start, SMALL.validation)  # no epoch is done: nothing is forgotten yet
+    trained = epochs(list(events))[0].state
+    for place, use in (
+        ("evaluate", lambda state: evaluate(PROBLEM, state, SMALL.validation)),
+        ("predict", lambda state: predict(NET, state, SMALL.validation)),
+    ):
+        with pytest.warns(
+            FuncnnWarning, match=rf"^{place}: this is the state at step 0 .* take event\.state of an Epoch"
+        ):
+            use(start)
+        use(trained)
+        use(init_state(PROBLEM, Key(9), DIGITS.in_shape))
+
+
+@pytest.mark.parametrize(
+    ("last", "loss"),
+    [
+        (softmax(), softmax_cross_entropy),
+        (serial(dense(3), log_softmax()), partial(softmax_cross_entropy, label_smoothing=0.1)),
+        (sigmoid(), sigmoid_cross_entropy),
+    ],
+    ids=str,
+)
+def test_probabilities_where_a_loss_takes_logits_are_said(last: Layer, loss: Any) -> None:
+    with pytest.warns(
+        FuncnnWarning, match=r"^Problem: \S+cross_entropy.* takes logits, and the net ends in \S*(soft|sig)"
+    ):
+        Problem(serial(flatten(), last), loss, sgd(0.1))
+    Problem(serial(flatten(), last), mean_squared_error, sgd(0.1))
+    Problem(serial(last, dense(3)), loss, sgd(0.1))
+
+
+# --- What the user's own functions give -----------------------------------------------------------------------
+
+
+def test_numbers_of_numpy_are_taken_as_floats() -> None:
+    def loss(outputs: Array, targets: Array) -> Any:
+        value, d_outputs = mean_squared_error(outputs, targets)
+        return np.float32(value), d_outputs
+
+    problem = Problem(dense(1), loss, sgd(0.1), lambda outputs, targets: np.abs(outputs - targets).mean())
+    part = Part(np.ones((8, 3), np.float32), np.zeros((8, 1), np.float32))
+    *_, last = run(problem, init_state(problem, Key(0), (3,)), Split(part, part), 1, 4)
+    for metrics in (last.train, last.validation):
+        assert (type(metrics.loss), type(metrics.accuracy)) == (float, float)
+
+
+def shaped_loss(give: Any, outputs: Array, targets: Array) -> Any:
+    return give(outputs)
+
+
+def doubled(inputs: Array, key: Key) -> Array:
+    return np.concatenate([inputs, inputs])
+
+
+def to_float64(inputs: Array, key: Key) -> Array:
+    return inputs.astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ({"loss": lambda y: 0.5}, "a loss must return (value, d_outputs), got 0.5"),
+        ({"loss": lambda y: (0.5, y, y)}, "a loss must return (value, d_outputs), got a tuple of 3"),
+        (
+            {"loss": lambda y: (y.sum(axis=1), y)},
+            "the value of a loss must be a number, a mean over the batch, got an arr",
+        ),
+        ({"loss": lambda y: (None, y)}, "the value of a loss must be a number, a mean over the batch, got None"),
+        (
+            {"loss": lambda y: (0.5, y.sum(axis=1))},
+            "the d_outputs of a loss must be like the outputs, an array float32 (8, 10), got an array float32 (8,)",
+        ),
+        ({"loss": lambda y: (0.5, y.astype(np.float64))}, "got an array float64 (8, 10). Give the loss's slope"),
+        (
+            {"metric": lambda y, t: y.argmax(axis=1) == t},
+            "a metric must be a number, a mean over the batch, got an array",
+        ),
+        (
+            {"augment": [doubled]},
+            "doubled: an augmentation must return as many inputs as it is given, 8 of float32, got",
+        ),
+        (
+            {"augment": [to_float64]},
+            "to_float64: an augmentation must return as many inputs as it is given, 8 of float32",
+        ),
+    ],
+)
+def test_what_own_functions_must_give_is_said_with_their_name(parts: dict[str, Any], text: str) -> None:
+    given = {"loss": softmax_cross_entropy} | parts
+    if "loss" in parts:
+        given["loss"] = partial(shaped_loss, parts["loss"])
+    problem = Problem(MLP, given.pop("loss"), sgd(0.1), **given)
+    with pytest.raises(TypeError, match=re.escape(text)):
+        make_step(problem)(init_state(problem, Key(0), DIGITS.in_shape), some_batch())
+
+
+def test_underflow_is_no_error_for_who_has_numpy_raise() -> None:
+    for optimizer in OPTIMIZERS:
+        problem = Problem(MLP, partial(scaled_loss, 1e-30), optimizer)
+        start = init_state(problem, Key(0), DIGITS.in_shape)
+        with np.errstate(all="raise"):
+            state, _ = make_step(problem)(start, some_batch())
+            evaluate(problem, state, SMALL.validation)
+
+
+def test_the_metric_follows_from_the_loss() -> None:
+    metrics = {loss: Problem(dense(1), loss, sgd(0.1)).metric for loss in (softmax_cross_entropy, mean_squared_error)}
+    assert metrics == {softmax_cross_entropy: accuracy, mean_squared_error: None}
+    assert Problem(dense(1), partial(sigmoid_cross_entropy), sgd(0.1)).metric is binary_accuracy
+    assert Problem(dense(1), sigmoid_cross_entropy, sgd(0.1), None).metric is None
+
+
+# --- float16 --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [sgd(0.5), momentum(0.05), rmsprop(1e-2), adam(1e-2), adamw(1e-2)], ids=repr)
+def test_a_net_of_float16_learns(optimizer: Optimizer) -> None:
+    """In float16 an epsilon of 1e-8 is zero, and so is the square of a gradient below 2e-4."""
+    problem = Problem(serial(flatten(), dense(16), batch_norm(), relu(), dense(10)), softmax_cross_entropy, optimizer)
+    start = init_state(problem, Key(0), DIGITS.in_shape, np.float16)
+    assert {leaf.dtype for leaf in tree.flatten(start.opt_state)} <= {np.dtype(np.float32)}
+    inputs, labels = DIGITS.train.select(slice(400)).take(slice(None))
+    part = Part(inputs.astype(np.float16), labels)
+    events = run(problem, start, Split(part, part), epochs=4, batch_size=40)
+    assert epochs(events)[-1].validation.accuracy > 0.85
+    assert {leaf.dtype for leaf in tree.flatten(events[-1].state.params)} == {np.dtype(np.float16)}
+
+
 # --- Errors ---------------------------------------------------------------------------------------------------
+
+COUNT = "must be an int of at least 1, got"
 
 
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"epochs": 0}, "train: epochs must be at least 1, got 0"),
-        ({"epochs": -3}, "train: epochs must be at least 1, got -3"),
-        ({"batch_size": 0}, "train: batch_size must be at least 1, got 0"),
-        ({"batch_size": -1}, "train: batch_size must be at least 1, got -1"),
+        ({"epochs": 0}, f"train: epochs {COUNT} 0"),
+        ({"epochs": 1.5}, f"train: epochs {COUNT} 1.5"),
+        ({"batch_size": -1}, f"train: batch_size {COUNT} -1"),
+        ({"batch_size": 64.0}, f"train: batch_size {COUNT} 64.0"),
+        ({"batch_size": "64"}, f"train: batch_size {COUNT} '64'"),
+        ({"batch_size": True}, f"train: batch_size {COUNT} True"),
+        ({"problem": NET}, "train: problem must be a Problem(net, loss, optimizer), got serial("),
+        ({"state": Model(None, None)}, "train: state must be a TrainState, such as init_state makes, got Model("),
+        (
+            {"dataset": SMALL.train},
+            "train: dataset must be a data set with the parts train and validation (or None), got",
+        ),
+        (
+            {"dataset": SMALL._replace(train=SMALL)},
+            "train: the training examples must be a part of a data set, got Split(",
+        ),
+        (
+            {"dataset": SMALL._replace(train=SMALL.train.select(slice(0)))},
+            "train: the training examples must be at least 1, got 0",
+        ),
+        (
+            {"dataset": SMALL._replace(validation=SMALL.train.select(slice(0)))},
+            "train: the validation examples must be at least 1, got 0",
+        ),
     ],
 )
-def test_settings_that_are_not_positive_are_refused_at_once(settings: dict[str, int], text: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
-        train(PROBLEM, START, SMALL, **{"epochs": 1, "batch_size": 16} | settings)
+def test_arguments_that_do_not_fit_are_refused_before_the_first_step(settings: dict[str, Any], text: str) -> None:
+    arguments = {"problem": PROBLEM, "state": START, "dataset": SMALL, "epochs": 1, "batch_size": 16} | settings
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
+        train(**arguments)
 
 
-def test_an_empty_training_part_is_refused_at_once() -> None:
-    empty = SMALL._replace(train=SMALL.train.select(slice(0)))
-    with pytest.raises(ValueError, match=r"^train: the training examples must be at least 1, got 0$"):
-        train(PROBLEM, START, empty, epochs=1, batch_size=16)
+def test_counts_of_numpy_are_ints_too() -> None:
+    assert len(run(PROBLEM, START, epochs=np.int64(1), batch_size=np.int32(25))) == 3
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_batches_of_no_examples_are_refused_everywhere(batch_size: int) -> None:
-    with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}$"):
-        next(batches(SMALL.train, batch_size))
-    with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}$"):
-        evaluate(PROBLEM, START, SMALL.train, batch_size=batch_size)
-    with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}$"):
-        predict(NET, START, SMALL.train, batch_size=batch_size)
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
+def test_batches_of_no_examples_are_refused_everywhere(batch_size: int, whole: Whole) -> None:
+    for place, use in (
+        ("batches", lambda: batches(SMALL.train, batch_size)),
+        ("evaluate", lambda: evaluate(PROBLEM, whole.states[-1], SMALL.train, batch_size=batch_size)),
+        ("predict", lambda: predict(NET, whole.states[-1], SMALL.train, batch_size=batch_size)),
+    ):
+        with pytest.raises(ValueError, match=f"^{place}: batch_size {COUNT} {batch_size}$"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (
+            lambda state: evaluate(PROBLEM, state, SMALL),
+            "evaluate: the examples must be a part of a data set, got Split(",
+        ),
+        (
+            lambda state: evaluate(PROBLEM, state, np.ones(3)),
+            "evaluate: the examples must be a part of a data set, got an",
+        ),
+        (
+            lambda state: evaluate(NET, state, SMALL.train),
+            "evaluate: problem must be a Problem(net, loss, optimizer), got",
+        ),
+        (
+            lambda state: evaluate(PROBLEM, state.params, SMALL.train),
+            "evaluate: state must be a TrainState or a Model(",
+        ),
+        (lambda state: predict(PROBLEM, state, SMALL.train), "predict: net must be a Layer, got Problem("),
+        (lambda state: predict(NET, state, np.float32(1)), "predict: inputs must be a batch of inputs, got an array"),
+        (lambda state: predict(NET, state, "images"), "predict: inputs must be numbers, got str"),
+        (lambda state: init_state(PROBLEM, 5, (8, 8, 1)), "init_state: key must be a Key, got 5. Pass Key(5)"),
+        (lambda state: init_state(PROBLEM, Key(0), 64), "expected in_shape, an example's shape, to be a tuple, got 64"),
+        (
+            lambda state: init_state(PROBLEM, Key(0), (8, 8, 1), "int8"),
+            "serial.init: dtype must be a float type such as",
+        ),
+        (lambda state: make_step(NET), "make_step: problem must be a Problem(net, loss, optimizer), got serial("),
+        (
+            lambda state: make_step(PROBLEM)(state, np.ones(3)),
+            "step: batch must be a tuple (inputs, targets), got an array",
+        ),
+        (lambda state: Problem(dense, softmax_cross_entropy, sgd(0.1)), "Problem: net must be a Layer, got dense"),
+        (
+            lambda state: Problem(NET, None, sgd(0.1)),
+            "Problem: loss must be a function (outputs, targets) -> (value, d_ou",
+        ),
+        (
+            lambda state: Problem(NET, softmax_cross_entropy, 0.1),
+            "Problem: optimizer must be an Optimizer such as adam(1e-",
+        ),
+        (
+            lambda state: Problem(NET, softmax_cross_entropy, sgd(1), "accuracy"),
+            "Problem: metric must be a function (outp",
+        ),
+        (
+            lambda state: Problem(NET, softmax_cross_entropy, sgd(1), augment=doubled),
+            "Problem: augment must be a tuple of functions (inputs, key) -> inputs, (flip,) for one, got doubled",
+        ),
+    ],
+)
+def test_arguments_of_another_kind_are_named(use: Any, text: str, whole: Whole) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(text)):
+        use(whole.states[-1])
 
 
 def test_a_derived_key_is_refused() -> None:

@@ -319,3 +319,41 @@ SHOWN = {
 def test_show_is_a_table_of_every_leaf_with_the_totals(value: Any, table: str) -> None:
     assert tree.show(value) == table
     assert repr(tree.show(value)) == table  # at a prompt
+
+
+# --- Wild arguments -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def deep() -> Any:
+    """A tree of ten thousand levels."""
+    value: Any = 1
+    for _ in range(10_000):
+        value = (value,)
+    return value
+
+
+def test_a_tree_that_is_nested_too_deep_is_refused(deep: Any) -> None:
+    other = ((deep,),)
+    for use in (
+        lambda: tree.flatten(deep),
+        lambda: tree.paths(deep),
+        lambda: tree.map(abs, deep),
+        lambda: tree.unflatten(deep, [1]),
+        lambda: tree.check_like(deep[0], other),
+        lambda: tree.equal(deep, other),
+        lambda: tree.replace(deep, ".".join(["0"] * 10_000), 2),
+        lambda: tree.nbytes(deep),
+        lambda: tree.read_only(deep),
+        lambda: tree.show(deep),
+    ):
+        assert message(TreeError, use).startswith("the tree is nested too deep, by hundreds of levels. Use one tuple")
+
+
+def test_arguments_of_another_kind_are_named() -> None:
+    assert message(TypeError, tree.unflatten, (1,), 5) == "unflatten: leaves must be a list, got int"
+    assert (
+        message(TypeError, tree.map, (1,), abs)
+        == "map: fn must be a function of a leaf, got tuple. It comes before the tree"
+    )
+    assert message(TypeError, tree.replace, (1,), 0, 2) == "replace: path must be a text such as '2.weight', got 0"

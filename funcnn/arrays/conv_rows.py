@@ -17,18 +17,17 @@ import math
 
 import numpy as np
 
-from funcnn.arrays import threads
 from funcnn.arrays.geometry import Geometry
 from funcnn.arrays.layout import images, rows
-from funcnn.arrays.threads import even_slices, in_tasks, scratch, slices, sum_in_tasks
+from funcnn.arrays.threads import even_slices, for_each, in_tasks, scratch, slices, sum_in_tasks
 from funcnn.arrays.windows import add_shifted, turned_kernel, window_matrices
 from funcnn.tree import Array
 
 __all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient"]
 
 _BLOCK_BYTES = 2**21  # of what a block of output rows needs: smaller ones make threads wait for the interpreter
-_WIDE = 96  # columns of a product, from where on one for each output row is as fast as one for many
-_LARGE = 2**17  # weights: a kernel that large leaves the cache, and is to be read but once for many rows
+_WIDE = 96  # columns of a product: with as many, one for each output row is as fast as one for many rows
+_LARGE = 2**17  # weights: a kernel that large leaves the cache, and is better read once for many rows
 
 
 def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: Array | None = None) -> Array:
@@ -87,9 +86,9 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
     dy (n, oh, ow, o), weight (kh, kw, c/groups, o) -> (n, h, w, c)
 
     Three ways to the same sum. Where all that reaches a pixel lies in a window on dy (`Geometry.turned`), dx is the
-    convolution of dy with the turned kernel. With more filters than channels it takes less to multiply first and shift
-    afterwards (`_add_rows`). Where windows are more than one row apart, a product for each row of dy gives the shares
-    of all cells, to be added up (`_add_windows`).
+    convolution of dy with the turned kernel. With more filters than channels it takes less time to multiply first and
+    shift afterwards (`_add_rows`). Where windows are more than one row apart, a product for each row of dy gives the
+    shares of all cells, to be added up (`_add_windows`).
     """
     (h, w), n, inner = geo.in_size, len(dy), weight.shape[2]
     if geo.turned is not None and weight.shape[3] <= inner * groups:
@@ -99,7 +98,7 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
         _add_rows(dx, np.ascontiguousarray(rows(dy)), weight, geo, geo.turned_rows)
     else:
         size = max(1, 4 * _BLOCK_BYTES // max(1, weight[..., 0].size * math.prod(geo.out_size) * dy.itemsize))
-        threads.for_each(lambda part: _add_windows(dx[..., part], dy[part], weight, geo), slices(n, size))
+        for_each(lambda part: _add_windows(dx[..., part], dy[part], weight, geo), slices(n, size))
     return images(dx.reshape(h, groups * inner, w, n))
 
 
@@ -145,7 +144,7 @@ def _add_windows(dx: Array, dy: Array, weight: Array, geo: Geometry) -> None:
 
 
 def _few_columns(geo: Geometry, n: int, weights: int) -> bool:
-    """Whether the output rows of n images had better lie side by side in one product with so many weights."""
+    """Whether the output rows of n images had better lie side by side, in one product with so many weights."""
     return weights >= _LARGE and geo.out_size[1] * n < _WIDE
 
 

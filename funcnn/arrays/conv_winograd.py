@@ -14,8 +14,8 @@ transposes, with as few products:
 
 Lavin & Gray transform tiles of 4 × 4 pixels, which leaves a quarter of the products. In NumPy the transforms along
 columns cost more than they save: they work on short runs of numbers, where a transform along rows is one product with a
-6 × 6 matrix over whole rows (docs/architecture.md). The result differs from the strided one by rounding, at most
-about 3e-6 of the largest value in float32.
+6 × 6 matrix over whole rows (docs/architecture.md). The result differs from the strided one by rounding, at most about
+3e-6 of the largest value in float32.
 """
 
 from functools import cache
@@ -29,8 +29,10 @@ from funcnn.arrays.threads import even_slices, in_tasks, scratch, sum_in_tasks
 from funcnn.arrays.windows import add_shifted, band, overlapping, shift, turned_kernel
 from funcnn.tree import Array, read_only
 
-__all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient", "fits"]
+__all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient", "fits", "stands_out"]
 
+_FAR = 64.0  # times the root mean square
+_HUGE = 1e15  # its square has room in a sum of squares in float32
 _TILE = 4  # rows of the output that are computed together
 _REACH = _TILE + 2  # rows of the image that they need
 _BLOCK_BYTES = 2**21  # of a block's transformed rows
@@ -61,6 +63,28 @@ class _Transforms(NamedTuple):
 def _transforms(dtype: Any) -> _Transforms:
     """The three matrices in a dtype, read-only."""
     return _Transforms(*[read_only(matrix.astype(dtype)) for matrix in (_INPUT, _KERNEL, _OUTPUT)])
+
+
+def stands_out(values: Array) -> bool:
+    """Whether a batch has a value that Winograd would let other windows feel: far larger than the rest, or not finite.
+
+    Four rows of the output share products, so each takes part in the rounding of all six input rows: at most 2e-6 of
+    their largest value. Up to 64 times the root mean square, that is 1.3e-4 of it.
+
+    >>> batch = np.ones((1, 8, 8, 64), np.float32)
+    >>> spoilt = batch.copy()
+    >>> spoilt[0, 2, 3, 4] = -9999
+    >>> stands_out(batch), stands_out(spoilt)
+    (False, True)
+    """
+    flat = values.ravel(order="K")
+    peak = max(float(flat.max(initial=0)), -float(flat.min(initial=0)))
+    if not peak < _HUGE:  # a NaN too
+        return True
+    with np.errstate(under="ignore"):
+        squares = float(np.dot(flat, flat))
+    # One value that makes up the whole sum of squares stands out of n by the square root of n, and no further.
+    return peak * peak * flat.size > min(_FAR**2, flat.size / 4) * squares
 
 
 def fits(geo: Geometry) -> bool:
@@ -114,7 +138,7 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
     (h, w), kw, n, inner, ow = geo.in_size, geo.window[1], len(dy), weight.shape[2], geo.out_size[1]
     dy_rows = geo.turned_rows
     assert dy_rows is not None, "only a convolution that `fits`"
-    if geo.turned is not None and weight.shape[3] <= inner * groups:  # no more to shift than there would be to add
+    if geo.turned is not None and weight.shape[3] <= inner * groups:  # there is no more to shift than to add
         return conv_forward(dy, turned_kernel(weight, groups), geo.turned, groups)
     # Turned along rows alone: here each column of the kernel with each channel is an output, which makes kw·c shares
     # for each row of dx, and `add_shifted` puts each column's in its place.

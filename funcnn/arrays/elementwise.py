@@ -1,8 +1,8 @@
 """Element-wise arithmetic in the form that `benchmarks/elementwise.py` shows fastest; the only user of numexpr.
 
 The fastest form of almost everything is NumPy over blocks that stay in cache, the blocks spread over threads:
-`elementwise` does that, and so do the optimizers' kernels (`funcnn.arrays.updates`). `fused` evaluates one formula, by
-numexpr where it is given large arrays whole, by NumPy where it is given small ones, as it is by `elementwise`.
+`elementwise` does that, and so do the optimizers' updates (`funcnn.arrays.updates`). `fused` evaluates one formula: by
+numexpr on large arrays, by NumPy on small ones, such as the blocks of `elementwise`.
 
 Every constant is a Python float or is cast to the arrays' dtype: a float64 scalar would upcast float32 arrays
 under NumPy 2, and so would a float literal under numexpr.
@@ -14,8 +14,7 @@ from types import CodeType
 
 import numpy as np
 
-from funcnn.arrays import threads
-from funcnn.arrays.threads import slices
+from funcnn.arrays.threads import for_each, in_a_task, slices
 from funcnn.tree import Array
 
 __all__ = ["BLOCK", "blocks", "elementwise", "fused", "positive_part"]
@@ -34,10 +33,9 @@ def fused(formula: str, **values: Array | float) -> Array:
     array([1.5, 1.5], dtype=float32)
     """
     like = next(value for value in values.values() if isinstance(value, np.ndarray))
-    large = like.size >= _NUMEXPR_FROM
-    number = like.dtype.type  # not for numexpr alone: what is made of numbers is to be rounded alike by both
+    number = like.dtype.type  # for NumPy too: what is made of numbers alone is then rounded as by numexpr
     cast = {name: value if isinstance(value, np.ndarray) else number(value) for name, value in values.items()}
-    if large:
+    if like.size >= _NUMEXPR_FROM:
         import numexpr  # here, since small nets never need it
 
         return numexpr.evaluate(formula, local_dict=cast, global_dict={})  # type: ignore[no-any-return]
@@ -52,23 +50,23 @@ def _compiled(formula: str) -> CodeType:
 def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
     """An element-wise function of arrays of one shape, block by block where they are large, in their memory order."""
     first = arrays[0]
-    if first.size <= BLOCK or threads.in_a_task() or any(array.strides != first.strides for array in arrays):
+    if first.size <= BLOCK or in_a_task() or any(array.strides != first.strides for array in arrays):
         return function(*arrays)
     flat = [array.ravel(order="K") for array in arrays]
     if not all(np.may_share_memory(array, view) for array, view in zip(arrays, flat, strict=True)):
-        return function(*arrays)  # there are gaps between the elements, or some appear many times
+        return function(*arrays)  # the elements have gaps between them, or some appear many times
     out = np.empty_like(first)
     flat_out = out.ravel(order="K")
 
     def fill(block: slice) -> None:
         flat_out[block] = function(*[array[block] for array in flat])
 
-    threads.for_each(fill, blocks(first.size))
+    for_each(fill, blocks(first.size))
     return out
 
 
 def blocks(n: int) -> list[slice]:
-    """Slices of n positions that keep in cache, a task each."""
+    """Slices of n positions that stay in cache, a task each."""
     return slices(n, BLOCK)
 
 

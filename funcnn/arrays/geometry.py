@@ -71,9 +71,9 @@ class Geometry:
 
     @cached_property
     def turned(self) -> "Geometry | None":
-        """The windows on dy whose cells are what each pixel of dx gets its shares from; None if they are no windows.
+        """The windows on dy from whose cells the pixels of dx get their shares; None if these are no windows.
 
-        The first tap reaches a pixel from where the last cell of that pixel's window on dy lies. So the kernel of these
+        The last cell of a pixel's window is the output whose first tap lies on the pixel. So the kernel of these
         windows is the same one turned by half a turn (`funcnn.arrays.windows.turned_kernel`).
 
         >>> geometry((5, 5), (3, 3), (1, 1), (1, 1), "valid").turned.padding

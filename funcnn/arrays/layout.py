@@ -31,7 +31,7 @@ from funcnn.tree import Array
 
 __all__ = [
     "add_to_examples", "channel_rows", "dot_channels", "empty_like_channels", "for_channels", "images", "rows",
-    "sum_channels", "sum_examples",
+    "sum_channels", "sum_examples", "unit_rows", "wide",
 ]  # fmt: skip
 
 
@@ -67,15 +67,20 @@ def empty_like_channels(x: Array) -> Array:
     return np.empty(x.shape, x.dtype)
 
 
+def wide(x: Array) -> Array:
+    """float16 as float32, to add up in: sums of float16 end at 65,504, and stop to grow before; all else as it is."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
 def sum_channels(x: Array) -> Array:
-    """For each channel the sum of (m, c, p): -> (c,) in float64, rows of p numbers by BLAS in x's dtype before."""
-    sums = x @ np.ones(x.shape[2], x.dtype) if x.shape[2] > 1 else x[..., 0] if x.shape[2] else np.zeros(x.shape[:2])
+    """The sum of each channel, (m, c, p) -> (c,), in float64; before, BLAS adds up rows of p numbers in x's dtype."""
+    sums = x[..., 0] if x.shape[2] == 1 else x @ np.ones(x.shape[2], x.dtype)
     total: Array = sums.sum(axis=0, dtype=np.float64)
     return total
 
 
 def dot_channels(x: Array, y: Array) -> Array:
-    """For each channel the sum of the products of two arrays (m, c, p): -> (c,), rounded as in `sum_channels`."""
+    """The sum of products of each channel of two arrays, (m, c, p) -> (c,), rounded as in `sum_channels`."""
     if x.shape[2] > 1:
         sums: Array = np.vecdot(x, y)
         return sum_channels(sums[..., None])
@@ -83,7 +88,7 @@ def dot_channels(x: Array, y: Array) -> Array:
 
 
 def for_channels(values: Array, x: Array) -> Array:
-    """Numbers (c,) for the channels of an array (m, c, p), ready to be combined with it: -> (c, p)."""
+    """Numbers (c,), one for each channel of an array (m, c, p), ready to be combined with it: -> (c, p)."""
     return np.repeat(values, x.shape[2]).reshape(len(values), x.shape[2])
 
 
@@ -92,7 +97,7 @@ def sum_examples(x: Array) -> Array:
     if x.ndim == 4 and len(x) > 1 and rows(x).flags.c_contiguous:
         total: Array = rows(x) @ np.ones(len(x), x.dtype)  # (h, c, w)
         return total.transpose(0, 2, 1)
-    return np.asarray(x.sum(axis=0))
+    return np.asarray(wide(x).sum(axis=0).astype(x.dtype, copy=False))
 
 
 def add_to_examples(x: Array, value: Array) -> Array:
@@ -103,3 +108,17 @@ def add_to_examples(x: Array, value: Array) -> Array:
     y[...] = value  # twice as fast as adding a number to each run of examples
     y += x
     return y
+
+
+def unit_rows(rows: Array) -> tuple[Array, Array, Array]:
+    """Each row divided by its length: (n, features) -> (n, features), and the lengths as norm · largest, (n, 1) each.
+
+    The largest value is divided by first, so that no square overflows or vanishes. A row of zeros stays as it is.
+    """
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    largest[largest == 0] = 1
+    unit = rows / largest
+    norm = np.sqrt(np.einsum("nf,nf->n", wide(unit), wide(unit)))[:, None].astype(rows.dtype, copy=False)
+    norm[norm == 0] = 1
+    unit /= norm
+    return unit, norm, largest

@@ -19,7 +19,7 @@ from funcnn.tree import Array
 
 __all__ = ["Winners", "avg_pool_backward", "avg_pool_forward", "max_pool_backward", "max_pool_forward"]
 
-Winners = tuple[Array, Array]  # of each window's columns, the row that won; of those, the column
+Winners = tuple[Array, Array]  # for each column of a window the row that won, and the column that won
 
 _ROWS, _COLUMNS = 0, 2  # axes of an array by rows, (h, c, w, n)
 
@@ -33,7 +33,7 @@ def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Ar
     x (n, h, w, c) -> y (n, oh, ow, c). Padded cells count as -inf; of equal values the leftmost wins, and of those the
     topmost.
     """
-    # Rows first: they are the outermost in memory, so that leaves less to do along columns, which are short runs.
+    # Rows first: they are the outermost in memory, and less is then left to do along columns, which are short runs.
     tallest, row = _max_along(rows(x), _ROWS, geo.out_size[0], geo.taps[0], keep_winners)
     y, column = _max_along(tallest, _COLUMNS, geo.out_size[1], geo.taps[1], keep_winners)
     return images(y), (row, column) if row is not None and column is not None else None
@@ -77,7 +77,7 @@ def _spread_along(dy: Array, winner: Array | None, axis: int, geo: Geometry, tap
     side = 0 if axis == _ROWS else 1
     size, stride = geo.in_size[side], geo.stride[side]
     # The first `stride` taps reach different pixels, so they set the gradient there; later taps reach pixels that
-    # earlier ones have reached from the windows beside, and add to it. What the first miss must be zero before.
+    # earlier ones have reached from the windows beside, and add to it. What the first taps miss must be zero before.
     reached = sum([outputs.stop - outputs.start for outputs, _ in taps[:stride]])
     dx = (np.empty if reached == size else np.zeros)(_out_shape(dy, axis, size), dy.dtype)
     for k, (outputs, pixels) in enumerate(taps):

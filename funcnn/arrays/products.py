@@ -1,4 +1,4 @@
-"""Matrix products cut into blocks that are computed on all threads; which blocks, follows from the shapes alone."""
+"""Matrix products cut into blocks that are computed on all threads; the blocks follow from the shapes alone."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from funcnn.tree import Array
 
 __all__ = ["matmul"]
 
-_BLOCK_WIDTH = 128  # rows or columns: every block packs the whole other factor anew
+_BLOCK_WIDTH = 128  # rows or columns at least: every block packs the whole other factor
 
 
 def matmul(a: Array, b: Array) -> Array:

@@ -1,9 +1,9 @@
-"""Work spread over threads: independent tasks, and matrix products cut into blocks.
+"""Work spread over threads, as independent tasks.
 
-NumPy lets other threads run during copies, element-wise functions and BLAS calls, so plain threads use all cores. What
-is cut into tasks depends on shapes alone, never on the number of threads, and every product runs on one BLAS thread:
-so the number of threads changes no bit of a result. (BLAS's own threads do: they cut sums differently. They also wait
-for each other by spinning, which on a busy machine can take a hundred times longer than the product.)
+NumPy lets other threads run during copies, element-wise functions and BLAS calls, so plain threads use all cores. How
+work is cut into tasks depends on shapes alone, and every product runs on one BLAS thread, so the number of threads
+changes no bit of a result. (BLAS's own threads do: they cut sums differently. They also wait for each other by
+spinning, which on a busy machine can take a hundred times longer than the product.)
 
 The number of threads is one explicit setting: `set_threads`, or the environment variable FUNCNN_THREADS, or else
 the cores that this process may use.
@@ -29,6 +29,9 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
+TASK_OPERATIONS = 2**23  # multiply-adds worth a task: they take as long as waking a thread, a tenth of a millisecond
+TASKS = 4  # of a product at most: each packs the factor that is not cut
+_SCRATCH_BYTES = 2**22  # kept for each thread and purpose
 
 
 class _Thread(threading.local):
@@ -39,7 +42,7 @@ class _Thread(threading.local):
 
 
 class _Setting:
-    """What is process-wide, since threads are: their number, themselves, and what BLAS is to be set back to."""
+    """What the process has one of: the number of threads, the threads, and what BLAS is to be set back to."""
 
     def __init__(self) -> None:
         self.count: int | None = None
@@ -48,7 +51,7 @@ class _Setting:
         self.forget_threads()
 
     def forget_threads(self) -> None:
-        """Start anew in a forked process, which has but the thread that forked."""
+        """Start anew in a forked process, which has only the thread that forked."""
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends a thread
         self.started = 0
         self.lock = threading.Lock()
@@ -121,7 +124,7 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
         for _ in range(helpers):
             # The context carries NumPy's error state to the other threads.
             _setting.jobs.put(partial(copy_context().run, job.work))
-        job.work()  # this thread works too, and waits for tasks alone, not for threads that have yet to wake up
+        job.work()  # this thread works too, and waits for the tasks, not for threads that have yet to wake up
         job.finished.acquire()
     if job.errors:
         raise job.errors[min(job.errors)]
@@ -129,7 +132,7 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def in_a_task() -> bool:
-    """Whether this thread is at work on a task of `run`, so that cutting its work up again would spread nothing.
+    """Whether this thread is at work on a task of `run`: to cut its work up again would spread nothing.
 
     >>> in_a_task(), run([in_a_task, in_a_task]) if threads() > 1 else [True, True]
     (False, [True, True])
@@ -180,11 +183,6 @@ def _serve(jobs: "SimpleQueue[Callable[[], None] | None]") -> None:
         job()
 
 
-TASK_OPERATIONS = 2**23  # multiply-adds worth a task: they take as long as waking a thread, a tenth of a millisecond
-TASKS = 4  # of a product at most: each packs the factor that is not cut anew
-_SCRATCH_BYTES = 2**22  # kept for each thread and purpose
-
-
 class _Scratch(threading.local):
     def __init__(self) -> None:
         self.buffers: dict[str, Array] = {}
@@ -223,14 +221,14 @@ def for_each(function: Callable[[slice], T], parts: Sequence[slice]) -> list[T]:
 def in_tasks(function: Callable[[slice], T], blocks: Sequence[Any], operations: int) -> list[T]:
     """``function(part)`` for slices of a list of blocks, as tasks worth waking a thread for.
 
-    `operations` are the multiply-adds of all.
+    `operations` counts the multiply-adds of all blocks.
 
     >>> in_tasks(lambda part: part, range(10), operations=100)
     [slice(0, 10, None)]
     """
     count = max(1, min(operations // TASK_OPERATIONS, TASKS))
     parts = slices(len(blocks), -(-len(blocks) // count) or 1)
-    if _setting.thread.busy or (_setting.count == 1 and _setting.thread.inside):  # there is nobody to share them with
+    if _setting.thread.busy or (_setting.count == 1 and _setting.thread.inside):  # no other thread would help
         return [function(part) for part in parts]
     return for_each(function, parts)
 
@@ -248,7 +246,7 @@ def sum_in_tasks(function: Callable[[slice], Array], blocks: Sequence[Any], oper
 
 
 def slices(n: int, size: int) -> list[slice]:
-    """Consecutive slices of n positions, each of a size but the last; none of nothing.
+    """Consecutive slices of n positions, each of `size` but the last, which may be shorter.
 
     >>> slices(5, 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
@@ -257,7 +255,7 @@ def slices(n: int, size: int) -> list[slice]:
 
 
 def even_slices(n: int, most: int) -> list[slice]:
-    """As few consecutive slices of n positions as have at most so many each, alike in size.
+    """The fewest consecutive slices of n positions with at most `most` each, alike in size.
 
     >>> even_slices(7, 3)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 7, None)]

@@ -1,9 +1,12 @@
-"""The optimizers' arithmetic: an update of every leaf, and a fast kernel for each optimizer.
+"""The optimizers' arithmetic: how an update goes over the leaves, and a fast update for each optimizer.
 
 An update is a function of arrays of one shape, ``update(leaf, gradient, *moments) -> (leaf, *moments)``; its settings
-are apart, by name. `over_leaves` calls it for every leaf. The kernels here are updates that treat every element by
-itself: a large leaf goes through block by block, each block through all operations while it is in cache, so neither the
-size of a block nor the number of threads changes a bit.
+are apart, by name. `over_leaves` calls it for every leaf. The updates here treat every element by itself. So a large
+leaf goes through block by block, each block through all operations while it is in cache, and neither the size of a
+block nor the number of threads changes a bit.
+
+Leaves of float16 are updated in float32, and so are their moments kept: in float16 the square of a gradient below 2e-4
+is zero, and so is an epsilon of 1e-8.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +17,9 @@ import numpy as np
 from funcnn.arrays import elementwise, threads
 from funcnn.tree import Array
 
-__all__ = ["Update", "adam_update", "momentum_update", "over_leaves", "rmsprop_update", "sgd_update"]
+__all__ = [
+    "Update", "adam_update", "moment_dtype", "momentum_update", "over_leaves", "rmsprop_update", "sgd_update",
+]  # fmt: skip
 
 Update = Callable[..., tuple[Array, ...]]
 Row = tuple[Array, ...]  # a leaf, its gradient and its moments
@@ -22,10 +27,10 @@ _SMALL = 2**14  # elements: larger leaves are worth a call of their own
 
 
 def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = False) -> list[list[Array]]:
-    """``update(leaf, gradient, *moments)`` of every row by the update beside it, read-only and in the leaf's dtype.
+    """``update(leaf, gradient, *moments)`` of every row by the update beside it, read-only and in the row's dtypes.
 
-    Told to `join`, it hands small leaves of one dtype and one update over as one vector, since a dozen calls of NumPy
-    on a bias take longer than the bias's share of one call; each then gets its part of the results, as views.
+    With `join`, small leaves of one dtype and one update are handed over as one vector, since a dozen calls of NumPy on
+    a bias take longer than the bias's share of one call; each leaf then gets its part of the results, as views.
 
     Raises TypeError unless an update returns a tuple of arrays like its leaf, one for the leaf and for each moment.
     """
@@ -49,15 +54,26 @@ def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = 
     return results
 
 
+def moment_dtype(leaf: Array) -> np.dtype[Any]:
+    """The dtype of a leaf's moments: its own, or float32 for float16.
+
+    >>> moment_dtype(np.zeros(2, np.float16)), moment_dtype(np.zeros(2))
+    (dtype('float32'), dtype('float64'))
+    """
+    dtype: np.dtype[Any] = np.asarray(leaf).dtype
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
 def _call(update: Update, row: Row) -> list[Array]:
-    leaf, made = row[0], update(*row)
-    results = [np.asarray(each, leaf.dtype).view() for each in made] if type(made) is tuple else []
-    wanted, got = [leaf.shape] * (len(row) - 1), [array.shape for array in results]
+    leaf = row[0]
+    made = update(*[array.astype(np.float32) for array in row] if leaf.dtype == np.float16 else row)
+    wanted, got = [leaf.shape] * (len(row) - 1), [np.shape(each) for each in made] if type(made) is tuple else []
     if got != wanted:
         raise TypeError(
             "update_leaves: expected update(leaf, gradient, *moments) to return (leaf, *moments), a tuple of arrays "
             f"of shapes {wanted}, got {f'shapes {got}' if got else type(made).__name__}"
         )
+    results = [np.asarray(each, like.dtype).view() for each, like in zip(made, (leaf, *row[2:]), strict=True)]
     for array in results:
         array.flags.writeable = False
     return results
@@ -112,7 +128,7 @@ def rmsprop_update(
     def fill(old: Array, g: Array, old_c: Array, new: Array, c: Array) -> None:
         root = _mean_square(g, old_c, decay, out=c)
         np.sqrt(c, out=root)
-        root += epsilon
+        root += _in_dtype(epsilon, root)
         np.divide(g, root, out=root)
         root *= -rate
         np.add(old, root, out=new)
@@ -138,7 +154,7 @@ def adam_update(
         np.multiply(old_m, b1, out=m)
         m += root
         np.sqrt(v, out=root)
-        root += root_correction * epsilon
+        root += _in_dtype(root_correction * epsilon, root)
         np.divide(m, root, out=root)
         root *= factor
         if weight_decay:
@@ -148,6 +164,11 @@ def adam_update(
             np.add(old, root, out=new)
 
     return _by_block(fill, leaf, gradient, mean, square)
+
+
+def _in_dtype(epsilon: float, like: Array) -> float:
+    """An epsilon, or the smallest normal number of a dtype in which it would be zero, and 0 / 0 follow."""
+    return max(epsilon, float(np.finfo(like.dtype).tiny))
 
 
 def _mean_square(g: Array, old: Array, decay: float, *, out: Array) -> Array:

@@ -74,7 +74,7 @@ def band(x: Array, geo: Geometry, groups: int, part: slice) -> Array:
     count = (part.stop - part.start - 1) * sh + (kh - 1) * geo.dilation[0] + 1
     pixels = x[max(0, first) : max(0, first + count)]
     above = min(max(0, -first), count)  # rows of padding before the pixels
-    below = above + len(pixels)  # where those after them begin
+    below = above + len(pixels)  # where the padding after them begins
     pixels = pixels.reshape(len(pixels), groups, inner, w, n).swapaxes(0, 1)
     if kw == sw == 1 and geo.padding[1] == (0, 0) and below - above == count:
         return pixels[:, :, None]  # a kernel of one column needs no copy at all
@@ -106,8 +106,8 @@ def add_shifted(dx: Array, shares: Array, geo: Geometry) -> None:
 
 
 def overlapping(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
-    """A view of an array's memory, any of which may appear many times in it; for reading alone."""
-    if x.flags.c_contiguous:  # NumPy's constructor takes a tenth of the time, and looks whether the view is within
+    """A read-only view of an array's memory, in which a number may appear many times."""
+    if x.flags.c_contiguous:  # NumPy's constructor takes a tenth of the time, and checks that the view is within
         view: Array = np.ndarray(shape, x.dtype, x, 0, strides)
         view.flags.writeable = False
         return view

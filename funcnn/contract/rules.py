@@ -27,7 +27,7 @@ from funcnn.contract.comparing import (
     form,
     kind,
     named,
-)  # fmt: skip
+)
 from funcnn.contract.slopes import GradientError
 from funcnn.keys import Key
 from funcnn.layer import Gradients
@@ -39,7 +39,7 @@ __all__ = ["RULES", "RULES_OF_GRADIENTS", "Rule"]
 
 Rule = Callable[[Candidate], str]
 
-_ROUNDING = 1e-12  # of a leaf's largest value: as much may float64 sums differ that are taken in another order
+_ROUNDING = 1e-12  # of a leaf's largest value: float64 sums taken in another order may differ by that much
 _KEYS = 16  # tried before a layer is said to draw nothing
 _PLAIN = "Let settings be numbers, strings, tuples, functions at the top of a module, or themselves made by @config"
 
@@ -53,21 +53,20 @@ def prints(candidate: Candidate) -> str:
     try:
         text = repr(candidate.layer)
     except Exception as error:
-        raise Broken(f"repr raises {kind(error)}", "Decorate the class of its settings with @config") from None
+        raise Broken(f"repr raises {kind(error)}", "Leave it to the class that @config makes") from None
     if not text.startswith(wanted) or " at 0x" in text or "<lambda>" in text:
         raise Broken(f"expected {wanted}...), a call that makes it again, got {text}", _PLAIN)
     return text
 
 
 def dtype_of_init(candidate: Candidate) -> str:
-    """init's params and state are arrays, and their floats have the dtype that it is asked for, or else float32."""
-    unasked = candidate.layer.init(candidate.key, candidate.in_shape)
-    for asked, made in (("float32", candidate.init(np.float32)), ("float64", candidate.init()), ("no dtype", unasked)):
-        wanted = "float64" if asked == "float64" else "float32"
+    """init's params and state are arrays, and their floats have the dtype that it is asked for."""
+    for dtype in DTYPES:
+        asked, made = np.dtype(dtype), candidate.init(dtype)
         for name, leaf in named(params=made.params, state=made.state):
             if not isinstance(leaf, np.ndarray):
                 raise Broken(f"expected an array for {name}, got {leaf!r}", "Make it one: np.asarray(value, dtype)")
-            if leaf.dtype.kind == "f" and leaf.dtype != wanted:
+            if leaf.dtype.kind == "f" and leaf.dtype != asked:
                 fix = "Take dtype=np.float32, and pass it on: np.zeros(shape, dtype), zeros()(key, shape, 1, 1, dtype)"
                 raise Broken(f"init is asked for {asked}, and gives {name} in {leaf.dtype}", fix)
     return "float32 and float64, as asked"

@@ -26,7 +26,7 @@ _REDRAWS = 50  # of a direction that meets a kink
 _BEND = 1e-6  # the change of slope that counts as a kink; less could not spoil a check
 _NOISE = 2e-14  # what rounding alone makes of a bend, relative to the numbers added up
 _SMALLEST = 1e-300  # against 0 / 0
-_FACTOR = 1e-5  # how near a ratio of slopes is to a whole number that is no accident
+_FACTOR = 1e-5  # a ratio of slopes that is so near to a whole number is no accident
 
 
 class GradientError(AssertionError):
@@ -35,7 +35,7 @@ class GradientError(AssertionError):
 
 @attrs.frozen
 class Check:
-    """One direction of one leaf: the slope from backward and the measured one, what their error is relative to, ε."""
+    """One direction of one leaf: backward's slope, the measured one, the unit of their error, and the step ε."""
 
     leaf: str
     analytic: float

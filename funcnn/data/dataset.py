@@ -1,25 +1,46 @@
 """What a data set is: parts of examples, kept as stored (bytes, as a rule) until a batch is taken."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import attrs
 import numpy as np
 
+from funcnn.checks import NUMBERS, FuncnnWarning, as_array
 from funcnn.data.preprocess import Preprocess
 from funcnn.keys import Key, fold_in, generator
-from funcnn.settings import as_code
+from funcnn.settings import as_code, as_tuple, is_number, refuse
 from funcnn.system.text import call_text, cut
 from funcnn.tree import Array, Shape, brief
 
 __all__ = ["Dataset", "Part", "stratified_split"]
 
 _CLASSES = 90  # characters for the classes' names where a data set prints
+_MOST_CLASSES = 100_000  # that get a number for a name
+
+
+def _examples(name: str, given: Any, kinds: str | None) -> Array:
+    examples = as_array("Part", name, given, kinds=kinds)
+    if examples.ndim == 0:
+        refuse("Part", name, "an array of examples (n, ...)", given)
+    return examples
+
+
+def _targets(given: Any) -> Array:
+    return _examples("targets", given, NUMBERS)
+
+
+def _check_preprocess(instance: Any, attribute: Any, preprocess: Preprocess | None) -> None:
+    if preprocess is not None and not callable(preprocess):
+        refuse("Part", "preprocess", "a function of stored examples", preprocess)
 
 
 @attrs.frozen(eq=False)
 class Part:
     """Examples in memory: inputs (n, ...), targets (n, ...), and what turns stored inputs into a net's.
+
+    What is no array yet, a list or a pandas Series or DataFrame, is taken by position (`funcnn.checks.as_array`).
 
     >>> from funcnn.data import rescale
     >>> part = Part(np.array([[0], [255]], np.uint8), np.array([3, 5]), rescale(255))
@@ -28,15 +49,20 @@ class Part:
     >>> part.take([1])
     (array([[1.]], dtype=float32), array([5]))
 
-    Raises ValueError unless there are as many inputs as targets.
+    Raises ValueError unless there are as many inputs as targets, and both are numbers; inputs that a preprocessing
+    turns into numbers may be anything.
     """
 
     inputs: Array = attrs.field(repr=brief)
-    targets: Array = attrs.field(repr=brief)
+    targets: Array = attrs.field(repr=brief, converter=_targets)
     # It prints cut, since a mean image is thousands of characters.
-    preprocess: Preprocess | None = attrs.field(default=None, repr=lambda given: cut(as_code(given), 30))
+    preprocess: Preprocess | None = attrs.field(
+        default=None, repr=lambda given: cut(as_code(given), 30), validator=_check_preprocess
+    )
 
     def __attrs_post_init__(self) -> None:
+        kinds = NUMBERS if self.preprocess is None else None
+        object.__setattr__(self, "inputs", _examples("inputs", self.inputs, kinds))
         if len(self.inputs) != len(self.targets):
             raise ValueError(
                 f"Part: expected as many inputs as targets, got {len(self.inputs)} inputs, {len(self.targets)} targets"
@@ -51,7 +77,7 @@ class Part:
         return (self.preprocess(inputs) if self.preprocess else inputs), self.targets[index]
 
     def select(self, index: Any) -> "Part":
-        """The part of this part at positions."""
+        """A part with the examples at positions."""
         return attrs.evolve(self, inputs=self.inputs[index], targets=self.targets[index])
 
     def thin(self, size: int) -> "Part":
@@ -60,9 +86,25 @@ class Part:
         return self if n <= size else self.select(np.linspace(0, n - 1, size).astype(int))
 
 
+def _names(classes: Any) -> tuple[str, ...]:
+    if isinstance(classes, (str, bytes, Mapping, Set)) or not isinstance(classes, Iterable):
+        refuse("Dataset", "classes", 'the classes\' names in order, as ("cat", "dog")', classes)
+    return tuple([str(each) for each in classes])
+
+
+def _shape(in_shape: Any) -> Any:
+    shape = as_tuple(in_shape)
+    if not (isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)):
+        refuse("Dataset", "in_shape", "an input's shape, a tuple of ints without the batch axis", in_shape)
+    return shape
+
+
 @attrs.frozen(eq=False, repr=False)
 class Dataset:
     """A data set: what to train on, to choose by, and to report on; the classes' names; an input's shape.
+
+    Classes may be named by numbers: ``range(10)``, ``np.unique(labels)``. A label without a name gets its number for
+    one, with a warning. Where targets are no classes, `classes` is ``()``.
 
     >>> from funcnn.data import load
     >>> load("digits")
@@ -73,16 +115,56 @@ class Dataset:
         classes=('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'),
         in_shape=(8, 8, 1),
     )
+
+    Raises ValueError for a part without examples, inputs of another shape than `in_shape` (where no preprocessing could
+    change it), or labels that are negative.
     """
 
     train: Part
     validation: Part | None
     test: Part
-    classes: tuple[str, ...]
-    in_shape: Shape
+    classes: tuple[str, ...] = attrs.field(converter=_names)
+    in_shape: Shape = attrs.field(converter=_shape)
+
+    def __attrs_post_init__(self) -> None:
+        labels = 0
+        for name in ("train", "validation", "test"):
+            part = getattr(self, name)
+            if isinstance(part, Part):
+                self._check_part(name, part)
+                labels = max(labels, _classes_in(name, part.targets) if self.classes else 0)
+            elif isinstance(part, (tuple, list, Mapping, np.ndarray)):
+                refuse("Dataset", name, "a Part", part, "Pass Part(inputs, targets)")
+        if labels > len(self.classes):
+            self._name_more(labels)
+
+    def _check_part(self, name: str, part: Part) -> None:
+        if len(part) == 0:
+            fix = "Pass None to train without one" if name == "validation" else "Give it at least one"
+            raise ValueError(f"Dataset: the {name} part has no examples. {fix}")
+        shape = part.inputs.shape[1:]
+        if part.preprocess is None and shape != self.in_shape:
+            raise ValueError(
+                f"Dataset: the {name} part's inputs are of shape {shape}, and in_shape is {self.in_shape}. "
+                "Pass examples of one shape, and that shape"
+            )
+
+    def _name_more(self, labels: int) -> None:
+        """Name the classes beyond those that have a name by their numbers."""
+        named = len(self.classes)
+        fix = "Pass a name for each, or classes=() if the targets are no classes"
+        if labels > _MOST_CLASSES:
+            raise ValueError(f"Dataset: {named:,} names for {labels:,} classes, as the largest label says. {fix}")
+        warnings.warn(
+            f"Dataset: {named} names for {labels} classes, as the largest label says; the others are named by number. "
+            f"{fix}",
+            FuncnnWarning,
+            stacklevel=4,
+        )
+        object.__setattr__(self, "classes", (*self.classes, *map(str, range(named, labels))))
 
     def prepared(self, preprocess: Preprocess | None) -> "Dataset":
-        """The same examples, turned into inputs another way; what it is made of comes from the training part alone.
+        """The same examples with another preprocessing, whose statistics come from the training part alone.
 
         >>> from funcnn.data import load, standardise
         >>> data = load("digits")
@@ -96,7 +178,7 @@ class Dataset:
         return attrs.evolve(thinned, train=self.train.thin(train))
 
     def without_validation(self) -> "Dataset":
-        """The same, with the validation part among what to train on: for a last training, its settings chosen before.
+        """The same, the validation part added to the training part: for a last training, when all settings are chosen.
 
         >>> from funcnn.data import load
         >>> data = load("digits").without_validation()
@@ -120,6 +202,19 @@ class Dataset:
         return attrs.evolve(self, train=change(self.train), validation=validation, test=change(self.test))
 
 
+def _classes_in(name: str, targets: Array) -> int:
+    """How many classes the targets tell of, if they are class numbers; else 0."""
+    if targets.ndim != 1 or targets.dtype.kind not in "iu":
+        return 0
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0:
+        raise ValueError(
+            f"Dataset: the {name} part's labels are from {low} to {high}. "
+            "Number the classes from 0, or pass classes=() if the targets are no classes"
+        )
+    return high + 1
+
+
 def stratified_split(labels: Array, fraction: float, key: Key) -> tuple[Array, Array]:
     """Positions of two disjoint parts, the second with a fraction of each class: labels (n,) -> two sorted arrays.
 
@@ -129,10 +224,11 @@ def stratified_split(labels: Array, fraction: float, key: Key) -> tuple[Array, A
 
     Raises ValueError for a fraction outside (0, 1), or no labels.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"stratified_split: fraction must be more than 0 and less than 1, got {fraction}")
-    if len(labels) == 0:
-        raise ValueError("stratified_split: expected at least one label, got none")
+    labels = as_array("stratified_split", "labels", labels, kinds=NUMBERS + "SU")
+    if not (is_number(fraction) and 0 < fraction < 1):
+        refuse("stratified_split", "fraction", "more than 0 and less than 1", fraction)
+    if labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"stratified_split: expected labels (n,), at least one, got an array {labels.shape}")
     classes, counts = np.unique(labels, return_counts=True)
     exact = fraction * counts
     sizes = np.floor(exact).astype(int)

@@ -1,4 +1,4 @@
-"""Images in folders: PNG and JPEG files, read by Pillow into arrays of bytes; a folder for each class."""
+"""Images in folders: PNG and JPEG files, read into arrays of bytes; a folder for each class."""
 
 import os
 import warnings
@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from funcnn.data.formats import DataError, read_idx
+from funcnn.checks import FuncnnWarning
+from funcnn.data.formats import DataError, as_path, read_idx, reading
+from funcnn.data.images import SUFFIXES, Size, check_channels, check_size, pillow, pixels_of, read_image
 from funcnn.tree import Array
 
 __all__ = ["class_folders", "read_class_folders", "read_images"]
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+FOLDER = 16 * 2**30  # bytes that the images of a folder may take, all of them together
 
-Size = tuple[int, int]
+_OTHERS = (".avif", ".bmp", ".gif", ".heic", ".jfif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")  # images, not read
+_NO_CLASSES = ("@eaDir", "__MACOSX")  # left by systems beside what is unpacked or shared
+_PARTS = ("dev", "eval", "test", "testing", "train", "training", "val", "valid", "validation")
 
 
 def read_class_folders(
@@ -30,7 +34,8 @@ def read_class_folders(
     Classes are sorted by name, or `classes` names those to read, in the order of their labels; a class's images are the
     PNG and JPEG files in its folder, by name. Images are bytes, labels too up to 256 classes. Grey images have one
     channel, others three, what is transparent is white; `channels` (1 or 3) makes all grey or all coloured, and
-    ``size=(height, width)`` resizes those of another size. Images that cannot be read are left out, with one warning.
+    ``size=(height, width)`` resizes those of another size. Images that cannot be read are left out, with one warning,
+    and so are images of other formats.
 
     >>> from tempfile import TemporaryDirectory
     >>> from PIL import Image
@@ -42,20 +47,31 @@ def read_class_folders(
     >>> images.shape, labels, classes
     ((2, 6, 8, 1), array([0, 1], dtype=uint8), ('cat', 'dog'))
 
-    Raises DataError if there are no classes, a class has no readable image, or the images' sizes or channels differ.
+    Raises DataError if there are no classes, a class has no readable image, the images' sizes or channels differ, or
+    they would take more than `FOLDER` bytes; ValueError for arguments of no meaning.
     """
-    root = Path(path)
-    names = class_folders(root) if classes is None else tuple(classes)
+    place = "read_class_folders"
+    root = as_path(place, "path", path)
+    size, channels = check_size(place, size), check_channels(place, channels)
+    names = class_folders(root) if classes is None else _names(place, classes)
     if not names:
         raise DataError(f"{root}: expected a folder of images for each class, such as {root / 'cat'}; there is none")
-    of_class = [_image_files(root / name) for name in names]
+    if classes is None and all(_is_part(name) for name in names):
+        raise DataError(
+            f"{root}: expected a folder of images for each class, and found those of parts: {', '.join(names)}. Put "
+            f"each class's images in a folder of its own, such as {root / 'train' / 'cat'}, and read all by load_folder"
+        )
+    found = [_image_files(root / name) for name in names]
+    of_class = [files for files, _ in found]
     files = [file for each in of_class for file in each]
     labels = np.repeat(np.arange(len(names)), [len(each) for each in of_class])
-    images, kept, unreadable = _read_files(files, size, channels)
+    images, kept, unreadable = _read_files(root, files, size, channels)
     lost = np.setdiff1d(labels, labels[kept])
     if len(lost):
-        raise DataError(f"{root / names[lost[0]]}: none of its {len(of_class[lost[0]])} images can be read")
-    _warn(root, unreadable, len(files))
+        raise DataError(
+            f"{root / names[lost[0]]}: none of its {len(of_class[lost[0]])} images can be read, as PNG or JPEG"
+        )
+    _warn(root, unreadable, len(files), [file for _, others in found for file in others])
     return images, labels[kept].astype(np.uint8 if len(names) <= 256 else np.int64), names
 
 
@@ -74,54 +90,86 @@ def read_images(
     >>> names, images.shape
     (['cat.jpg'], (1, 6, 8, 1))
 
-    Raises DataError if there is no such file or folder, no image in it can be read, or sizes or channels differ.
+    Raises DataError if there is no such file or folder, no image in it can be read, sizes or channels differ, or the
+    images would take more than `FOLDER` bytes; ValueError for arguments of no meaning.
     """
-    source = Path(path)
-    if not source.exists():
-        raise DataError(f"{source}: no such file or folder")
-    if source.is_file() and source.suffix.lower() not in _SUFFIXES:
-        return _read_idx_images(source, size, channels)
-    files = _image_files(source) if source.is_dir() else [source]
-    images, kept, unreadable = _read_files(files, size, channels)
+    source = as_path("read_images", "path", path)
+    size, channels = check_size("read_images", size), check_channels("read_images", channels)
+    with reading(source):
+        if not source.exists():
+            raise DataError(f"{source}: no such file or folder")
+        in_folder = source.is_dir()
+        if source.is_file() and source.suffix.lower() not in SUFFIXES:
+            return _read_idx_images(source, size, channels)
+    if not in_folder:
+        return [source.name], read_image(source, size, channels)[None]
+    files, others = _image_files(source)
+    images, kept, unreadable = _read_files(source, files, size, channels)
     if not kept:
-        whole = f"none of its {len(files)} images can be read" if source.is_dir() else "it cannot be read"
-        raise DataError(f"{source}: {whole}, as PNG or JPEG")
-    _warn(source, unreadable, len(files))
+        raise DataError(
+            f"{source}: none of its {len(files)} images can be read, as PNG or JPEG (the first: "
+            f"{_reason(*unreadable[0])})"
+        )
+    _warn(source, unreadable, len(files), others)
     return [files[i].name for i in kept], images
 
 
 def class_folders(path: Path) -> tuple[str, ...]:
     """The names of the folders in a folder, sorted; none if there is no such folder. Hidden ones do not count."""
-    if not path.is_dir():
-        return ()
-    return tuple(sorted(each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")))
+    with reading(path):
+        found = [each.name for each in path.iterdir() if each.is_dir()] if path.is_dir() else []
+    return tuple(sorted(name for name in found if not name.startswith(".") and name not in _NO_CLASSES))
 
 
-def _image_files(folder: Path) -> list[Path]:
-    found = folder.iterdir() if folder.is_dir() else ()
-    files = [each for each in found if each.suffix.lower() in _SUFFIXES and not each.name.startswith(".")]
-    if not files:
-        raise DataError(f"{folder}: expected images in it, files ending in {', '.join(_SUFFIXES)}; there is none")
-    return sorted(files)
+def _names(place: str, classes: Any) -> tuple[str, ...]:
+    names = tuple(classes) if isinstance(classes, Sequence) and not isinstance(classes, (str, bytes)) else ()
+    if not names or len(set(map(str, names))) < len(names) or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f'{place}: classes must be names of folders, such as ("cat", "dog"), each once, got {classes!r}'
+        )
+    for name in names:
+        as_path(place, "a name in classes", name)
+    return names
 
 
-def _read_files(files: list[Path], size: Size | None, channels: int | None) -> tuple[Array, list[int], list[Path]]:
-    """The images of those files that can be read, these files' positions, and the files that cannot be read."""
-    _check(size, channels)
-    image_module = _pillow(files[0])
+def _is_part(name: str) -> bool:
+    """Whether a folder's name is one for a part of a set, as train or test1: images that lie in it are of any class."""
+    return name.lower().rstrip("0123456789_-") in _PARTS
+
+
+def _image_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """A folder's PNG and JPEG files, sorted, and its images of other formats."""
+    with reading(folder):
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        seen = [each for each in found if not each.name.startswith(".")]
+        files = [each for each in seen if each.suffix.lower() in SUFFIXES]
+        others = [each for each in seen if each.suffix.lower() in _OTHERS]
+        if not files:
+            below = [each.name for each in seen if each.is_dir()]
+            instead = f", but {len(others)} of other formats: convert them" if others else ""
+            instead = instead or (f", but folders, such as {below[0]}" if below else "")
+            raise DataError(
+                f"{folder}: expected images in it, files ending in {', '.join(SUFFIXES)}; there is none{instead}"
+            )
+    return files, others
+
+
+def _read_files(
+    root: Path, files: list[Path], size: Size | None, channels: int | None
+) -> tuple[Array, list[int], list[tuple[Path, DataError]]]:
+    """The images of the readable files, these files' positions, and the unreadable files with the reasons."""
+    pillow(root)
     images = np.empty((len(files), 0, 0, 0), np.uint8)
     kept: list[int] = []
     unreadable = []
     for i, file in enumerate(files):
         try:
-            with image_module.open(file, formats=("PNG", "JPEG")) as opened:
-                pixels = _pixels(opened, size, channels)
-        # What Pillow raises for damaged files, found by damaging some: broken chunks are syntax errors.
-        except (OSError, SyntaxError, ValueError, EOFError, image_module.DecompressionBombError):
-            unreadable.append(file)
+            pixels = read_image(file, size, channels)
+        except DataError as error:
+            unreadable.append((file, error))
             continue
         if not kept:
-            images = np.empty((len(files), *pixels.shape), np.uint8)
+            images = _room(root, len(files), pixels.shape)
         elif pixels.shape != images.shape[1:]:
             raise DataError(_difference(files[kept[0]], images.shape[1:], file, pixels.shape))
         images[len(kept)] = pixels
@@ -129,58 +177,36 @@ def _read_files(files: list[Path], size: Size | None, channels: int | None) -> t
     return images[: len(kept)], kept, unreadable
 
 
-def _pixels(image: Any, size: Size | None, channels: int | None) -> Array:
-    """An image of Pillow's as (height, width, channels)."""
-    from PIL import Image, ImageOps  # there is one, since there is an image
-
-    if image.mode.startswith("I"):  # grey in 16 bits, which Pillow would not scale but cut off at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    grey = channels == 1 or (channels is None and image.mode in ("1", "L", "LA"))
-    image = ImageOps.exif_transpose(image)  # as the camera was held
-    if "transparency" in image.info or image.mode in ("LA", "RGBA"):  # what shows through is white, as on a page
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if grey else "RGB")
-    if size is not None and image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
-    return pixels[..., None] if grey else pixels
+def _room(root: Path, count: int, shape: tuple[int, ...]) -> Array:
+    """An array for that many images. Raises DataError if it would be larger than `FOLDER`, or than the memory."""
+    height, width, channels = shape
+    size = count * height * width * channels
+    if size > FOLDER:
+        raise DataError(
+            f"{root}: {count:,} images of {height}x{width}x{channels} take {size:,} bytes; all of them together may "
+            f"take {FOLDER:,}. Pass a smaller size=(height, width)"
+        )
+    with reading(root):
+        return np.empty((count, *shape), np.uint8)
 
 
 def _read_idx_images(path: Path, size: Size | None, channels: int | None) -> tuple[list[str], Array]:
-    _check(size, channels)
     if not path.suffix.startswith((".gz", ".idx")) and path.suffix:
         raise DataError(
-            f"{path}: expected a folder of images, an image ({', '.join(_SUFFIXES)}), or an IDX file (.gz, .idx or no "
+            f"{path}: expected a folder of images, an image ({', '.join(SUFFIXES)}), or an IDX file (.gz, .idx or no "
             "ending)"
         )
     images = read_idx(path)
-    if images.ndim != 3 or len(images) == 0:
+    if images.ndim != 3 or images.size == 0:
         raise DataError(f"{path}: expected images (n, height, width), got an array {images.shape}")
     names = [f"{path.name}[{i}]" for i in range(len(images))]
-    if channels == 3 or size not in (None, images.shape[1:]):
-        image_module = _pillow(path)
-        return names, np.stack([_pixels(image_module.fromarray(image), size, channels or 1) for image in images])
-    return names, images[..., None]
-
-
-def _check(size: Size | None, channels: int | None) -> None:
-    if size is not None and not (
-        isinstance(size, Sequence) and len(size) == 2 and all(isinstance(each, int) and each > 0 for each in size)
-    ):
-        raise ValueError(f"size must be (height, width), two positive whole numbers, got {size!r}")
-    if channels not in (None, 1, 3):
-        raise ValueError(f"channels must be 1 (grey), 3 (red, green, blue) or None (as they are), got {channels!r}")
-
-
-def _pillow(path: Path | None = None) -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise DataError(
-            f'{path}: PNG and JPEG images need Pillow, which is not installed: pip install "funcnn[data]"'
-        ) from error
-    return Image
+    if channels != 3 and size in (None, images.shape[1:]):
+        return names, images[..., None]
+    module = pillow(path)
+    read = _room(path, len(images), (*(size or images.shape[1:]), channels or 1))
+    for i, image in enumerate(images):
+        read[i] = pixels_of(module.fromarray(image), size, channels or 1)
+    return names, read
 
 
 def _difference(first: Path, shape: tuple[int, ...], second: Path, other: tuple[int, ...]) -> str:
@@ -196,11 +222,26 @@ def _difference(first: Path, shape: tuple[int, ...], second: Path, other: tuple[
     )
 
 
-def _warn(root: Path, unreadable: list[Path], count: int) -> None:
-    """One warning for them all, which names the first few."""
+def _reason(file: Path, error: DataError) -> str:
+    return str(error).removeprefix(f"{file}: ")
+
+
+def _warn(root: Path, unreadable: list[tuple[Path, DataError]], count: int, others: list[Path]) -> None:
+    """One warning for all files that are left out, which names the first few."""
+    said = []
     if unreadable:
-        names = ", ".join(str(file.relative_to(root)) for file in unreadable[:3])
-        more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
-        warnings.warn(
-            f"{root}: {len(unreadable)} of {count} images cannot be read and are left out: {names}{more}", stacklevel=3
+        listed = _first_few(root, [file for file, _ in unreadable])
+        said.append(
+            f"{len(unreadable)} of {count} images cannot be read and are left out: {listed} "
+            f"(the first: {_reason(*unreadable[0])})"
         )
+    if others:
+        listed = _first_few(root, others)
+        said.append(f"{len(others)} of formats other than PNG and JPEG are left out, convert them: {listed}")
+    if said:
+        warnings.warn(f"{root}: {'; '.join(said)}", FuncnnWarning, stacklevel=3)
+
+
+def _first_few(root: Path, files: list[Path]) -> str:
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f"{', '.join(str(file.relative_to(root)) for file in files[:3])}{more}"

@@ -10,10 +10,12 @@ import numpy as np
 
 from funcnn.data.dataset import Dataset, Part, stratified_split
 from funcnn.data.download import fetch
-from funcnn.data.folders import Size, class_folders, read_class_folders
-from funcnn.data.formats import DataError, read_cifar10, read_idx
+from funcnn.data.folders import class_folders, read_class_folders
+from funcnn.data.formats import DataError, as_path, read_cifar10, read_idx, reading
+from funcnn.data.images import Size, check_channels, check_size
 from funcnn.data.preprocess import rescale
 from funcnn.keys import Key
+from funcnn.settings import is_number
 
 __all__ = ["DataError", "load", "load_folder"]
 
@@ -27,7 +29,7 @@ _LETTERS = tuple("ABCDEFGHIJ")
 
 
 def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """A data set by name, in fixed parts, its images as bytes until a batch is taken (then floats, 0 to 1).
+    """A data set by name, in fixed parts; images stay bytes until a batch is taken, then they are floats from 0 to 1.
 
     ``"digits"`` comes with the package: 8x8x1, 1,797 images, a fifth for the test and a tenth of the rest for
     validation, by class. ``"mnist"``, ``"fashion_mnist"`` (28x28x1) and ``"cifar10"`` (32x32x3) come in their
@@ -44,10 +46,11 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Datase
 
     Raises DataError for an unknown name, and for missing or damaged files, and if a download fails.
     """
+    folder = None if data_dir is None else as_path("load", "data_dir", data_dir)
     if name == "digits":
         return _load_digits()
-    if name in _FILES:
-        return _load_files(name, _paths(name, data_dir))
+    if isinstance(name, str) and name in _FILES:
+        return _load_files(name, _paths(name, folder))
     names = ("digits", *_FILES)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -66,7 +69,8 @@ def load_folder(
 
     A fraction `test` of each class is kept for the test, and a fraction `validation` of the rest for validation. If
     there are class folders below ``train``, these are the training part, and those below ``test`` and ``validation``
-    (or ``val``), where there are such, the other parts. `size` and `channels` are as in `read_class_folders`.
+    (or ``val``, ``valid``), where there are such, the other parts; capitals make no difference. `size` and `channels`
+    are as in `read_class_folders`.
 
     >>> from tempfile import TemporaryDirectory
     >>> from PIL import Image
@@ -79,15 +83,16 @@ def load_folder(
     >>> len(data.train), len(data.validation), len(data.test), data.in_shape, data.classes
     (14, 2, 4, (6, 6, 3), ('cat', 'dog'))
 
-    Raises DataError for what `read_class_folders` does, if parts differ in classes, sizes or channels, or are empty.
+    Raises DataError for what `read_class_folders` does, if parts differ in classes, sizes or channels, or are empty;
+    ValueError for arguments of no meaning.
     """
-    root = Path(path)
-    folders = {"train": root}
-    if class_folders(root / "train"):
-        below = (root / name for name in ("train", "validation", "val", "test"))
-        folders = {"validation" if folder.name == "val" else folder.name: folder for folder in below if folder.is_dir()}
+    root = as_path("load_folder", "path", path)
+    size, channels = check_size("load_folder", size), check_channels("load_folder", channels)
+    for argument, share in (("test", test), ("validation", validation)):
+        if not (is_number(share) and 0 < share < 1):
+            raise ValueError(f"load_folder: {argument} must be more than 0 and less than 1, got {share!r}")
     parts = {}
-    for part, folder in folders.items():
+    for part, folder in _part_folders(root).items():
         images, labels, classes = read_class_folders(folder, size=size, channels=channels)
         parts[part] = Part(images, labels, rescale(255))
         if part == "train":
@@ -102,9 +107,7 @@ def load_folder(
                 f"{root}: the images (height, width, channels) are {in_shape} in train, {images.shape[1:]} in {part}. "
                 "Pass size=(height, width) or channels=1 or 3 to make them alike"
             )
-    data = _split(parts["train"], parts.get("validation"), parts.get("test"), known, validation, test)
-    if data.validation is None or not (len(data.train) and len(data.validation) and len(data.test)):
-        raise DataError(f"{root}: too few images: no part may be empty, of those to train, to validate and to test")
+    data = _split(root, parts["train"], parts.get("validation"), parts.get("test"), known, validation, test)
     lost = set(range(len(known))) - set(data.train.targets.tolist())
     if lost:
         raise DataError(
@@ -114,13 +117,34 @@ def load_folder(
     return data
 
 
+def _part_folders(root: Path) -> dict[str, Path]:
+    """The folder of each part: the root itself is that of the training part, if there are no class folders in train."""
+    below = {name.lower(): root / name for name in class_folders(root)}
+    if "train" not in below or not class_folders(below["train"]):
+        return {"train": root}
+    found = {"train": below["train"]}
+    for part, names in {"validation": ("validation", "val", "valid"), "test": ("test",)}.items():
+        there = [name for name in names if name in below]
+        if len(there) > 1:
+            raise DataError(
+                f"{root}: {' and '.join(there)} are both folders of images to validate on; keep one of them"
+            )
+        found.update((part, below[name]) for name in there)
+    return found
+
+
 def _load_digits() -> Dataset:
-    with resources.as_file(resources.files("funcnn.data") / "digits.npz") as path, np.load(path) as arrays:
-        images, labels = arrays["images"], arrays["labels"]
-    return _split(Part(images[..., None], labels, rescale(16)), None, None, _DIGITS)
+    with resources.as_file(resources.files("funcnn.data") / "digits.npz") as path:
+        try:
+            with np.load(path) as arrays:
+                images, labels = arrays["images"], arrays["labels"]
+        except Exception as error:  # of a damaged archive, and of a damaged array in it
+            raise DataError(f"{path}: damaged or missing ({error}); install funcnn anew") from error
+    return _split("digits", Part(images[..., None], labels, rescale(16)), None, None, _DIGITS)
 
 
 def _split(
+    place: str | Path,
     train: Part,
     validation: Part | None,
     test: Part | None,
@@ -128,13 +152,15 @@ def _split(
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
 ) -> Dataset:
-    """The set, with parts that it does not come with taken from `train`, by class: first the test, then validation."""
-    if test is None:
+    """The set; parts that it does not come with are taken from `train`, by class: first the test, then validation."""
+    if test is None and len(train):
         rest, held_out = stratified_split(train.targets, test_fraction, _SPLIT)
         train, test = train.select(rest), train.select(held_out)
-    if validation is None:
+    if validation is None and len(train):
         rest, held_out = stratified_split(train.targets, validation_fraction, _SPLIT)
         train, validation = train.select(rest), train.select(held_out)
+    if not (train and validation and test):
+        raise DataError(f"{place}: too few images: no part may be empty, of those to train, to validate and to test")
     return Dataset(train, validation, test, classes, train.inputs.shape[1:])
 
 
@@ -145,7 +171,7 @@ def _hold_out(name: str, train: Part, test: Part, classes: tuple[str, ...]) -> D
             f"{name}: expected more than {_HELD_OUT} training images, of which {_HELD_OUT} are held out to validate, "
             f"got {len(train)}; fetch the whole files"
         )
-    return _split(train, None, test, classes, _HELD_OUT / len(train))
+    return _split(name, train, None, test, classes, _HELD_OUT / len(train))
 
 
 # --- Files ----------------------------------------------------------------------------------------------------
@@ -166,10 +192,10 @@ _FOLDERS = {  # where they are looked for, below the folder that is given
 }
 
 
-def _paths(name: str, data_dir: str | os.PathLike[str] | None) -> list[Path]:
+def _paths(name: str, data_dir: Path | None) -> list[Path]:
     """The paths of a set's files: in the folder given, or else that of the environment, or else the cache."""
     if data_dir is not None:
-        if found := _find(name, Path(data_dir)):
+        if found := _find(name, data_dir):
             return found
         wanted = " or ".join(files[0] for files in _FILES[name])
         raise DataError(
@@ -177,7 +203,7 @@ def _paths(name: str, data_dir: str | os.PathLike[str] | None) -> list[Path]:
             "leave out data_dir (--data-dir) to have them downloaded"
         )
     named = os.environ.get("FUNCNN_DATA")
-    if named and (found := _find(name, Path(named))):
+    if named and (found := _find(name, as_path("load", "FUNCNN_DATA", named))):
         return found
     cache = fetch(name)
     if found := _find(name, cache):
@@ -189,7 +215,8 @@ def _find(name: str, root: Path) -> list[Path]:
     """The paths of a set's files, each as it is or with .gz, all in one folder; none if there are none."""
     for folder in (root / below for below in (*_FOLDERS[name], ".")):
         for files in _FILES[name]:
-            found = {file: path for file in files if (path := _file(folder, file))}
+            with reading(folder):
+                found = {file: path for file in files if (path := _file(folder, file))}
             if len(found) == len(files):
                 return list(found.values())
             if found:
@@ -199,12 +226,15 @@ def _find(name: str, root: Path) -> list[Path]:
 
 
 def _file(folder: Path, file: str) -> Path | None:
+    """A set's file, by the names that it has on the web and that unpackers give it; a folder if the name ends in /."""
     if file.endswith("/"):
         return folder / file if (folder / file).is_dir() else None
-    return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
+    names = [file, file.replace("-idx", ".idx")]  # train-images-idx3-ubyte, train-images.idx3-ubyte
+    places = (folder / name for each in names for name in (each, f"{each}.gz", f"{each}/{each}"))
+    return next((path for path in places if path.is_file()), None)
 
 
-# Of the test part's labels, as bytes: these sets' files have the same names.
+# Checksums of the test part's labels, which tell these sets apart: their files have the same names.
 _LABELS = {
     "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5": "mnist",
     "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9": "fashion_mnist",
@@ -225,9 +255,9 @@ def _load_files(name: str, paths: list[Path]) -> Dataset:
     if paths[0].is_file():
         part = _idx_part(*paths)
         _check_set(name, paths[1], part)
-        return _split(part, None, None, _LETTERS)
+        return _split(paths[0], part, None, None, _LETTERS)
     images, labels, _ = read_class_folders(paths[0].parent, channels=1, classes=_LETTERS)
-    return _split(Part(images, labels, rescale(255)), None, None, _LETTERS)
+    return _split(paths[0].parent, Part(images, labels, rescale(255)), None, None, _LETTERS)
 
 
 def _idx_part(images_path: Path, labels_path: Path) -> Part:
@@ -237,13 +267,15 @@ def _idx_part(images_path: Path, labels_path: Path) -> Part:
             f"{images_path}: expected images (n, height, width) and as many labels, got {images.shape} and "
             f"{labels.shape} in {labels_path.name}"
         )
+    if 0 in images.shape[1:]:
+        raise DataError(f"{images_path}: expected images that have pixels, got {images.shape}")
     if len(labels) and labels.max() >= len(_DIGITS):
         raise DataError(f"{labels_path}: expected labels from 0 to 9, got one of {labels.max()}")
     return Part(images[..., None], labels, rescale(255))
 
 
 def _check_set(name: str, path: Path, test: Part) -> None:
-    """Raise DataError for the files of another set of these names."""
+    """Raise DataError for another set's files of the same names."""
     known = _LABELS.get(sha256(test.targets.tobytes()).hexdigest(), name)
     if known != name:
         raise DataError(f"{path}: these are the files of {known}, not of {name}. Give the folder of {name}'s")

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -10,7 +11,12 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Options", "new_parser", "parse_options", "positive", "printer", "read_arguments", "same_command", "share"]
+from funcnn.system.text import show
+
+__all__ = [
+    "Options", "folder", "new_parser", "parse_options", "positive", "printer", "read_arguments", "same_command",
+    "share", "warn",
+]  # fmt: skip
 
 
 @attrs.frozen
@@ -49,9 +55,9 @@ def parse_options(
 ) -> Options:
     """The options of a script from its command line, with its defaults; ``--help`` explains them.
 
-    Several learning rates, by the names of recipes, make a script with ``--recipe``, of which the first is the
-    default. `add` is given the parser, and adds the script's own options to it. `name` is that of the folder in
-    ``runs`` for the results, and may hold own options in braces. Words of an option may be joined by - or by _.
+    If `lr` has several rates, by the names of recipes, the script has an option ``--recipe``, the first by default.
+    `add` is given the parser, and adds the script's own options to it. `name` is the name of the results' folder in
+    ``runs``, and may hold own options in braces. Words of an option may be joined by - or by _.
 
     >>> parse_options("Train.", name="demo", epochs=9, batch_size=32, lr=0.1, arguments=["--quick"]).epochs
     1
@@ -68,10 +74,10 @@ def parse_options(
         option("--recipe", choices=tuple(rates), default=next(iter(rates)), help="how to train (default %(default)s)")
     same = "the run's seed: on one machine, equal seeds give equal results (default %(default)s)"
     option("--seed", type=_seed, default=0, help=same)
-    option("--data-dir", help="the folder of the data files (default: FUNCNN_DATA, or else they are downloaded)")
-    option(
-        "--out", type=Path, help=f"the folder for results, which replace earlier ones (default {Path('runs') / name})"
-    )
+    where = "the folder of the data files (default: FUNCNN_DATA, or else they are downloaded)"
+    option("--data-dir", type=os.path.expanduser, help=where)
+    results = f"the folder for results, which replace earlier ones (default {Path('runs') / name})"
+    option("--out", type=folder, help=results)
     option("--resume", action="store_true", help="go on from the last checkpoint in --out")
     option("--quick", action="store_true", help="a short run on a slice of the data, to see that everything works")
     option("--quiet", action="store_true", help="print nothing but errors")
@@ -110,6 +116,11 @@ def _hyphens(argument: str) -> str:
     return option.replace("_", "-") + equals + value
 
 
+def folder(text: str) -> Path:
+    """A type of argparse's: a path, in which ~ is the user's home; the shell leaves that alone in ``--out=~/runs``."""
+    return Path(text).expanduser()
+
+
 def positive(kind: type) -> Callable[[str], Any]:
     """A type of argparse's: a number of that kind that is more than 0."""
 
@@ -144,12 +155,17 @@ _seed.__name__ = "int"
 
 
 def same_command(*more: str) -> str:
-    """The command that this process was started with, and options that are to be in it."""
+    """The command that this process was started with, and more options where it lacks them."""
     ranks = "mpi4py.futures" in sys.orig_argv
     start = ["mpirun", "-n", "RANKS", sys.orig_argv[0], "-m", "mpi4py.futures"] if ranks else [sys.orig_argv[0]]
     return shlex.join([*start, *sys.argv, *(each for each in more if each not in sys.argv)])
 
 
 def printer(quiet: bool) -> Callable[[str], None]:
-    """What says things to the user: `print`, or nothing at all."""
-    return (lambda text: None) if quiet else print
+    """What says things to the user: `show`, or nothing at all."""
+    return (lambda text: None) if quiet else show
+
+
+def warn(text: str) -> None:
+    """Say on standard error what went wrong and ends nothing."""
+    show(text, error=True)

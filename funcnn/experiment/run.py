@@ -4,12 +4,14 @@ What the scripts in ``experiments/`` have in common. A script's main function ca
 calls `run`; `run_script` runs it.
 """
 
-import json
+import io
 import platform
+import signal
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +22,28 @@ from funcnn import checkpoint, train, tree
 from funcnn.checkpoint import CheckpointError
 from funcnn.checks import LayerError
 from funcnn.data import DataError, Dataset, load
-from funcnn.experiment.options import Options, parse_options, printer, same_command
+from funcnn.experiment.options import Options, printer, same_command, warn
 from funcnn.experiment.results import draw_results, test_metrics
+from funcnn.experiment.resume import restore, run_settings
 from funcnn.keys import Key
 from funcnn.model_file import Trained, save_trained
 from funcnn.rebuild import own_parts
-from funcnn.report.history import Row, best_row, read_history, row_of, write_history
+from funcnn.report.history import Row, best_row, row_of, write_history
 from funcnn.report.pictures import can_draw
 from funcnn.report.progress import progress
 from funcnn.report.table import layer_table
-from funcnn.settings import as_code, describe
+from funcnn.settings import as_code
 from funcnn.sweep.grid import SweepError
-from funcnn.system.files import make_folder, write_text
+from funcnn.system.files import make_folder, write_json
+from funcnn.system.lock import locked
 from funcnn.system.memory import keep_freed_memory
 from funcnn.train import Epoch, Model, NonFiniteError, Problem, Step, TrainState
 from funcnn.tree import TreeError
 
-__all__ = ["Options", "load_data", "parse_options", "run", "run_script", "steps_per_epoch"]
+__all__ = ["load_data", "run", "run_script", "steps_per_epoch"]
 
+_SECONDS = 1.0  # between two savings: they take longer than an epoch of a tiny net, so that a run would only wait
+_PICTURES = ("curves.png", "confusion.png", "samples.png", "filters.png")
 _SUBSET = 1000  # training examples on which the accuracy after each epoch is measured
 _QUICK = (2000, 500)  # examples of a quick run: to train, and in either other part
 
@@ -45,19 +51,41 @@ _QUICK = (2000, 500)  # examples of a quick run: to train, and in either other p
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's main function; what a user can mend ends it with one line, where a traceback would say less.
 
-    The process keeps the memory that it frees (`funcnn.system.memory.keep_freed_memory`).
+    SIGTERM and SIGHUP stop it as Ctrl-C does. A character that its output does not have, as an ASCII terminal no ±, is
+    written as an escape. The process keeps the memory that it frees (`funcnn.system.memory.keep_freed_memory`).
     """
     keep_freed_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        main()
+        with _interrupted_by("SIGTERM", "SIGHUP"):
+            main()
     except (CheckpointError, DataError, LayerError, NonFiniteError, OSError, SweepError, TreeError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
+@contextmanager
+def _interrupted_by(*names: str) -> Iterator[None]:
+    """While the block runs, these signals raise KeyboardInterrupt, unless the process was told to do otherwise."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+    for number in changed:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def load_data(name: str, options: Options | Namespace) -> Dataset:
-    """A data set by name, as the options say: from where, a slice for a quick run, without a validation part.
+    """A data set by name, as the options say: where its files are, whether all of it, whether a part for validation.
 
     Raises DataError as `load`.
     """
@@ -81,22 +109,32 @@ def run(
 
     Writes config.json, and after each epoch history.csv, checkpoint.safetensors and, if the epoch is the best so far
     on the validation part (`best_row`), model.safetensors; at the end metrics.json, the kept model's, and (with
-    matplotlib) curves.png, confusion.png, samples.png and filters.png. With ``resume`` it goes on from the checkpoint,
-    if there is one, to the same end, bit for bit. On Ctrl-C it says how to go on, and exits.
+    matplotlib) curves.png, confusion.png, samples.png and filters.png. A picture that cannot be drawn is said, and the
+    run ends well. Epochs that take less than a second are written together, about once a second: a run that is killed
+    loses as much, one that is stopped or fails nothing. With ``resume`` it goes on from the checkpoint, if there is
+    one, to the same end, bit for bit. On Ctrl-C it says how to go on, and exits.
 
-    Raises OSError before training if the folder cannot be written, CheckpointError for a checkpoint of other
-    settings or more epochs, or one whose history.csv is not whole, TreeError for an initial model of another net, and
-    ValueError for a problem without a metric.
+    Raises OSError before training if the folder cannot be written or another run has it (`FolderInUse`),
+    CheckpointError for a checkpoint of other settings, data or more epochs, or one whose history.csv or
+    model.safetensors is not whole, TreeError for an initial model of another net, DataError for a part without
+    examples, and ValueError for a problem without a metric, or one that gives no number.
     """
     if problem.metric is None:
         raise ValueError(
             "run: expected a problem with a metric, to choose the best epoch by and to draw; for others, "
             "loop over funcnn.train.train"
         )
+    folder = make_folder(options.out).absolute()  # wherever the process goes meanwhile
+    with locked(folder, "a run"):
+        return _run(problem, dataset, options, initial, folder)
+
+
+def _run(
+    problem: Problem, dataset: Dataset, options: Options, initial: Model | TrainState | None, folder: Path
+) -> dict[str, Any]:
     started = time.perf_counter()
     say = printer(options.quiet)
-    folder = make_folder(options.out)
-    settings = _settings(problem, dataset, options)
+    settings = run_settings(problem, dataset, options)
     own_parts(layer=problem.net, preprocessing=dataset.test.preprocess)  # refuses now what could not be saved later
     _banner(problem, dataset, settings, say)
 
@@ -105,13 +143,17 @@ def run(
         names = ("the initial model", "the net")
         tree.check_like((initial.params, initial.state), (state.params, state.state), names=names, shapes=True)
         state = TrainState(initial.params, initial.state, state.opt_state, state.step, state.seed)
+    _try_out(problem, state, dataset)
     rows: list[Row] = []
     if options.resume:
-        state, rows = _restore(folder, state, settings, dataset, options, say)
-    else:  # should this run be stopped early, --resume must not go on from the checkpoint of an earlier one
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    # Only now, since a refused resumption must leave the settings that it asks for.
-    write_text(folder / "config.json", json.dumps(settings | _versions(), indent=2) + "\n")
+        state, rows = restore(folder, state, settings, options, say)
+    # Only now, since a refused resumption must leave what it asks for. What an earlier run left must not be taken for
+    # this one's should it be stopped early, least of all by --resume.
+    stale = ("metrics.json", *_PICTURES) if len(rows) < options.epochs else ()
+    for name in stale if options.resume else ("checkpoint.safetensors", *stale):
+        (folder / name).unlink(missing_ok=True)
+    epochs = _Epochs(folder, problem, dataset, settings, _Reached(state, tuple(rows)))
+    write_json(folder / "config.json", settings | _versions())
     try:
         events = train.train(problem, state, dataset, epochs=options.epochs, batch_size=options.batch_size)
         for event in progress(
@@ -119,35 +161,99 @@ def run(
             epochs=options.epochs, print_every=options.print_every, quiet=options.quiet,
         ):  # fmt: skip
             if isinstance(event, Epoch):
-                state = event.state
-                rows.append(row_of(event))
-                write_history(folder / "history.csv", rows)
-                if best_row(rows) is rows[-1]:
-                    _save_model(folder, problem, dataset, state, rows[-1], settings)
-                # Last: what was killed before it is done again, and the same.
-                checkpoint.save(folder / "checkpoint.safetensors", state, description=settings)
+                epochs.add(event)
     except KeyboardInterrupt:
-        done = state.step // steps_per_epoch(dataset, options)
-        say(f"\nStopped after epoch {done}. To go on: {same_command('--resume')}")
+        epochs.save()
+        say(f"\nStopped after epoch {len(epochs.reached.rows)}. To go on: {same_command('--resume')}")
         raise SystemExit(130) from None
+    except Exception:
+        epochs.save()  # those before what went wrong
+        raise
 
+    state, rows = epochs.reached.state, list(epochs.reached.rows)
     kept = checkpoint.load(folder / "model.safetensors", Model(state.params, state.state))
     trained = Trained(problem.net, kept, dataset.in_shape, dataset.classes, dataset.test.preprocess)
     metrics = test_metrics(problem, dataset, trained, rows) | {"epochs": options.epochs, "seed": options.seed}
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    if options.plots and can_draw(say):
-        draw_results(dataset, trained, rows, metrics, folder)
+    written: dict[str, Any] = write_json(folder / "metrics.json", metrics)
+    if options.plots:
+        try:
+            if can_draw(say):
+                draw_results(dataset, trained, rows, metrics, folder)
+        except Exception as error:  # the user's matplotlib, its settings, or what it cannot draw
+            warn(f"the pictures are not complete: {type(error).__name__}: {error}")
     say(
         f"test accuracy {metrics['test_accuracy']:.4f}  test loss {metrics['test_loss']:.4f}  "
         f"(the net after epoch {metrics['best_epoch']})  "
         f"training {metrics['train_seconds']:.1f} s  total {time.perf_counter() - started:.1f} s"
     )
-    say(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    return metrics
+    left = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    say(f"results in {options.out}: {', '.join(left)}")
+    return written
+
+
+def _try_out(problem: Problem, state: TrainState, dataset: Dataset) -> None:
+    """Measure two examples of each part, so that what cannot be measured is known before training."""
+    for name in ("train", "validation", "test"):
+        part = getattr(dataset, name)
+        if part is None:
+            continue
+        if len(part) == 0:
+            raise DataError(f"run: the {name} part has no examples")
+        measured = train.evaluate(problem, state, part.thin(2))
+        for what, value in (("loss", measured.loss), ("metric", measured.accuracy)):
+            if np.asarray(value).ndim or np.asarray(value).dtype.kind not in "buif":
+                raise ValueError(f"run: expected the {what} to be a number, the mean over the batch, got {value!r}")
+
+
+@attrs.frozen
+class _Reached:
+    """What a run has behind it: the state after its last epoch, its rows, the best net if that is not written yet."""
+
+    state: TrainState
+    rows: tuple[Row, ...]
+    best: tuple[Model, Row] | None = None
+
+
+@attrs.define
+class _Epochs:
+    """The epochs that a run has behind it: each in memory at once, and in the folder about once a second."""
+
+    folder: Path
+    problem: Problem
+    dataset: Dataset
+    settings: dict[str, Any]
+    reached: _Reached  # one value, replaced as a whole: an interrupt may come at any time
+    is_saved: bool = True
+    saved: float = attrs.field(factory=time.perf_counter)
+
+    def add(self, event: Epoch) -> None:
+        row = row_of(event)
+        rows = (*self.reached.rows, row)
+        is_best = best_row(rows) is row
+        best = (Model(event.state.params, event.state.state), row) if is_best else self.reached.best
+        self.is_saved = False
+        self.reached = _Reached(event.state, rows, best)
+        if event.epoch == event.epochs or time.perf_counter() - self.saved >= _SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is not yet written.
+
+        The checkpoint comes last: if the run is killed before it, the epochs since the checkpoint before are done
+        again, with the same result. Until then the history and the model may be ahead of it.
+        """
+        if self.is_saved:
+            return
+        write_history(self.folder / "history.csv", self.reached.rows)
+        if self.reached.best is not None:
+            _save_model(self.folder, self.problem, self.dataset, *self.reached.best, self.settings)
+        checkpoint.save(self.folder / "checkpoint.safetensors", self.reached.state, description=self.settings)
+        self.reached = attrs.evolve(self.reached, best=None)
+        self.is_saved, self.saved = True, time.perf_counter()
 
 
 def _measured(events: Iterable[Step | Epoch], problem: Problem, dataset: Dataset) -> Iterator[Step | Epoch]:
-    """The events, their epochs with the metrics of some training examples and of the test part."""
+    """The events; epochs also have the metrics of some training examples and of the test part."""
     subset = dataset.train.thin(_SUBSET)
     for event in events:
         if isinstance(event, Epoch):
@@ -158,28 +264,12 @@ def _measured(events: Iterable[Step | Epoch], problem: Problem, dataset: Dataset
 
 
 def _save_model(
-    folder: Path, problem: Problem, dataset: Dataset, state: TrainState, row: Row, settings: dict[str, Any]
+    folder: Path, problem: Problem, dataset: Dataset, model: Model, row: Row, settings: dict[str, Any]
 ) -> None:
     how = {key: settings[key] for key in ("loss", "optimizer", "augment", "batch_size", "seed", "train_examples")}
     about = {"epoch": row.epoch, "validation_accuracy": row.validation_accuracy, **how}
-    trained = Trained(problem.net, state, dataset.in_shape, dataset.classes, dataset.test.preprocess, about)
+    trained = Trained(problem.net, model, dataset.in_shape, dataset.classes, dataset.test.preprocess, about)
     save_trained(folder / "model.safetensors", trained)
-
-
-def _settings(problem: Problem, dataset: Dataset, options: Options) -> dict[str, Any]:
-    """What decides a run's results, as JSON: a checkpoint of other settings is not resumed."""
-    return {
-        "net": describe(problem.net),
-        "loss": describe(problem.loss),
-        "optimizer": describe(problem.optimizer),
-        "augment": describe(problem.augment),
-        "preprocess": describe(dataset.train.preprocess),
-        "batch_size": options.batch_size,
-        "epochs": options.epochs,
-        "seed": options.seed,
-        "in_shape": list(dataset.in_shape),
-        "train_examples": len(dataset.train),
-    }
 
 
 def _versions() -> dict[str, str]:
@@ -198,43 +288,3 @@ def _banner(problem: Problem, dataset: Dataset, settings: dict[str, Any], say: C
     epochs = f"{settings['epochs']} epoch{'s'[: settings['epochs'] > 1]}"
     say(f"run        {epochs} of batches of {settings['batch_size']}, seed {settings['seed']}\n")
     say(layer_table(problem.net, dataset.in_shape) + "\n")
-
-
-def _restore(
-    folder: Path,
-    like: TrainState,
-    settings: dict[str, Any],
-    dataset: Dataset,
-    options: Options,
-    say: Callable[[str], None],
-) -> tuple[TrainState, list[Row]]:
-    path = folder / "checkpoint.safetensors"
-    if not path.exists():
-        say(f"no checkpoint in {folder} yet: starting anew")
-        return like, []
-    saved = checkpoint.read_description(path)
-    # More epochs may be added to a run, unless its schedule (a part of the optimizer) counts on their number.
-    differing = [key for key in settings if key != "epochs" and saved.get(key) != json.loads(json.dumps(settings[key]))]
-    if differing:
-        raise CheckpointError(
-            f"{path}: saved with another {', '.join(differing)}. Resume with the settings it was started with "
-            f"({folder / 'config.json'}), or leave out --resume to start anew"
-        )
-    state = checkpoint.load(path, like)
-    epochs = state.step // steps_per_epoch(dataset, options)
-    if epochs > options.epochs:
-        raise CheckpointError(
-            f"{path}: it has {epochs} epochs behind it. Pass --epochs {epochs} or more, or leave out --resume to start "
-            "anew"
-        )
-    try:
-        rows = [row for row in read_history(folder / "history.csv") if row.epoch <= epochs]
-    except ValueError as error:
-        raise CheckpointError(f"{error}. Mend it, or leave out --resume to start anew") from error
-    if [row.epoch for row in rows] != list(range(1, epochs + 1)):
-        raise CheckpointError(
-            f"{folder / 'history.csv'}: it lacks some of the {epochs} epochs that the checkpoint has, by which the "
-            "best is known. Put it back, or leave out --resume to start anew"
-        )
-    say(f"going on after epoch {epochs}")
-    return state, rows

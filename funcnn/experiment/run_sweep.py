@@ -9,26 +9,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from funcnn.data import load
-from funcnn.experiment.options import new_parser, positive, printer, read_arguments, same_command
+from funcnn.experiment.options import folder, new_parser, positive, printer, read_arguments, same_command, warn
 from funcnn.report.page import page
 from funcnn.report.pictures import can_draw
-from funcnn.report.summary import results_csv, summaries, summary_rows
-from funcnn.report.table import text_table
-from funcnn.sweep.grid import Configuration, SweepError, grid
+from funcnn.report.summary import metric_of, results_csv, summaries, summary_rows
+from funcnn.sweep.grid import Configuration, SweepError, grid, shown
 from funcnn.sweep.halving import halving
-from funcnn.sweep.results import Records, Result
+from funcnn.sweep.results import HALVING, Records, Result
 from funcnn.sweep.sweep import sweep
 from funcnn.sweep.training import TrainingTrial
 from funcnn.sweep.trials import Trial, trial_name
 from funcnn.sweep.workers import Processes
 from funcnn.system.files import make_folder, write_text
+from funcnn.system.text import Screen, cut, printable, text_table
 
 __all__ = ["SweepOptions", "parse_sweep_options", "run_sweep"]
 
@@ -70,7 +70,7 @@ def parse_sweep_options(
 ) -> SweepOptions:
     """The options of a sweep from its command line; `axes` are the script's, and `quick` those that a quick run has.
 
-    With `halving` there is an option for it: every trial is then a training of as many epochs.
+    With `halving` there is an option ``--halving``: for a `TrainingTrial` whose trainings have as many epochs.
 
     >>> options = parse_sweep_options("Rates.", name="demo", axes={"lr": [1, 2, 3]}, quick={"lr": [1]}, epochs=9,
     ...                               arguments=["--axis", "lr=0.1,0.2"])
@@ -92,7 +92,7 @@ def parse_sweep_options(
     where("--mpi", action="store_true", help="run on the ranks of: mpirun -n N python -m mpi4py.futures SCRIPT --mpi")
     if halving:
         option("--halving", action="store_true", help="stop hopeless trials early (one seed): see docs/sweeps.md")
-    option("--out", type=Path, default=Path("runs") / name, help="the folder for results (default %(default)s)")
+    option("--out", type=folder, default=Path("runs") / name, help="the folder for results (default %(default)s)")
     option("--resume", action="store_true", help="go on with the sweep in --out: that is always so")
     option("--mix", action="store_true", help="count results of an earlier version of the trial")
     option("--retry", action="store_true", help="run trials again that failed or were lost")
@@ -132,18 +132,22 @@ def _value(text: str) -> Any:
 
 
 def run_sweep(
-    trial: Trial, options: SweepOptions, *, question: str, draw: Draw, metric: str = "validation_accuracy",
-    also: Sequence[str] = ("test_accuracy",),
+    trial: Trial, options: SweepOptions, *, question: str | None, draw: Draw | Sequence[Draw],
+    metric: str = "validation_accuracy", also: Sequence[str] = ("test_accuracy",),
 ) -> list[Result]:  # fmt: skip
     """Run a sweep over the options' axes, and leave its answer in ``options.out``; returns the results.
 
     Every configuration also has the options' `data` and `epochs`, so that it says all that its trial needs. Writes
-    results.jsonl as trials finish, at the end results.csv, the pictures that `draw` makes, and report.html, a page that
-    needs no other file. With `report` it runs no trial. On Ctrl-C it says how to go on, and exits.
+    results.jsonl as trials finish, at the end results.csv, the pictures of `draw` (one function or several, each of the
+    results and the folder), and report.html, a page that needs no other file. If one of these fails, it is said, and
+    the others are made. With `report` it runs no trial. On Ctrl-C it says how to go on, and exits.
 
     Raises SweepError and OSError as `sweep`, SweepError if a scheduler cannot be reached, for a report of another
-    sweep's results, and at last if no trial has ended well, and DataError if the data cannot be loaded.
+    sweep's results, and at last if no trial has ended well, OSError at last if the disk failed what is left, DataError
+    if the data cannot be loaded, and TypeError for an argument of another type.
     """
+    draws = tuple(draw) if isinstance(draw, (list, tuple)) else (draw,)
+    _check(trial, draws, metric, also)
     say = printer(options.quiet)
     chosen = grid(**options.axes, data=[options.data], epochs=[options.epochs])
     folder = make_folder(options.out)
@@ -152,17 +156,30 @@ def run_sweep(
         results = Records(folder / "results.jsonl").read()
         if not results:
             raise SweepError(f"{folder / 'results.jsonl'}: no results to report. Run the sweep first, without --report")
-        if results[0].trial.removesuffix(" (halving)") != trial_name(trial):
+        if results[0].trial.removesuffix(HALVING) != trial_name(trial):
             raise SweepError(f"{folder / 'results.jsonl'}: it has results of {results[0].trial}. Choose another --out")
     else:
-        load(options.data)  # here for once, since each trial would fail without
+        load(options.data)  # once here, since without it each trial would fail
         results = _run(trial, chosen, options, metric, folder, say)
-    _leave(results, options, question, draw, metric, also, folder, say)
-    names = ", ".join(sorted(path.name for path in folder.iterdir()))
-    say(f"results in {folder} after {time.perf_counter() - started:.1f} s: {names}")
+    _leave(results, options, question, draws, (metric, *also), folder, say)
+    names = ", ".join(sorted(printable(path.name) for path in folder.iterdir() if not path.name.startswith(".")))
+    say(f"results in {printable(folder)} after {time.perf_counter() - started:.1f} s: {names}")
     if not any(each.status == "done" for each in results):
         raise SweepError(f"no trial has ended well: {folder / 'results.jsonl'} says why. --retry runs them again")
     return results
+
+
+def _check(trial: Any, draws: Sequence[Any], metric: Any, also: Any) -> None:
+    """What can be known before hours of work."""
+    wanted = [
+        ("trial", trial, callable(trial), "a function of (config, seed)"),
+        ("draw", draws, all(map(callable, draws)), "a function of (results, folder), or several"),
+        ("metric", metric, isinstance(metric, str), "a name"),
+        ("also", also, isinstance(also, (list, tuple)) and all(isinstance(each, str) for each in also), "names"),
+    ]
+    for name, value, fits, what in wanted:
+        if not fits:
+            raise TypeError(f"run_sweep: {name} must be {what}, got {shown(value)}")
 
 
 def _run(
@@ -191,8 +208,9 @@ def _run(
             )
         results: list[Result] = []
         try:
-            for result in _progress(found, total, metric, quiet=options.quiet):
-                results.append(result)
+            with closing(found):
+                for result in _progress(found, total, metric, quiet=options.quiet):
+                    results.append(result)
         except KeyboardInterrupt:
             say(f"\nStopped with {len(results)} results. To go on: {same_command()}")
             raise SystemExit(130) from None
@@ -247,34 +265,38 @@ def _progress(results: Iterator[Result], total: int | None, metric: str, *, quie
     if quiet:
         yield from results
         return
-    bar = _bar(total)
-    best: Result | None = None
+    screen = Screen(sys.stdout)
+    bar = _bar(total, screen)
+    best: float | None = None
     for count, result in enumerate(results, start=1):
-        value = result.metrics.get(metric)
-        if result.status == "done" and value is not None and (best is None or value > best.metrics[metric]):
-            best = result
-        shown = f"best {metric.replace('_', ' ')} {best.metrics[metric]:.4f}" if best else "none has ended well yet"
+        value = metric_of(result, metric)
+        if value is not None and (best is None or value > best):
+            best = value
+        text = "none has ended well yet" if best is None else f"best {printable(metric.replace('_', ' '))} {best:.4f}"
         if bar is not None:
-            bar.set_postfix_str(shown, refresh=False)
-            bar.update()
+            with suppress(Exception):  # of another version of tqdm
+                bar.set_postfix_str(text, refresh=False)
+                bar.update()
         elif count % max(1, (total or 100) // 10) == 0:
-            print(f"{count}{f' of {total}' if total else ''} trials, {shown}", flush=True)
+            print(f"{count}{f' of {total}' if total else ''} trials, {text}", file=screen, flush=True)
         yield result
     if bar is not None:
-        bar.close()
+        with suppress(Exception):
+            bar.close()
 
 
-def _bar(total: int | None) -> Any:
-    if not sys.stdout.isatty():
-        return None
-    try:
-        from tqdm import tqdm
-    except ImportError:
+def _bar(total: int | None, screen: Screen) -> Any:
+    if not screen.isatty():
         return None
     form = "{n}/{total} trials {percentage:3.0f}%|{bar:24}|{postfix} [{elapsed} so far, {remaining} left]"
     if total is None:
         form = "{n} trials {postfix} [{elapsed} so far]"
-    return tqdm(total=total, file=sys.stdout, bar_format=form, leave=False, dynamic_ncols=True)
+    try:
+        from tqdm import tqdm
+
+        return tqdm(total=total, file=screen, bar_format=form, leave=False, dynamic_ncols=True)
+    except Exception:  # it is not installed, or fails with what the environment sets
+        return None
 
 
 # --- What is left ---------------------------------------------------------------------------------------------
@@ -283,27 +305,57 @@ def _bar(total: int | None) -> Any:
 def _leave(
     results: list[Result],
     options: SweepOptions,
-    question: str,
-    draw: Draw,
-    metric: str,
-    also: Sequence[str],
+    question: str | None,
+    draws: Sequence[Draw],
+    metrics: Sequence[str],
     folder: Path,
     say: Callable[[str], None],
 ) -> None:
-    write_text(folder / "results.csv", results_csv(results))
-    found = summaries(results, metric)
-    header, rows = summary_rows(found, {name: summaries(results, name) for name in (metric, *also)})
-    say("\n" + text_table(header, rows[:_IN_TERMINAL], left=len(header) - 2 - len(also)))
-    say(f"the best {_IN_TERMINAL} of {len(rows)} configurations\n" if len(rows) > _IN_TERMINAL else "")
+    """Table, CSV, pictures and page, each made whatever becomes of the others: the work of hours is behind them.
+
+    Raises OSError at last, if one was the disk's.
+    """
+    failed: list[Exception] = []
+    with _apart("results.csv", failed):
+        write_text(folder / "results.csv", results_csv(results))
+    header, rows = ["configuration"], [[repr(each.config)] for each in results]  # for the page, should the table fail
+    with _apart("table", failed):
+        found = [summaries(results, name) for name in metrics]
+        header, rows = summary_rows(found[0], dict(zip(metrics, found, strict=True)))
+        say("\n" + text_table(header, rows[:_IN_TERMINAL], left=len(header) - 1 - len(metrics)))
+        say(f"the best {_IN_TERMINAL} of {len(rows)} configurations\n" if len(rows) > _IN_TERMINAL else "")
     for status in ("diverged", "failed", "lost"):
         bad = [each for each in results if each.status == status]
         if bad:
-            last = bad[0].error.strip().splitlines()[-1] if bad[0].error else ""
+            last = printable(bad[0].error.strip().splitlines()[-1]) if bad[0].error.strip() else ""
             say(f"{len(bad)} {status}, as {bad[0].config}, seed {bad[0].seed}: {last}")
-    pictures: list[Path] = []
+    pictures: set[Path] = set()
     if options.plots and can_draw(say) and any(each.status == "done" for each in results):
-        draw(results, folder)
-        pictures = sorted(folder.glob("*.png"))
+        for draw in draws:
+            before = _pictures(folder)
+            with _apart(f"picture of {getattr(draw, '__name__', 'draw')}", failed):
+                draw(results, folder)
+            pictures |= {path for path, state in _pictures(folder).items() if before.get(path) != state}
     command = shlex.join(["python", *(each for each in sys.argv if each not in ("--report", "--retry"))])
-    text = page(question, pictures, (header, rows[:_ON_PAGE]), results, command=command)
-    write_text(folder / "report.html", text)
+    with _apart("report.html", failed):
+        text = page(question, sorted(pictures), (header, rows[:_ON_PAGE]), results, command=command)
+        write_text(folder / "report.html", text)
+    for error in failed:
+        if isinstance(error, OSError):
+            raise error
+
+
+@contextmanager
+def _apart(what: str, failed: list[Exception]) -> Iterator[None]:
+    """Say what fails in the block, and why, and go on."""
+    try:
+        yield
+    except Exception as error:
+        failed.append(error)
+        reason = f"{type(error).__name__}: {cut(printable(error), 300)}"
+        warn(f"no {what}: {reason}. The results are in results.jsonl: --report makes all from them again")
+
+
+def _pictures(folder: Path) -> dict[Path, tuple[int, int]]:
+    """The pictures in the folder, whoever drew them, and what changes when one is drawn again."""
+    return {path: (state.st_ino, state.st_mtime_ns) for path in folder.glob("*.png") for state in [path.lstat()]}

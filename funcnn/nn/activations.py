@@ -1,8 +1,7 @@
 """Element-wise layers: any shape in, the same shape out, no parameters.
 
-Each activation is a pair of small functions, y = f(x) and dx = dy · f'(x), the derivative written in y where it
-can be: the next layer keeps y anyway, so the residual then costs no memory. Every formula is finite over the
-whole float range.
+Each activation is a pair of small functions, y = f(x) and dx = dy · f'(x). The derivative is written in y where it can
+be: the next layer keeps y anyway, so the residual costs no memory. Every formula is finite over the whole float range.
 """
 
 import math
@@ -17,7 +16,7 @@ from funcnn.arrays.elementwise import fused, positive_part
 from funcnn.checks import LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
-from funcnn.settings import check_finite, check_positive, check_share, config
+from funcnn.settings import check_finite, check_positive, check_share, config, number, shown
 from funcnn.tree import Array
 
 __all__ = [
@@ -107,7 +106,7 @@ def silu() -> Layer:
 def gelu() -> Layer:
     """y = x/2 · (1 + t), t = tanh(sqrt(2/π) · (x + 0.044715 x³)) (Hendrycks & Gimpel 2016).
 
-    This is the paper's tanh form; it differs from the one by the error function by at most 0.0005, and needs
+    This is the paper's tanh form; it differs from the form with the error function by at most 0.0005, and needs
     nothing beyond NumPy. dx = dy · (1 + t + x · (1 - t²) · sqrt(2/π) · (1 + 3 · 0.044715 x²)) / 2.
 
     >>> gelu().apply(None, None, np.array([[-1000.0, 1000.0]])).y
@@ -131,8 +130,8 @@ def elementwise(f: Function, df: Function, *, name: str) -> Layer:
     """y = f(x) for a function of your own and its derivative: dx = dy · df(x).
 
     f(x) -> y and df(x) -> dy/dx take an array and give a new one of its shape and dtype, value by value: a large array
-    comes in flat blocks, spread over the threads. `name` is that of the constructor that you write around it; the layer
-    prints as its call, and a saved net is loaded with it. Two are equal if their functions are the same.
+    comes in flat blocks, spread over the threads. `name` is the name of the constructor that you write around it: the
+    layer prints as its call, and a saved net is loaded with it. Two are equal if their functions are the same.
 
     >>> def sine():
     ...     return elementwise(np.sin, np.cos, name="sine")
@@ -168,6 +167,7 @@ class Activation(Config):
         raise TypeError(f"{type(self).__name__} does not define gradient")
 
 
+@np.errstate(under="ignore")  # what is too small for the dtype is 0
 def _apply(
     settings: Activation, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -176,11 +176,12 @@ def _apply(
     return Applied(y, state, (x if settings.keeps_input else y) if train else None)
 
 
+@np.errstate(under="ignore")
 def _backward(settings: Activation, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(settings, residuals)
+    check_dy(settings, dy, kept.shape, kept.dtype)
     if not need_dx:
         return Gradients(None, None)
-    check_dy(settings, dy, kept.shape, kept.dtype)
     dx = in_blocks(settings.gradient, kept, dy) if settings.is_elementwise else settings.gradient(kept, dy)
     return Gradients(None, dx)
 
@@ -215,7 +216,7 @@ class _Relu(Activation):
 class _LeakyRelu(Activation):
     name: ClassVar[str] = "leaky_relu"
     increasing: ClassVar[bool] = True
-    slope: float = attrs.field(default=0.01, validator=check_share, converter=float)
+    slope: float = number(check_share, default=0.01)
 
     def forward(self, x: Array) -> Array:
         y = x * self.slope
@@ -232,7 +233,7 @@ class _LeakyRelu(Activation):
 @config
 class _Elu(Activation):
     name: ClassVar[str] = "elu"
-    alpha: float = attrs.field(default=1.0, validator=check_positive, converter=float)
+    alpha: float = number(check_positive, default=1.0)
 
     def forward(self, x: Array) -> Array:
         y = np.expm1(np.minimum(x, 0))
@@ -351,7 +352,7 @@ class _Gelu(Activation):
 @config
 class _Scale(Activation):
     name: ClassVar[str] = "scale"
-    factor: float = attrs.field(validator=check_finite, converter=float)
+    factor: float = number(check_finite)
 
     def forward(self, x: Array) -> Array:
         return x * self.factor
@@ -362,12 +363,12 @@ class _Scale(Activation):
 
 def _check_name(instance: Any, attribute: Any, name: str) -> None:
     if not (isinstance(name, str) and name.isidentifier()):
-        raise ValueError(f"elementwise: name must be that of a function, such as 'square', got {name!r}")
+        raise ValueError(f"elementwise: name must be that of a function, such as 'square', got {shown(name)}")
 
 
 def _check_function(instance: Any, attribute: Any, function: Function) -> None:
     if not callable(function):
-        raise TypeError(f"elementwise: {attribute.name} must be a function of an array, got {function!r}")
+        raise TypeError(f"elementwise: {attribute.name} must be a function of an array, got {shown(function)}")
 
 
 @config

@@ -1,6 +1,6 @@
-"""Batch norm: written for a chunk of a batch that meets the others (`funcnn.nn.coupled`), as `serial` has them.
+"""Batch norm, written for a chunk of a batch that meets the others (`funcnn.nn.coupled`).
 
-Sums are added up in float64, first chunk to last.
+The chunks' sums are added up in float64, first chunk to last; float16 is computed in float32.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,31 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
+from funcnn import tree
 from funcnn.arrays import threads
-from funcnn.arrays.layout import channel_rows, dot_channels, empty_like_channels, for_channels, images, sum_channels
-from funcnn.checks import LayerError, ShapeError, check_array, check_input, check_residuals
+from funcnn.arrays.layout import (
+    channel_rows,
+    dot_channels,
+    empty_like_channels,
+    for_channels,
+    images,
+    sum_channels,
+    wide,
+)
+from funcnn.checks import (
+    LayerError,
+    ShapeError,
+    check_array,
+    check_dy,
+    check_input,
+    check_params,
+    check_residuals,
+    check_weight,
+)
 from funcnn.keys import Key
 from funcnn.layer import Initialised, Layer
 from funcnn.nn.coupled import Coroutine, Coupled, make_coupled
-from funcnn.settings import check_positive, check_share, config
+from funcnn.settings import check_positive, check_share, config, number
 from funcnn.tree import Array, Shape, node, read_only
 
 __all__ = ["BatchNormParams", "BatchNormState", "batch_norm"]
@@ -90,8 +108,12 @@ class _Statistics(NamedTuple):
 
 @node
 class _ChunkResiduals:
-    """x - c as `channel_rows`; c - mean; 1 / deviation; the residuals of the pool, and its output if it went first."""
+    """x - c as `channel_rows`; c - mean; 1 / deviation; the residuals of the pool, and its output if it went first.
 
+    `shape` is that of y, and so of dy.
+    """
+
+    shape: tuple[int, ...]
     centred: Array
     offset: Array
     inverse_deviation: Array
@@ -122,8 +144,8 @@ class _Projection(NamedTuple):
 @config
 class _BatchNorm(Coupled):
     name: ClassVar[str] = "batch_norm"
-    momentum: float = attrs.field(default=0.9, validator=check_share, converter=float)
-    epsilon: float = attrs.field(default=1e-5, validator=check_positive, converter=float)
+    momentum: float = number(check_share, default=0.9)
+    epsilon: float = number(check_positive, default=1e-5)
 
     def out_shape(self, in_shape: Shape) -> Shape:
         if not in_shape:
@@ -145,16 +167,35 @@ class _BatchNorm(Coupled):
         return make_coupled(_PooledNorm(self.momentum, self.epsilon, pool=pool))
 
     def check(self, params: BatchNormParams, x: Array) -> None:
+        """Raise unless x and the params have the same channels."""
+        check_params(self, params, BatchNormParams)
+        check_weight(self, "scale", params.scale, (None,))
+        channels = params.scale.shape
+        check_weight(self, "shift", params.shift, channels)
         check_array(self, x, params.scale.dtype)
-        check_input(self, x, (*[None] * (x.ndim - 2), len(params.scale)), params.scale.dtype)
+        check_input(self, x, (*[None] * (x.ndim - 2), *channels), params.scale.dtype, params.scale)
+
+    def check_state(self, params: BatchNormParams, state: BatchNormState) -> None:
+        """Raise unless the state has the params' channels."""
+        if not isinstance(state, BatchNormState):
+            raise LayerError(
+                repr(self),
+                f"expected its state to be BatchNormState(...), got {type(state).__name__}",
+                "Pass the state that this layer's own init or apply gave",
+            )
+        check_weight(self, "mean", state.mean, params.scale.shape)
+        check_weight(self, "var", state.var, params.scale.shape)
 
     def evaluate(self, params: BatchNormParams, state: BatchNormState, x: Array) -> Array:
         self.check(params, x)
-        factor = params.scale / np.sqrt(state.var + self.epsilon)
-        return _normalise_and_pool(x, factor, params.shift - state.mean * factor, self.pool, train=False)[0]
+        self.check_state(params, state)
+        factor = wide(params.scale) / np.sqrt(wide(state.var) + self.epsilon)
+        y, _, _ = _normalise_and_pool(wide(x), factor, params.shift - state.mean * factor, self.pool, train=False)
+        return y.astype(x.dtype, copy=False)
 
     def apply_chunk(self, params: BatchNormParams, x: Array) -> Coroutine:
         self.check(params, x)
+        dtype, x = x.dtype, wide(x)
         centred, moments = _moments(x)
         mean, factor, shift, inverse_deviation = yield moments
         # x - mean = centred + offset
@@ -162,11 +203,13 @@ class _BatchNorm(Coupled):
         y, kept, pooled = _normalise_and_pool(
             _shaped(centred, x.shape), factor, shift + offset * factor, self.pool, train=True
         )
-        return y, _ChunkResiduals(centred, offset, inverse_deviation, kept, pooled)
+        kept = _ChunkResiduals(y.shape, centred, offset, inverse_deviation, kept, pooled)
+        return y.astype(dtype, copy=False), kept
 
     def meet(
         self, params: BatchNormParams, state: BatchNormState, said: Sequence[_Moments]
     ) -> tuple[_Statistics, BatchNormState]:
+        self.check_state(params, state)
         counts = np.array([each.size for each in said], np.float64)[:, None]
         centres, sums, squares = (np.stack(each) for each in list(zip(*said, strict=True))[1:])
         if counts.sum() == 0:
@@ -177,30 +220,36 @@ class _BatchNorm(Coupled):
         # Σ (x - μ)² = Σ (x - c)² + 2 (c - μ) Σ (x - c) + n (c - μ)²
         offsets = centres - mean
         total = squares.sum(axis=0) + (offsets * (2 * sums + counts * offsets)).sum(axis=0)
-        var = (np.maximum(total, 0) / counts.sum()).astype(dtype)
+        var = (np.maximum(total, 0) / counts.sum()).astype(np.promote_types(dtype, np.float32))
         inverse_deviation = 1 / np.sqrt(var + self.epsilon)
         keep, take = self.momentum, 1 - self.momentum
-        running = BatchNormState(mean=keep * state.mean + take * mean.astype(dtype), var=keep * state.var + take * var)
-        return _Statistics(mean, params.scale * inverse_deviation, params.shift, inverse_deviation), read_only(running)
+        running = BatchNormState(
+            mean=keep * state.mean + take * mean.astype(dtype),
+            var=keep * state.var + take * var.astype(dtype, copy=False),
+        )
+        factor, shift = wide(params.scale) * inverse_deviation, wide(params.shift)
+        return _Statistics(mean, factor, shift, inverse_deviation), read_only(running)
 
     def backward_chunk(self, params: BatchNormParams, residuals: Any, dy: Array, *, need_dx: bool) -> Coroutine:
         kept = check_residuals(self, residuals)
+        check_params(self, params, BatchNormParams)
         x = kept.centred
+        check_dy(self.pool.config if self.pool else self, dy, kept.shape, params.scale.dtype)
+        dtype, dy = dy.dtype, wide(dy)
         if kept.pooled is not None:
             x = channel_rows(kept.pooled)  # where a maximum was, dy is; elsewhere it is zero
         elif self.pool is not None:
             dy = _unpool(self.pool, kept, dy)
         gradient = channel_rows(dy)
-        if gradient.shape != x.shape:
-            raise ShapeError(
-                repr(self), f"expected dy of the output's shape, got {dy.shape}", "Pass the residuals of the same batch"
-            )
         # x - mean = centred + offset, so Σ dy·(x - mean) = Σ dy·centred + offset·Σ dy, and below in the same way
         # along_x·(x - mean) + along_1 = along_x·centred + (along_1 + offset·along_x).
         total = sum_channels(gradient)
         along = dot_channels(gradient, x) + kept.offset * total
         factor, along_x, along_1 = yield _Sums(kept.centred.size // len(total), along, total, kept.inverse_deviation)
-        return _project(kept, dy, factor, along_x, along_1 + kept.offset * along_x, self.pool) if need_dx else None
+        if not need_dx:
+            return None
+        dx = _project(kept, dy, factor, along_x, along_1 + kept.offset * along_x, self.pool)
+        return dx.astype(dtype, copy=False)
 
     def meet_backward(self, params: BatchNormParams, said: Sequence[_Sums]) -> tuple[_Projection, BatchNormParams]:
         # dx = scale/σ · (dy - mean(dy) - x̂ · mean(dy · x̂)): what is left of dy once its parts along the two
@@ -210,9 +259,9 @@ class _BatchNorm(Coupled):
         dtype, count = inverse_deviation.dtype, sum(sizes)
         dscale = (np.sum(along, axis=0) * inverse_deviation).astype(dtype)
         dshift = np.sum(total, axis=0).astype(dtype)
-        factor = params.scale * inverse_deviation
+        factor = wide(params.scale) * inverse_deviation
         sent = _Projection(factor, -factor * inverse_deviation * dscale / count, -factor * dshift / count)
-        return sent, BatchNormParams(scale=dscale, shift=dshift)
+        return sent, tree.map(lambda sums: sums.astype(params.scale.dtype, copy=False), BatchNormParams(dscale, dshift))
 
 
 @config
@@ -227,19 +276,19 @@ class _PooledNorm(_BatchNorm):
 
     def arguments(self) -> dict[str, Any]:
         given = super().arguments()
-        del given["pool"]  # it prints as the layer that was written, of which an error tells
+        del given["pool"]  # it prints as the batch norm that was written, which an error then names
         return given
 
 
 # --- Arithmetic -----------------------------------------------------------------------------------------------
 
-_SAFE = 16.0  # Σx² by its part around the mean: from there on, differences of squares lose more than four bits
+_SAFE = 16.0  # Σx² in terms of Σ(x - mean)²: beyond it, differences of squares lose more than four bits
 
 
 def _moments(x: Array) -> tuple[Array, _Moments]:
     """x less a centre, as `channel_rows`, and its moments.
 
-    The centre is 0 if x's dtype has digits enough for that, and else the mean: it costs a pass, and a copy.
+    The centre is 0 if x's dtype has digits enough for that, and otherwise the mean, which costs a pass and a copy.
     """
     source = channel_rows(x)
     size = source.size // x.shape[-1]
@@ -263,7 +312,7 @@ def _shaped(x: Array, shape: tuple[int, ...]) -> Array:
 def _normalise_and_pool(
     x: Array, factor: Array, shift: Array, pool: Layer | None, *, train: bool
 ) -> tuple[Array, Any, Array | None]:
-    """factor · x + shift, and its pool; with the pool's residuals, and the pool of x if that was taken first."""
+    """factor · x + shift, pooled; the pool's residuals; and x pooled, if the pool went first."""
     if pool is None:
         return _scale_and_shift(x, factor, shift), None, None
     if (factor > 0).all():
@@ -282,7 +331,7 @@ def _scale_and_shift(x: Array, factor: Array, shift: Array) -> Array:
 
 
 def _unpool(pool: Layer, kept: _ChunkResiduals, dy: Array) -> Array:
-    return pool.backward(None, kept.pool, dy).dx  # type: ignore[return-value]  # never None: it is asked for
+    return pool.backward(None, kept.pool, dy).dx  # type: ignore[return-value]  # not None: dx is asked for
 
 
 def _project(

@@ -12,7 +12,7 @@ import numpy as np
 from funcnn import tree
 from funcnn.arrays import threads
 from funcnn.arrays.layout import images, rows
-from funcnn.checks import LayerError, ShapeError
+from funcnn.checks import LayerError, ShapeError, check_dy_array
 from funcnn.keys import Key, fold_in
 from funcnn.nn.coupled import Coroutine, resume
 from funcnn.nn.stages import Link
@@ -21,7 +21,7 @@ from funcnn.tree import Array
 __all__ = ["Batch", "add_up", "apply_in_chunks", "backward_in_chunks", "cut", "cut_like", "join"]
 
 T = TypeVar("T")
-_SUMS = 8  # of the gradients' shares, each a task
+_SUMS = 8  # of chunks' gradients at most, each a task
 
 
 class Batch(NamedTuple):
@@ -36,6 +36,7 @@ class Batch(NamedTuple):
 # --- Forward --------------------------------------------------------------------------------------------------
 
 
+@np.errstate(under="ignore")
 def apply_in_chunks(
     links: Sequence[Link], batch: Batch, xs: Sequence[Array]
 ) -> tuple[Array, tuple[Any, ...], dict[int, Any]]:
@@ -89,6 +90,7 @@ def _check_unchanged(link: Link, state: Any, new_state: Any) -> None:
 # --- Backward -------------------------------------------------------------------------------------------------
 
 
+@np.errstate(under="ignore")
 def backward_in_chunks(
     links: Sequence[Link], params: Any, kept: Sequence[Any], dys: Sequence[Array], *, first: int, need_dx: bool
 ) -> tuple[dict[int, Any], Array | None]:
@@ -136,7 +138,7 @@ def _back(links: Sequence[Link], params: Any, kept: Sequence[Any], dy: Any, firs
 
 
 def cut(x: Array, sizes: Sequence[int]) -> list[Array]:
-    """A batch as chunks of some sizes, views all."""
+    """A batch as chunks of the given sizes, all views."""
     if len(sizes) == 1:
         return [x]
     ends = np.cumsum(sizes).tolist()
@@ -145,17 +147,18 @@ def cut(x: Array, sizes: Sequence[int]) -> list[Array]:
 
 def cut_like(name: str, dy: Array, sizes: Sequence[int]) -> list[Array]:
     """A batch's dy as chunks of the sizes that its x had; raises ShapeError unless they add up."""
-    if len(dy) != sum(sizes):
+    check_dy_array(name, dy)
+    if dy.shape[:1] != (sum(sizes),):
         raise ShapeError(
             name,
-            f"expected dy for a batch of {sum(sizes)} examples, got {len(dy)}",
+            f"expected dy for a batch of {sum(sizes)} examples, got {dy.shape}",
             "Pass the residuals and the dy of the same batch",
         )
     return cut(dy, sizes)
 
 
 def join(xs: Sequence[Array]) -> Array:
-    """The batch that chunks are of."""
+    """The chunks as one batch again."""
     if len(xs) == 1:
         return xs[0]
     if xs[0].ndim == 4:  # by rows, as convolution and pooling make images

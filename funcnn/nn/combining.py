@@ -1,6 +1,6 @@
 """What combinators share: settings with children, the children's keys and places, the checks of a tuple's length.
 
-A combinator of one's own is made of these as those of the library are (`funcnn.nn.parallel` is the shortest example).
+Your own combinator is made of these as those of the library are; `funcnn.nn.parallel` is the one to read.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from funcnn.checks import LayerError, add_place
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Config, Initialised, Layer
-from funcnn.settings import config
+from funcnn.settings import config, shown
 from funcnn.tree import Shape
 
 __all__ = [
@@ -25,13 +25,20 @@ def check_layers(instance: Any, attribute: Any, layers: tuple[Layer, ...]) -> No
     """Raise TypeError unless all are layers."""
     for i, layer in enumerate(layers):
         if not isinstance(layer, Layer):
-            name = getattr(layer, "__name__", None)
-            got = f"the function {name}; call it: {name}(...)" if name else repr(layer)
-            raise TypeError(f"{instance.name}[{i}]: expected a Layer, got {got}")
+            raise TypeError(f"{instance.name}[{i}]: expected a Layer, got {_what(layer)}")
 
 
 def _check_layer(instance: Any, attribute: Any, layer: Layer) -> None:
-    check_layers(instance, attribute, (layer,))
+    if not isinstance(layer, Layer):
+        raise TypeError(f"{instance.name}: {attribute.name} must be a Layer, got {_what(layer)}")
+
+
+def _what(layer: Any) -> str:
+    """What was passed for a layer, and how to make one of it if that is known."""
+    if isinstance(layer, type) or not callable(layer):
+        return shown(layer)
+    name = getattr(layer, "__name__", None)
+    return f"the function {name}; call it: {name}(...)" if name else shown(layer)
 
 
 @config

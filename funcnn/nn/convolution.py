@@ -16,12 +16,12 @@ from funcnn import conv_strided
 from funcnn.arrays import conv_rows, conv_winograd
 from funcnn.arrays.geometry import Geometry, Padding, Size
 from funcnn.arrays.layout import channel_rows, images, rows, sum_channels
-from funcnn.checks import ShapeError, check_dy, check_input, check_residuals
+from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
 from funcnn.nn.image_settings import check_padding, check_size, image_geometry, pair, short, sides
-from funcnn.settings import check_choice, check_count, check_flag, config
+from funcnn.settings import check_choice, check_flag, config, count
 from funcnn.tree import Array, Shape, node
 
 __all__ = ["ConvParams", "conv2d"]
@@ -60,7 +60,8 @@ def conv2d(
     - "plain": windows and `einsum`, the definition in code, ten times slower (`funcnn.conv_strided`);
     - "strided": a matrix product for each row of the output, of overlapping windows (`funcnn.arrays.conv_rows`);
     - "winograd": half as many products, for kernels of three rows (`funcnn.arrays.conv_winograd`);
-    - "auto": the faster of the last two; in float64 always "strided".
+    - "auto": the faster of the last two; in float64 always "strided", and so where a value stands out of its batch
+      (is not finite, or over 64 times the root mean square), since Winograd's rounding reaches the rows beside it.
 
     >>> layer = conv2d(8, 3, stride=2, padding="same")
     >>> params, state, out_shape = layer.init(Key(0), (28, 28, 1))
@@ -99,12 +100,12 @@ def _padded_rows(padding: Padding) -> int:
 class _Conv2d(Config):
     name: ClassVar[str] = "conv2d"
     by_chunks: ClassVar[bool] = True
-    filters: int = attrs.field(validator=check_count)
+    filters: int = count()
     kernel_size: Size = attrs.field(validator=check_size, converter=pair)
     stride: Size = attrs.field(default=(1, 1), validator=check_size, converter=pair)
     padding: Padding = attrs.field(default="valid", validator=check_padding, converter=sides)
     dilation: Size = attrs.field(default=(1, 1), validator=check_size, converter=pair)
-    groups: int = attrs.field(default=1, validator=check_count)
+    groups: int = count(default=1)
     use_bias: bool = attrs.field(default=True, validator=check_flag)
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
@@ -135,18 +136,26 @@ class _Conv2d(Config):
             )
         return geo
 
-    def products(self, geo: Geometry, n: int, weight: Array) -> ModuleType:
-        """The module that computes the convolution of n images; all have the same three functions.
+    def products(self, geo: Geometry, weight: Array, values: Array, *, spreads: bool = True) -> ModuleType:
+        """The module that computes with the values of a batch, x or dy; all have the same three functions.
 
         "auto" takes Winograd's where it is as good, in float32 alone, and faster: where the products that it saves are
-        large (docs/architecture.md).
+        large (docs/architecture.md). It `spreads` a value's rounding over the rows of a tile: not where one stands out.
         """
         if self.algorithm != "auto":
             return _MODULES[self.algorithm]
         inner = weight.shape[1] * weight.shape[2]
-        large = inner >= 64 and weight.shape[3] // self.groups >= 32 and geo.out_size[1] * n >= 32
-        good = weight.dtype == np.float32 and conv_winograd.fits(geo)
-        return conv_winograd if large and good and geo.out_size[0] > 2 else conv_rows
+        large = inner >= 64 and weight.shape[3] // self.groups >= 32 and geo.out_size[1] * len(values) >= 32
+        if not (large and weight.dtype == np.float32 and geo.out_size[0] > 2 and conv_winograd.fits(geo)):
+            return conv_rows
+        return conv_rows if spreads and conv_winograd.stands_out(values) else conv_winograd
+
+    def check(self, params: Any) -> None:
+        """Raise unless the params are a convolution's, with so many filters of this size."""
+        check_params(self, params, ConvParams)
+        check_weight(self, "weight", params.weight, (*self.kernel_size, None, self.filters))
+        if params.bias is not None:
+            check_weight(self, "bias", params.bias, (self.filters,))
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return (*self.geometry(in_shape).out_size, self.filters)
@@ -165,25 +174,33 @@ def _conv_init(settings: _Conv2d, key: Key, in_shape: Shape, dtype: DTypeLike = 
     return Initialised(ConvParams(weight, bias), None, out_shape)
 
 
+@np.errstate(under="ignore")
 def _conv_apply(
     settings: _Conv2d, params: ConvParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    check_input(settings, x, (None, None, params.weight.shape[2] * settings.groups), params.weight.dtype)
+    settings.check(params)
+    channels = params.weight.shape[2] * settings.groups
+    check_input(settings, x, (None, None, channels), params.weight.dtype, params.weight)
     geo = settings.geometry(x.shape[1:])
-    products = settings.products(geo, len(x), params.weight)
     x = images(np.ascontiguousarray(rows(x)))  # once, for backward too
-    y = products.conv_forward(x, params.weight, geo, settings.groups, params.bias)
+    y = settings.products(geo, params.weight, x).conv_forward(x, params.weight, geo, settings.groups, params.bias)
     return Applied(y, state, x if train else None)
 
 
+@np.errstate(under="ignore")
 def _conv_backward(
     settings: _Conv2d, params: ConvParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
     x = check_residuals(settings, residuals)
+    settings.check(params)
     geo = settings.geometry(x.shape[1:])
     check_dy(settings, dy, (len(x), *geo.out_size, settings.filters), x.dtype)
-    products = settings.products(geo, len(x), params.weight)
+    # A weight meets every pixel of its channel: there a value that stands out is in the result in any case.
+    products = settings.products(geo, params.weight, x, spreads=False)
     weight = products.conv_weight_gradient(x, dy, geo, settings.groups)
     bias = sum_channels(channel_rows(dy)).astype(dy.dtype) if params.bias is not None else None
-    dx = products.conv_input_gradient(dy, params.weight, geo, settings.groups) if need_dx else None
+    dx = None
+    if need_dx:
+        products = settings.products(geo, params.weight, dy)
+        dx = products.conv_input_gradient(dy, params.weight, geo, settings.groups)
     return Gradients(ConvParams(weight, bias), dx)

@@ -8,12 +8,14 @@ all that was said (the batch's statistics), and goes on:
     chunk 1   conv2d   batch_norm: says its sums ──┘         └── is sent mean and deviation: y   relu   conv2d
 
 So a chunk is a coroutine, a Python generator that yields what it says and returns its result (`resume`). A batch that
-is not cut is one chunk that meets itself: so `apply` and `backward` of such a layer are made (`make_coupled`).
+is not cut is one chunk that meets itself, which is how `apply` and `backward` of such a layer work (`make_coupled`).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, ClassVar
+
+import numpy as np
 
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
@@ -27,8 +29,8 @@ Coroutine = Generator[Any, Any, Any]
 class Coupled(Config, ABC):
     """The base for a layer that couples the examples in training alone.
 
-    `apply_chunk` and `backward_chunk` are coroutines: each yields once, what the other chunks must know of its own, is
-    sent what a meeting makes of all that was said, and returns its result.
+    `apply_chunk` and `backward_chunk` are coroutines: each yields once what the other chunks must know, is sent what a
+    meeting makes of all that was said, and returns its result.
     """
 
     couples_examples: ClassVar[bool] = True
@@ -54,7 +56,7 @@ class Coupled(Config, ABC):
         """y in evaluation, where no example depends on another."""
 
     def with_pool(self, pool: Layer) -> Layer | None:
-        """This layer and a max pool after it as one layer, if that computes them faster, and the same; else None."""
+        """One layer for this one and a max pool after it, if it gives the same and is faster; otherwise None."""
         return None
 
 
@@ -64,13 +66,14 @@ def make_coupled(settings: Coupled, init: Callable[..., Initialised] | None = No
 
 
 def resume(chunk: Coroutine, sent: Any = None) -> Any:
-    """Start a coroutine, or send it what it waits for: what it yields next, or what it returns."""
+    """What a coroutine yields next, or returns, once it is started or sent what it waits for."""
     try:
         return chunk.send(sent)
     except StopIteration as end:
         return end.value
 
 
+@np.errstate(under="ignore")
 def _apply(
     settings: Coupled, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -82,6 +85,7 @@ def _apply(
     return Applied(y, state, residuals)
 
 
+@np.errstate(under="ignore")
 def _backward(settings: Coupled, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     batch = settings.backward_chunk(params, residuals, dy, need_dx=need_dx)
     sent, gradients = settings.meet_backward(params, [next(batch)])

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn.arrays import layout, products
-from funcnn.checks import ShapeError, check_dy, check_input, check_residuals
+from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
-from funcnn.settings import check_count, check_flag, config
+from funcnn.settings import check_flag, config, count
 from funcnn.tree import Array, Shape, node
 
 __all__ = ["DenseParams", "PositionBiasParams", "dense", "position_bias"]
@@ -53,7 +53,7 @@ def position_bias() -> Layer:
 
 # --- dense ----------------------------------------------------------------------------------------------------
 
-_FEW = 128  # units: the weight gradient, which every chunk of a batch makes anew, is then about as large as the chunk
+_FEW = 128  # units at most, to go by chunks: a chunk's weight gradient is then no larger than the chunk, about
 
 
 @node
@@ -67,7 +67,7 @@ class DenseParams:
 @config
 class _Dense(Config):
     name: ClassVar[str] = "dense"
-    units: int = attrs.field(validator=check_count)
+    units: int = count()
     use_bias: bool = attrs.field(default=True, validator=check_flag)
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
@@ -78,10 +78,18 @@ class _Dense(Config):
 
     def out_shape(self, in_shape: Shape) -> Shape:
         if len(in_shape) != 1:
+            batch = f", or leave out the batch axis: ({in_shape[1]},)" if len(in_shape) == 2 else ""
             raise ShapeError(
-                repr(self), f"expected examples of shape (features,), got {in_shape}", "Put flatten() before it"
+                repr(self), f"expected examples of shape (features,), got {in_shape}", f"Put flatten() before it{batch}"
             )
         return (self.units,)
+
+    def check(self, params: Any) -> None:
+        """Raise unless the params are a dense layer's, with so many units."""
+        check_params(self, params, DenseParams)
+        check_weight(self, "weight", params.weight, (None, self.units))
+        if params.bias is not None:
+            check_weight(self, "bias", params.bias, (self.units,))
 
     def macs(self, in_shape: Shape) -> int:
         return in_shape[0] * self.units
@@ -95,24 +103,28 @@ def _dense_init(settings: _Dense, key: Key, in_shape: Shape, dtype: DTypeLike = 
     return Initialised(DenseParams(weight, bias), None, out_shape)
 
 
+@np.errstate(under="ignore")
 def _dense_apply(
     settings: _Dense, params: DenseParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    check_input(settings, x, params.weight.shape[:1], params.weight.dtype)
+    settings.check(params)
+    check_input(settings, x, params.weight.shape[:1], params.weight.dtype, params.weight)
     y = products.matmul(x, params.weight)
     if params.bias is not None:
         y += params.bias
     return Applied(y, state, x if train else None)
 
 
+@np.errstate(under="ignore")
 def _dense_backward(
     settings: _Dense, params: DenseParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
     x = check_residuals(settings, residuals)
+    settings.check(params)
     check_dy(settings, dy, (len(x), settings.units), x.dtype)
-    bias = dy.sum(axis=0) if params.bias is not None else None
+    bias = layout.sum_examples(dy) if params.bias is not None else None
     dx = None
-    if need_dx:  # in the order in which x lies in memory, so that what comes before finds it as it made it
+    if need_dx:  # in x's order in memory, which is the one that the layer before works in
         by_rows = x.flags.c_contiguous
         dx = products.matmul(dy, params.weight.T) if by_rows else products.matmul(params.weight, dy.T).T
     return Gradients(DenseParams(products.matmul(x.T, dy), bias), dx)
@@ -142,13 +154,13 @@ def _position_apply(
     settings: _PositionBias, params: PositionBiasParams, state: Any, x: Array,
     *, key: Key | None = None, train: bool = False,
 ) -> Applied:  # fmt: skip
-    check_input(settings, x, params.bias.shape, params.bias.dtype)
-    return Applied(layout.add_to_examples(x, params.bias), state, () if train else None)
+    check_params(settings, params, PositionBiasParams)
+    check_input(settings, x, params.bias.shape, params.bias.dtype, params.bias)
+    return Applied(layout.add_to_examples(x, params.bias), state, (x.shape, x.dtype) if train else None)
 
 
 def _position_backward(
     settings: _PositionBias, params: PositionBiasParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    check_residuals(settings, residuals)
-    check_dy(settings, dy, (len(dy), *params.bias.shape), params.bias.dtype)
+    check_dy(settings, dy, *check_residuals(settings, residuals))
     return Gradients(PositionBiasParams(layout.sum_examples(dy)), dy if need_dx else None)

@@ -1,11 +1,12 @@
-"""Layers that normalise each example for itself. `batch_norm`, which does so over the batch, has a file of its own."""
+"""Layers that normalise each example by itself. `batch_norm`, which does so over the batch, has a file of its own."""
 
 import math
 from typing import Any, ClassVar
 
 import numpy as np
 
-from funcnn.checks import check_float, check_residuals
+from funcnn.arrays.layout import unit_rows, wide
+from funcnn.checks import check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
 from funcnn.settings import config
@@ -28,7 +29,7 @@ def l2_normalize() -> Layer:
 @node
 class _L2Residuals:
     y: Array
-    inverse_norm: Array
+    inverse_norm: Array  # (n, 1)
 
 
 @config
@@ -37,27 +38,25 @@ class _L2Normalize(Config):
     by_chunks: ClassVar[bool] = True
 
 
+@np.errstate(under="ignore")
 def _l2_apply(
     settings: _L2Normalize, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_float(settings, x)
-    rows = x.reshape(len(x), math.prod(x.shape[1:]))
-    # Dividing by the largest value first keeps the squares from overflowing or vanishing. A zero stays zero.
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
-    largest[largest == 0] = 1
-    scaled = rows / largest
-    norm = np.sqrt(np.einsum("nf,nf->n", scaled, scaled))[:, None]
-    norm[norm == 0] = 1
-    scaled /= norm
-    y = scaled.reshape(x.shape)
-    return Applied(y, state, _L2Residuals(scaled, 1 / norm / largest) if train else None)
+    unit, norm, largest = unit_rows(x.reshape(len(x), math.prod(x.shape[1:])))
+    y = unit.reshape(x.shape)
+    return Applied(y, state, _L2Residuals(y, 1 / norm / largest) if train else None)
 
 
+@np.errstate(under="ignore")
 def _l2_backward(settings: _L2Normalize, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(settings, residuals)
+    check_dy(settings, dy, kept.y.shape, kept.y.dtype)
     if not need_dx:
         return Gradients(None, None)
-    rows = dy.reshape(kept.y.shape)
-    dx = rows - kept.y * np.einsum("nf,nf->n", rows, kept.y)[:, None]
+    features = len(dy), math.prod(dy.shape[1:])
+    rows, y = dy.reshape(features), kept.y.reshape(features)
+    along = np.einsum("nf,nf->n", wide(rows), wide(y))[:, None]
+    dx = rows - y * along.astype(dy.dtype, copy=False)
     dx *= kept.inverse_norm
     return Gradients(None, dx.reshape(dy.shape))

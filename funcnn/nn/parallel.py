@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.checks import ShapeError, check_residuals
+from funcnn.checks import ShapeError, check_dy_array, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
 from funcnn.nn.combining import Composed, check_tuple, check_values, child_key, init_children, place
@@ -47,6 +47,10 @@ class _Parallel(Composed):
         for i, layer in enumerate(self.layers):
             with place(self.name, i):
                 shapes.append(layer.config.out_shape(in_shape))
+        return self.combined(shapes)
+
+    def combined(self, shapes: list[Shape]) -> Shape:
+        """The shape of the branches' outputs together; raises ShapeError unless they fit."""
         for i, shape in enumerate(shapes):
             alike = shape == shapes[0] if self.combine == "add" else shape[:-1] == shapes[0][:-1]
             if not (alike and shape):
@@ -78,6 +82,7 @@ def _apply(
         outputs.append(y)
         states.append(its_state)
         kept.append(residuals)
+    settings.combined([each.shape[1:] for each in outputs])
     y = np.concatenate(outputs, axis=-1) if settings.combine == "concat" else reduce(add, outputs)
     sizes = tuple([each.shape[-1] for each in outputs])
     return Applied(y, tuple(states), (tuple(kept), sizes) if train else None)
@@ -87,8 +92,15 @@ def _backward(settings: _Parallel, params: Any, residuals: Any, dy: Array, *, ne
     kept, sizes = check_residuals(settings, residuals)
     check_values(settings, params=params)
     check_tuple(settings, "residuals", kept, len(settings.layers), "layer", "apply")
+    check_dy_array(settings.name, dy)
     shares = [dy] * len(sizes)
     if settings.combine == "concat":
+        if dy.shape[-1:] != (sum(sizes),):
+            raise ShapeError(
+                settings.name,
+                f"expected dy to have {sum(sizes)} values along its last axis like the output, got {dy.shape}",
+                "Pass the gradient in this layer's own output, and the residuals of the same batch",
+            )
         shares = [np.ascontiguousarray(each) for each in np.split(dy, np.cumsum(sizes)[:-1], axis=-1)]
     gradients, dxs = [], []
     for i, layer in enumerate(settings.layers):

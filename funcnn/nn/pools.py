@@ -7,10 +7,11 @@ import numpy as np
 
 from funcnn.arrays import pooling
 from funcnn.arrays.geometry import Geometry, Padding, Size
-from funcnn.checks import ShapeError, check_dy, check_float, check_residuals
+from funcnn.arrays.layout import wide
+from funcnn.checks import ShapeError, check_dy, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
-from funcnn.nn.image_settings import check_padding, check_size, image_geometry, pair, short, sides
+from funcnn.nn.image_settings import check_images, check_padding, check_size, image_geometry, pair, short, sides
 from funcnn.settings import config
 from funcnn.tree import Array, Shape, node
 
@@ -41,8 +42,8 @@ def avg_pool2d(window: int | Size, *, stride: int | Size | None = None, padding:
 
         y[n, i, j, c] = mean_{k, l} x[n, i·s + k - top, j·s + l - left, c]
 
-    The stride s is the window unless given; windows may overlap. Padded cells are not counted. The gradient goes to a
-    window's other cells in equal shares, and adds up where windows overlap.
+    The stride s is the window unless given; windows may overlap. Padded cells are not counted. The gradient goes to the
+    cells that are counted, in equal shares, and adds up where windows overlap.
 
     >>> avg_pool2d(2).apply(None, None, np.arange(16.0).reshape(1, 4, 4, 1)).y[0, :, :, 0]
     array([[ 2.5,  4.5],
@@ -107,6 +108,7 @@ class _AvgPool2d(_Pool2d):
 class _PoolResiduals:
     winners: pooling.Winners | None
     shape: tuple[int, ...]  # the input's, (n, h, w, c)
+    dtype: Any
 
 
 def _check_pool(settings: _Pool2d, residuals: Any, dy: Array) -> tuple[Any, Geometry]:
@@ -114,16 +116,16 @@ def _check_pool(settings: _Pool2d, residuals: Any, dy: Array) -> tuple[Any, Geom
     kept = check_residuals(settings, residuals)
     n, *in_shape = kept.shape
     geo = settings.geometry(tuple(in_shape))
-    check_dy(settings, dy, (n, *geo.out_size, in_shape[2]))
+    check_dy(settings, dy, (n, *geo.out_size, in_shape[2]), kept.dtype)
     return kept, geo
 
 
 def _max_pool_apply(
     settings: _MaxPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    check_float(settings, x)
+    check_images(settings, x)
     y, winners = pooling.max_pool_forward(x, settings.geometry(x.shape[1:]), keep_winners=train)
-    return Applied(y, state, _PoolResiduals(winners, x.shape) if train else None)
+    return Applied(y, state, _PoolResiduals(winners, x.shape, x.dtype) if train else None)
 
 
 def _max_pool_backward(
@@ -133,14 +135,16 @@ def _max_pool_backward(
     return Gradients(None, pooling.max_pool_backward(dy, kept.winners, geo) if need_dx else None)
 
 
+@np.errstate(under="ignore")
 def _avg_pool_apply(
     settings: _AvgPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    check_float(settings, x)
-    y = pooling.avg_pool_forward(x, settings.geometry(x.shape[1:]))
-    return Applied(y, state, _PoolResiduals(None, x.shape) if train else None)
+    check_images(settings, x)
+    y = pooling.avg_pool_forward(wide(x), settings.geometry(x.shape[1:])).astype(x.dtype, copy=False)
+    return Applied(y, state, _PoolResiduals(None, x.shape, x.dtype) if train else None)
 
 
+@np.errstate(under="ignore")
 def _avg_pool_backward(
     settings: _AvgPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
@@ -161,18 +165,20 @@ class _GlobalAvgPool2d(Config):
         return in_shape[2:]
 
 
+@np.errstate(under="ignore")
 def _global_avg_apply(
     settings: _GlobalAvgPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    check_float(settings, x)
+    check_images(settings, x)
     settings.out_shape(x.shape[1:])
-    return Applied(x.mean(axis=(1, 2)), state, x.shape if train else None)
+    return Applied(x.mean(axis=(1, 2)), state, (x.shape, x.dtype) if train else None)
 
 
+@np.errstate(under="ignore")
 def _global_avg_backward(
     settings: _GlobalAvgPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    n, h, w, c = check_residuals(settings, residuals)
-    check_dy(settings, dy, (n, c))
+    (n, h, w, c), dtype = check_residuals(settings, residuals)
+    check_dy(settings, dy, (n, c), dtype)
     share = (dy * (1 / (h * w)))[:, None, None, :]
     return Gradients(None, np.broadcast_to(share, (n, h, w, c)) if need_dx else None)

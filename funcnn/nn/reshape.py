@@ -10,7 +10,7 @@ from funcnn.arrays.layout import images, rows
 from funcnn.checks import ShapeError, check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
-from funcnn.settings import config
+from funcnn.settings import as_tuple, config, refuse
 from funcnn.tree import Array, Shape
 
 __all__ = ["flatten", "reshape"]
@@ -39,21 +39,17 @@ def reshape(shape: Shape) -> Layer:
 # --- What they make -------------------------------------------------------------------------------------------
 
 
-def _tuple(shape: Any) -> Any:
-    return tuple(shape) if isinstance(shape, list) else shape
-
-
 def _check_shape(instance: Any, attribute: Any, shape: Shape) -> None:
     whole = isinstance(shape, tuple) and all(isinstance(each, int) and not isinstance(each, bool) for each in shape)
     if not whole or min(shape, default=1) < 1:
-        raise ValueError(f"reshape: shape must be positive ints, the batch axis left out, got {shape!r}")
+        refuse("reshape", "shape", "positive ints, the batch axis left out", shape)
 
 
 @config
 class _Reshape(Config):
     name: ClassVar[str] = "reshape"
     by_chunks: ClassVar[bool] = True
-    shape: Shape = attrs.field(converter=_tuple, validator=_check_shape)
+    shape: Shape = attrs.field(converter=as_tuple, validator=_check_shape)
 
     def out_shape(self, in_shape: Shape) -> Shape:
         if math.prod(in_shape) != math.prod(self.shape):
@@ -84,15 +80,15 @@ def _reshape_apply(
         y = np.moveaxis(x, 0, -1).reshape(*shape, len(x)).T
     else:
         y = x.reshape(len(x), *shape)
-    return Applied(y, state, x.shape[1:] if train else None)
+    return Applied(y, state, (x.shape, x.dtype) if train else None)
 
 
 def _reshape_backward(settings: Config, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    in_shape = check_residuals(settings, residuals)
+    (n, *in_shape), dtype = check_residuals(settings, residuals)
+    check_dy(settings, dy, (n, *settings.out_shape(tuple(in_shape))), dtype)
     if not need_dx:
         return Gradients(None, None)
-    check_dy(settings, dy, (len(dy), *settings.out_shape(in_shape)))
-    dx = dy.reshape(len(dy), *in_shape)
+    dx = dy.reshape(n, *in_shape)
     if len(in_shape) == 3:  # in the order in which the layers before hold their images in memory
         dx = images(np.ascontiguousarray(rows(dx)))
     return Gradients(None, dx)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn.arrays.threads import single_blas_thread
-from funcnn.checks import LayerError, check_residuals
+from funcnn.checks import LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
 from funcnn.nn.chunks import Batch, apply_in_chunks, backward_in_chunks, cut, cut_like
@@ -96,7 +96,7 @@ class _Serial(Composed):
 
     @cached_property
     def _plans(self) -> dict[Shape, list[tuple[Stage, tuple[int, ...]]]]:
-        return {}  # of a batch's shape: worked out at the first such batch, not at every step
+        return {}  # by the batch's shape: worked out at the first such batch, not at every step
 
     def plan(self, x: Array) -> list[tuple[Stage, tuple[int, ...]]]:
         """The stages that a batch goes through, and the sizes of its chunks in each."""
@@ -107,9 +107,9 @@ class _Serial(Composed):
                 sizes = stage_sizes(self.stages, self.layers, shape) if shape else ()
             except LayerError:
                 sizes = ()  # what does not fit stays whole, for its layer to refuse
-            is_cut = any(len(each) > 1 for each in sizes)
-            uncut: list[tuple[Stage, tuple[int, ...]]] = [(self.whole, (n,))] if self.layers else []
-            plan = list(zip(self.stages, sizes, strict=True)) if is_cut else uncut
+            plan: list[tuple[Stage, tuple[int, ...]]] = [(self.whole, (n,))]
+            if any(len(each) > 1 for each in sizes):
+                plan = list(zip(self.stages, sizes, strict=True))
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
             self._plans[shape] = plan
@@ -129,7 +129,7 @@ class _Serial(Composed):
         return total
 
 
-_PLANS = 1000  # kept: images of ever new sizes must not fill the memory
+_PLANS = 1000  # kept at most: images of ever new sizes must not fill the memory
 
 
 @node
@@ -156,6 +156,9 @@ def _apply(
     settings: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_values(settings, params=params, state=state)
+    if not settings.layers:
+        check_float(settings, x)
+        return Applied(x, (), (x.shape, x.dtype) if train else None)
     batch, states, kept = Batch(params, state, key, train), dict(enumerate(state)), []
     with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
         for stage, sizes in settings.plan(x):
@@ -173,14 +176,23 @@ def _apply(
 def _backward(settings: _Serial, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(settings, residuals)
     check_values(settings, params=params)
-    run = (settings.whole,) if type(kept) is tuple and len(kept) == 1 else settings.stages
-    check_tuple(settings, "residuals", kept, len(run), "run of layers", "apply")
+    if not settings.layers:
+        check_dy(settings, dy, *kept)
+        return Gradients((), dy if need_dx else None)
+    plan = (settings.whole,) if type(kept) is tuple and len(kept) == 1 else settings.stages
+    check_tuple(settings, "residuals", kept, len(plan), "run of layers", "apply")
     gradients: dict[int, Any] = dict.fromkeys(range(len(settings.layers)))
     first = 0 if need_dx else _first_trained(params)
     with single_blas_thread():
-        for stage, its in zip(reversed(run), reversed(kept), strict=True):
+        for stage, its in zip(reversed(plan), reversed(kept), strict=True):
             if stage.last < first:
                 break
+            if not isinstance(its, _StageResiduals):
+                raise LayerError(
+                    settings.name,
+                    f"expected the residuals of this net, got {type(its).__name__}",
+                    "Pass the residuals that this net's own apply gave",
+                )
             if len(its.sizes) == 1:
                 found, dy = _fold_back(stage.links, params, its.residuals[0], dy, first=first, need_dx=need_dx)
             else:

@@ -55,6 +55,10 @@ class _OverClasses(Activation):
 
     def below_largest(self, x: Array) -> Array:
         """x less each row's largest: no exponential of it overflows."""
+        if x.ndim < 2:
+            raise ShapeError(
+                repr(self), f"expected a batch whose last axis holds the classes, got {x.shape}", "Pass x[None]"
+            )
         self.out_shape(x.shape[1:])
         below: Array = x - x.max(axis=-1, keepdims=True)
         return below

@@ -20,13 +20,13 @@ from funcnn.tree import Shape
 __all__ = ["Link", "Stage", "chunk_sizes", "stage_sizes", "stages"]
 
 _LARGE = 2**20  # numbers in the largest array that a chunk makes, about: larger ones leave the cache
-_SMALL = 2**18  # and at least, about: on smaller ones two threads wait longer for the interpreter than they gain
-_MANY = 32  # examples in a chunk at most: rows of images have that many times their width
+_SMALL = 2**18  # and at least, about: with smaller ones two threads wait longer for the interpreter than they gain
+_MANY = 32  # images in a chunk at most: in memory, a row is as many times as long
 
 
 @attrs.frozen(slots=False)  # so that what follows from the fields can be kept beside them
 class Link:
-    """A layer of the chain as it is run, and its position; with the position of the max pool that is a part of it."""
+    """A layer as it is run, and its position; also the position of a max pool that is a part of it."""
 
     layer: Layer
     i: int
@@ -72,7 +72,7 @@ class Stage:
 
 
 def stages(layers: Sequence[Layer]) -> tuple[Stage, ...]:
-    """Maximal runs of layers that go by chunks, and every other layer for itself.
+    """The longest runs of layers that go by chunks, and each other layer by itself.
 
     >>> from funcnn.layers import batch_norm, conv2d, dense, flatten, max_pool2d, relu
     >>> for stage in stages([conv2d(8, 3), batch_norm(), relu(), max_pool2d(2), flatten(), dense(512), dense(10)]):
@@ -136,13 +136,13 @@ def stage_sizes(stages: Sequence[Stage], layers: Sequence[Layer], shape: Shape) 
 
 
 def _largest_array(layers: Sequence[Layer], in_shape: Shape) -> tuple[int, Shape]:
-    """The numbers in the largest array that layers make of an example (0 without products), and their output's shape.
+    """The numbers in the largest array that layers make of an example (0 without products), and the output's shape.
 
-    Without products there is too little work to cut up a batch that comes whole.
+    Without products there is too little work for a batch to be cut.
     """
     sizes, products = [math.prod(in_shape)], 0
     for layer in layers:
-        out_shape = layer.config.out_shape(in_shape)  # refuses what does not fit, before anything else is made of it
+        out_shape = layer.config.out_shape(in_shape)  # first: it refuses what does not fit
         products += layer.config.macs(in_shape)
         in_shape = out_shape
         sizes.append(math.prod(in_shape))

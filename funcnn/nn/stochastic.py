@@ -3,14 +3,13 @@
 import math
 from typing import Any, ClassVar
 
-import attrs
 import numpy as np
 
 from funcnn.arrays.layout import images
 from funcnn.checks import check_dy, check_float, check_key, check_residuals
 from funcnn.keys import Key, generator
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
-from funcnn.settings import check_not_negative, config
+from funcnn.settings import check_not_negative, check_number, config, number
 from funcnn.tree import Array
 
 __all__ = ["dropout", "gaussian_noise"]
@@ -49,6 +48,7 @@ _LEVELS = 2**16  # dropout compares 16 random bits; random floats would take thr
 
 
 def _check_rate(instance: Any, attribute: Any, rate: float) -> None:
+    check_number(instance, attribute, rate)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate, the probability of dropping, must be in [0, 1), got {rate}")
     if round(rate * _LEVELS) == _LEVELS:
@@ -59,7 +59,7 @@ def _check_rate(instance: Any, attribute: Any, rate: float) -> None:
 class _Dropout(Config):
     name: ClassVar[str] = "dropout"
     by_chunks: ClassVar[bool] = True
-    rate: float = attrs.field(validator=_check_rate, converter=float)
+    rate: float = number(_check_rate)
 
     @property
     def stochastic(self) -> bool:
@@ -80,6 +80,7 @@ def _dropout_factor(settings: _Dropout) -> float:
     return 1 / (1 - round(settings.rate * _LEVELS) / _LEVELS)
 
 
+@np.errstate(under="ignore")
 def _dropout_apply(
     settings: _Dropout, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -87,18 +88,19 @@ def _dropout_apply(
     if not train:
         return Applied(x, state, None)
     if settings.rate == 0:
-        return Applied(x, state, ())
+        return Applied(x, state, (None, x.shape, x.dtype))
     mask = _keep_mask(check_key(settings, key), x.shape, round(settings.rate * _LEVELS))
     y = x * mask
     y *= _dropout_factor(settings)
-    return Applied(y, state, mask)
+    return Applied(y, state, (mask, x.shape, x.dtype))
 
 
+@np.errstate(under="ignore")
 def _dropout_backward(settings: _Dropout, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    mask = check_residuals(settings, residuals)
-    if not need_dx or settings.rate == 0:
+    mask, shape, dtype = check_residuals(settings, residuals)
+    check_dy(settings, dy, shape, dtype)
+    if not need_dx or mask is None:
         return Gradients(None, dy if need_dx else None)
-    check_dy(settings, dy, mask.shape)
     dx = dy * mask
     dx *= _dropout_factor(settings)
     return Gradients(None, dx)
@@ -111,13 +113,14 @@ def _dropout_backward(settings: _Dropout, params: Any, residuals: Any, dy: Array
 class _GaussianNoise(Config):
     name: ClassVar[str] = "gaussian_noise"
     by_chunks: ClassVar[bool] = True
-    stddev: float = attrs.field(validator=check_not_negative, converter=float)
+    stddev: float = number(check_not_negative)
 
     @property
     def stochastic(self) -> bool:
         return self.stddev > 0
 
 
+@np.errstate(under="ignore")
 def _noise_apply(
     settings: _GaussianNoise, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -125,16 +128,16 @@ def _noise_apply(
     if not train:
         return Applied(x, state, None)
     if settings.stddev == 0:
-        return Applied(x, state, ())
+        return Applied(x, state, (x.shape, x.dtype))
     single = x.dtype == np.float32
     noise = generator(check_key(settings, key)).standard_normal(x.shape, np.float32 if single else np.float64)
     noise *= settings.stddev
     noise += x
-    return Applied(noise.astype(x.dtype, copy=False), state, ())
+    return Applied(noise.astype(x.dtype, copy=False), state, (x.shape, x.dtype))
 
 
 def _noise_backward(
     settings: _GaussianNoise, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    check_residuals(settings, residuals)
+    check_dy(settings, dy, *check_residuals(settings, residuals))
     return Gradients(None, dy if need_dx else None)

@@ -3,15 +3,13 @@
 from functools import partial
 from typing import Any, ClassVar
 
-import attrs
-
 from funcnn.arrays import threads
-from funcnn.checks import LayerError, ShapeError, check_residuals
+from funcnn.checks import LayerError, ShapeError, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Gradients, Layer, make_layer
 from funcnn.nn.chunks import add_up, cut, cut_like, join
 from funcnn.nn.combining import Wrapped, child_key, init_wrapped, place
-from funcnn.settings import check_count, config
+from funcnn.settings import config, count
 from funcnn.tree import Array, Shape
 
 __all__ = ["chunked", "residual"]
@@ -36,9 +34,9 @@ def residual(layer: Layer) -> Layer:
 def chunked(layer: Layer, size: int) -> Layer:
     """The layer on `size` examples at a time, the chunks spread over the threads: y = f(x) all the same.
 
-    It bounds what a layer needs in between to that of a chunk, whatever the batch. `serial` cuts batches up by itself
-    where it pays (`funcnn.nn.stages`); this is for a layer that it leaves whole, or another size. Params and state are
-    the layer's own; chunk i draws from ``fold_in(key, i)``; the params' gradients are added up, first chunk to last.
+    The memory that the layer needs in between is then that of a chunk, whatever the batch. `serial` cuts batches by
+    itself where it pays (`funcnn.nn.stages`); this is for a layer that it leaves whole, or for another size. Params and
+    state are the layer's own; chunk i draws from ``fold_in(key, i)``; the chunks' gradients are added up in order.
 
     >>> import numpy as np
     >>> from funcnn.layers import dense
@@ -47,7 +45,7 @@ def chunked(layer: Layer, size: int) -> Layer:
     >>> layer.apply(params, state, np.ones((40, 4), np.float32)).y.shape
     (40, 2)
 
-    Raises TypeError for an argument that is no Layer, ValueError for a size that is no positive int; its apply raises
+    Raises TypeError for an argument that is no Layer, ValueError for a size that is no positive int; apply raises
     LayerError in training if the layer couples examples, as batch norm does.
     """
     return make_layer(_Chunked(layer, size), _chunked_apply, _chunked_backward, init_wrapped)
@@ -62,13 +60,17 @@ class _Residual(Wrapped):
 
     def out_shape(self, in_shape: Shape) -> Shape:
         out_shape = super().out_shape(in_shape)
+        self.check_kept(tuple(in_shape), out_shape)
+        return out_shape
+
+    def check_kept(self, in_shape: Shape, out_shape: Shape) -> None:
+        """Raise unless what the layer gives can be added to what it is given."""
         if out_shape != in_shape:
             raise ShapeError(
                 self.name,
                 f"its layer must keep the shape {in_shape} to be added to it, and gives {out_shape}",
                 'Use as many filters as input channels, stride 1 and padding="same"',
             )
-        return out_shape
 
 
 def _residual_apply(
@@ -76,6 +78,7 @@ def _residual_apply(
 ) -> Applied:
     with place(settings.name):
         y, state, kept = settings.layer.apply(params, state, x, key=key, train=train)
+    settings.check_kept(x.shape[1:], y.shape[1:])
     return Applied(x + y, state, kept)
 
 
@@ -94,7 +97,7 @@ def _residual_backward(
 class _Chunked(Wrapped):
     name: ClassVar[str] = "chunked"
     by_chunks: ClassVar[bool] = False  # it cuts the batch itself
-    size: int = attrs.field(validator=check_count)
+    size: int = count()
 
 
 def _chunked_apply(
@@ -107,6 +110,7 @@ def _chunked_apply(
             "in training its layer couples the examples of a batch, which cannot be cut",
             "Put batch_norm outside: serial(chunked(...), batch_norm(), chunked(...))",
         )
+    check_float(settings, x)
     whole, rest = divmod(len(x), settings.size)
     sizes = (settings.size,) * whole + ((rest,) if rest or not whole else ())
 

@@ -1,18 +1,21 @@
 """Pictures that answer a sweep's question, by matplotlib: curves with bands over seeds, heat maps, Pareto fronts."""
 
-import textwrap
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from funcnn.report.pictures import new_figure, write_figure
+from funcnn.report.pictures import as_label, as_title, picture
 from funcnn.report.summary import Summary, summaries, varied_axes
 from funcnn.sweep.grid import Configuration
 from funcnn.sweep.results import Result
 
 __all__ = ["draw_heat_map", "draw_lines", "draw_pareto"]
+
+_DRAWN_LINES, _NAMED_POINTS = 10, 20  # that can be told apart, and for whose settings there is room
+_CELLS, _WRITTEN = 250_000, 40  # of a heat map, and rows or columns that have room for numbers
 
 
 def draw_lines(
@@ -21,104 +24,152 @@ def draw_lines(
 ) -> None:  # fmt: skip
     """A metric over an axis, a line for each value of another: the mean, in a band from a seed's lowest to highest.
 
-    Where other axes vary too, each point is the best configuration there, of the highest metric (or the `lowest`): the
-    curve of what can be reached.
+    Where other axes vary too, each point is the best configuration there (of the highest metric, or the `lowest`): the
+    curve shows what can be reached. Of more than 10 lines the best are drawn. An axis that has to show a number that is
+    not positive is not logarithmic.
     """
-    figure = new_figure(7.5, 4.5)
-    axes = figure.add_subplot()
-    found = [each for each in summaries(results, metric, lowest=lowest) if each.mean is not None]
-    for value in _values(found, lines):
-        best: dict[Any, Summary] = {}
-        for each in found:  # best first
-            if getattr(each.config, lines) == value:
-                best.setdefault(getattr(each.config, x), each)
-        places = sorted(best)
-        means = [best[place].mean for place in places]
-        (line,) = axes.plot(places, means, marker="o", markersize=4, linewidth=1.5, label=f"{value}")
-        low, high = ([end(best[place].values) for place in places] for end in (min, max))
-        axes.fill_between(places, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
-    if log_x:
-        axes.set_xscale("log")
-    if log_y:
-        axes.set_yscale("log")
-    _label(axes, x, metric, title)
-    axes.legend(frameon=False, title=_words(lines))
-    write_figure(figure, path)
+    found = [each for each in summaries(results, metric, lowest=lowest) if _drawable(each.mean)]
+    best: dict[Any, dict[Any, Summary]] = {}  # those of the lines and of each line's places, the best first
+    for each in found:
+        best.setdefault(getattr(each.config, lines), {}).setdefault(getattr(each.config, x), each)
+    if len(best) > _DRAWN_LINES:
+        title = f"{title}\nthe best {_DRAWN_LINES} of {len(best):,} lines"
+    drawn = {line: best[line] for line in _sorted(list(best)[:_DRAWN_LINES])}
+    places = _sorted(place for line in drawn.values() for place in line)
+    at = places if _are_numbers(places) else list(range(len(places)))
+    with picture(path, 7.5, 4.5) as figure:
+        axes = figure.add_subplot()
+        for name, line in drawn.items():
+            shown = [(where, line[place]) for where, place in zip(at, places, strict=True) if place in line]
+            xs, means = [where for where, _ in shown], [each.mean for _, each in shown]
+            # A space, since matplotlib leaves names with a leading underscore out.
+            (curve,) = axes.plot(xs, means, marker="o", markersize=4, linewidth=1.5, label=f" {as_label(name)}")
+            low, high = ([end(each.values) for _, each in shown] for end in (min, max))
+            axes.fill_between(xs, low, high, color=curve.get_color(), alpha=0.18, linewidth=0)
+        if at is not places:
+            _name_ticks(axes, "x", places)
+        elif log_x and all(where > 0 for where in at):
+            axes.set_xscale("log")
+        if log_y and all((each.mean or 0) > 0 for line in drawn.values() for each in line.values()):
+            axes.set_yscale("log")
+        _label(axes, x, metric, title)
+        if drawn:
+            axes.legend(frameon=False, title=_words(lines), fontsize="medium" if len(drawn) <= 6 else "x-small")
 
 
 def draw_heat_map(results: Sequence[Result], path: Path, *, x: str, y: str, metric: str, title: str) -> None:
-    """A metric as colours over two axes, with the means written in; the best of the configurations at each place."""
-    found = summaries(results, metric)
+    """A metric as colours over two axes, with the means written in; the best of the configurations at each place.
+
+    More than 40 rows or columns have no means written in, and of more than 250,000 cells those of the best
+    configurations are drawn.
+    """
+    found = [each for each in summaries(results, metric) if _drawable(each.mean)]
     columns, rows = _values(found, x), _values(found, y)
+    if len(columns) * len(rows) > _CELLS:
+        side = math.isqrt(_CELLS)
+        title = f"{title}\nthe best {side:,} of {len(found):,} configurations"
+        found = found[:side]
+        columns, rows = _values(found, x), _values(found, y)
+    column_of, row_of = ({value: i for i, value in enumerate(values)} for values in (columns, rows))
     cells = np.full((len(rows), len(columns)), np.nan)
     for each in reversed(found):  # the best last, so that it stays
-        if each.mean is not None:
-            cells[rows.index(getattr(each.config, y)), columns.index(getattr(each.config, x))] = each.mean
-    figure = new_figure(2.5 + 0.75 * len(columns), 1.8 + 0.5 * len(rows))
-    axes = figure.add_subplot()
-    axes.set_facecolor("#dddddd")  # where nothing came out
-    shown = axes.imshow(cells, cmap="viridis", aspect="auto")
-    middle = (np.nanmin(cells) + np.nanmax(cells)) / 2 if np.isfinite(cells).any() else 0.0
-    for i, j in np.ndindex(*cells.shape):
-        text = f"{cells[i, j]:.3f}" if np.isfinite(cells[i, j]) else "none"
-        axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if cells[i, j] < middle else "black")
-    axes.set_xticks(range(len(columns)), [_short(value) for value in columns])
-    axes.set_yticks(range(len(rows)), [_short(value) for value in rows])
-    figure.colorbar(shown, label=_words(metric))
-    axes.set_xlabel(_words(x))
-    axes.set_ylabel(_words(y))
-    axes.set_title(_wrapped(title, figure), fontsize=11)
-    write_figure(figure, path)
+        cells[row_of[getattr(each.config, y)], column_of[getattr(each.config, x)]] = each.mean
+    across, down = (min(len(values), _WRITTEN) for values in (columns, rows))
+    written = cells.shape == (down, across)
+    wide, high = (0.75, 0.5) if written else (0.25, 0.2)
+    with picture(path, 2.5 + wide * across, 1.8 + high * down) as figure:
+        axes = figure.add_subplot()
+        axes.set_facecolor("#dddddd")  # where nothing came out
+        if found:
+            figure.colorbar(axes.imshow(cells, cmap="viridis", aspect="auto"), label=_words(metric))
+            middle = np.nanmin(cells) / 2 + np.nanmax(cells) / 2
+        for i, j in np.ndindex(*cells.shape) if written else ():
+            text = f"{cells[i, j]:.3f}" if np.isfinite(cells[i, j]) else "none"
+            color = "white" if cells[i, j] < middle else "black"
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color, in_layout=False)
+        _name_ticks(axes, "x", columns)
+        _name_ticks(axes, "y", rows)
+        axes.set_xlabel(_words(x))
+        axes.set_ylabel(_words(y))
+        axes.set_title(as_title(title, figure), fontsize=11)
 
 
 def draw_pareto(results: Sequence[Result], path: Path, *, cost: str, metric: str, title: str) -> None:
-    """A metric against a cost that is a metric too: every configuration, and those that none beats in both, joined."""
+    """A metric against a cost, another metric: all configurations, and a line through those that none beats in both.
+
+    The first 20 on the line have their settings beside it. The cost's axis is logarithmic if all costs are positive.
+    """
     means = {name: {each.config: each.mean for each in summaries(results, name)} for name in (cost, metric)}
     points: list[tuple[float, float, Configuration]] = []
     for config, value in means[metric].items():
         price = means[cost][config]
-        if value is not None and price is not None:
+        if _drawable(value) and _drawable(price):
             points.append((price, value, config))
     points.sort(key=lambda point: (point[0], -point[1]))
-    front = [point for i, point in enumerate(points) if all(point[1] > other[1] for other in points[:i])]
-    figure = new_figure(7.5, 4.8)
-    axes = figure.add_subplot()
-    axes.scatter([point[0] for point in points], [point[1] for point in points], s=18, color="#9aa5b8")
-    axes.plot([point[0] for point in front], [point[1] for point in front], "o-", color="#4063d8", markersize=5)
+    front: list[tuple[float, float, Configuration]] = []
+    for point in points:
+        if not front or point[1] > front[-1][1]:  # the last one has the highest metric so far
+            front.append(point)
     names = varied_axes([config for _, _, config in points]) if points else []
-    for number, (price, value, _) in enumerate(front, start=1):
-        axes.annotate(str(number), (price, value), textcoords="offset points", xytext=(-3, 7), fontsize=8)
-    settings = (
-        ", ".join(f"{_words(name)} {_short(getattr(config, name))}" for name in names) for _, _, config in front
-    )
-    legend = "\n".join(f"{number}: {text}" for number, text in enumerate(settings, start=1))
-    axes.text(0.98, 0.03, legend, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
-    axes.set_xscale("log")
-    _label(axes, cost, metric, title)
-    write_figure(figure, path)
+    legend = [
+        f"{number}: " + ", ".join(f"{_words(name)} {_short(config.as_dict().get(name))}" for name in names)
+        for number, (_, _, config) in enumerate(front[:_NAMED_POINTS], start=1)
+    ]
+    if len(front) > _NAMED_POINTS:
+        legend.append(f"and {len(front) - _NAMED_POINTS:,} more")
+    with picture(path, 7.5, 4.8) as figure:
+        axes = figure.add_subplot()
+        axes.scatter([point[0] for point in points], [point[1] for point in points], s=18, color="#9aa5b8")
+        axes.plot([point[0] for point in front], [point[1] for point in front], "o-", color="#4063d8", markersize=5)
+        for number, (price, value, _) in enumerate(front[:_NAMED_POINTS], start=1):
+            axes.annotate(str(number), (price, value), textcoords="offset points", xytext=(-3, 7), fontsize=8)
+        text = "\n".join(as_label(line, 90) for line in legend)
+        axes.text(0.98, 0.03, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
+        if all(price > 0 for price, _, _ in points):
+            axes.set_xscale("log")
+        _label(axes, cost, metric, title)
 
 
-def _values(found: Sequence[Summary], axis: str) -> list[Any]:
-    """An axis's values, numbers by size, names by the alphabet."""
-    values = list(dict.fromkeys(getattr(each.config, axis) for each in found))
-    return sorted(values) if all(isinstance(value, (int, float)) for value in values) else sorted(values, key=str)
+def _drawable(value: float | None) -> TypeGuard[float]:
+    """Whether a metric is a number, and one that matplotlib's axes reach."""
+    return value is not None and abs(value) < 1e100
+
+
+def _values(found: Iterable[Summary], axis: str) -> list[Any]:
+    return _sorted(dict.fromkeys(getattr(each.config, axis) for each in found))
+
+
+def _sorted(values: Iterable[Any]) -> list[Any]:
+    """Numbers by size, names by the alphabet."""
+    values = list(dict.fromkeys(values))
+    return sorted(values) if _are_numbers(values) else sorted(values, key=str)
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    """Whether all are numbers that an axis reaches; a truth value is a name."""
+    return all(isinstance(each, (int, float)) and not isinstance(each, bool) and abs(each) < 1e100 for each in values)
+
+
+def _name_ticks(axes: Any, which: str, values: Sequence[Any]) -> None:
+    """Ticks at 0, 1, ... with the values' names, as far as there is room."""
+    shown = np.linspace(0, len(values) - 1, min(len(values), _WRITTEN)).round().astype(int)
+    names = [_short(values[i]) for i in shown]
+    getattr(axes, f"set_{which}ticks")(shown, names)
+    if which == "x" and (len(values) > _WRITTEN or any(len(name) > 9 for name in names)):
+        axes.tick_params(axis="x", rotation=90)
 
 
 def _label(axes: Any, x: str, y: str, title: str) -> None:
     axes.set_xlabel(_words(x))
     axes.set_ylabel(_words(y))
-    axes.set_title(_wrapped(title, axes.figure), fontsize=11)
+    axes.set_title(as_title(title, axes.figure), fontsize=11)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _wrapped(title: str, figure: Any) -> str:
-    return textwrap.fill(title, round(11 * figure.get_figwidth()))
-
-
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return as_label(name.replace("_", " "))
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else as_label(value, 20)

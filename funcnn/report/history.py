@@ -2,12 +2,17 @@
 
 import csv
 import io
+import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from funcnn.system.files import write_text
+from funcnn.checkpoint import CheckpointError
+from funcnn.system.files import as_path, write_text
+from funcnn.system.text import cut
 from funcnn.train import Epoch, Metrics
 
 __all__ = ["Row", "best_row", "read_history", "row_of", "write_history"]
@@ -41,14 +46,16 @@ def row_of(event: Epoch) -> Row:
     """The row of an epoch."""
     parts = (event.subset, event.validation, event.test, event.train)
     measures = [value for part in parts for value in attrs.astuple(part or _NONE)]
-    return Row(event.epoch, event.seconds, event.learning_rate, *measures)
+    numbers = [None if value is None else float(value) for value in (event.seconds, event.learning_rate, *measures)]
+    return Row(event.epoch, *numbers)  # type: ignore[arg-type]  # NumPy's numbers are Python's from here on
 
 
-def best_row(rows: list[Row]) -> Row:
+def best_row(rows: Sequence[Row]) -> Row:
     """The row whose net is the one to keep, the first of equals.
 
     It has the highest accuracy on the validation part, among equals the lowest loss there; without a metric the
-    lowest loss; without a validation part it is the last row. The test part never chooses.
+    lowest loss; without a validation part it is the last row. What is not a number is worse than any number. The test
+    part never chooses.
 
     Raises ValueError for no rows.
     """
@@ -56,10 +63,15 @@ def best_row(rows: list[Row]) -> Row:
         raise ValueError("best_row: expected at least one row, got none")
     if rows[0].validation_loss is None:
         return rows[-1]
-    return max(rows, key=lambda row: (row.validation_accuracy or 0.0, -(row.validation_loss or 0.0)))
+    return max(rows, key=_rank)
 
 
-def write_history(path: Path, rows: list[Row]) -> None:
+def _rank(row: Row) -> tuple[float, float]:
+    accuracy, loss = row.validation_accuracy or 0.0, row.validation_loss or 0.0
+    return -math.inf if math.isnan(accuracy) else accuracy, -math.inf if math.isnan(loss) else -loss
+
+
+def write_history(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows as CSV with a header, atomically; None as an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -68,25 +80,38 @@ def write_history(path: Path, rows: list[Row]) -> None:
     write_text(path, text.getvalue())
 
 
-def read_history(path: Path) -> list[Row]:
+def read_history(path: str | os.PathLike[str]) -> list[Row]:
     """The rows of a file that `write_history` wrote; none if it does not exist.
 
-    Numbers come back exactly. Raises ValueError, naming the file, if it has other columns or a damaged row.
+    Numbers come back exactly. Raises CheckpointError, naming the file and the line, if it has other columns or a
+    damaged row.
     """
+    path = as_path("read_history", path)
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        wanted = [field.name for field in attrs.fields(Row)]
-        if reader.fieldnames != wanted:
-            raise ValueError(f"{path}: expected the columns {', '.join(wanted)}, got {reader.fieldnames}")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a history, got a folder, a pipe or a device")
+    wanted = [field.name for field in attrs.fields(Row)]
+    rows = []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.reader(file, strict=True)
         try:
-            return [Row(**{name: _number(name, cell) for name, cell in line.items()}) for line in reader]
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {reader.line_num}: not a row of a history ({error})") from error
+            header = next(reader, [])
+            if header != wanted:
+                raise ValueError(f"expected the columns {', '.join(wanted)}, got {cut(', '.join(header), 200)}")
+            for cells in reader:
+                if len(cells) != len(wanted):
+                    raise ValueError(f"not a row of a history: {len(cells)} cells, expected {len(wanted)}")
+                rows.append(Row(**{name: _number(name, cell) for name, cell in zip(wanted, cells, strict=True)}))
+        except (csv.Error, ValueError) as error:
+            raise CheckpointError(f"{path}, line {reader.line_num}: {error}") from error
+    return rows
 
 
 def _number(name: str, cell: str) -> Any:
-    if name == "epoch":
-        return int(cell)
-    return float(cell) if cell else None
+    try:
+        if name == "epoch":
+            return int(cell)
+        return None if cell == "" and name not in ("seconds", "learning_rate", "running_loss") else float(cell)
+    except ValueError:
+        raise ValueError(f"not a row of a history: its {name} is {cut(cell, 40)!r}") from None

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from funcnn.sweep.results import Result
+from funcnn.report.summary import axis_values
+from funcnn.sweep.results import Result, check_results
+from funcnn.system.text import printable
 
 __all__ = ["page"]
 
@@ -23,34 +25,36 @@ th { border-bottom: 2px solid #222 } tbody tr:first-child { background: #eef2fb 
 
 
 def page(
-    question: str,
+    question: str | None,
     pictures: Sequence[Path],
     table: tuple[Sequence[str], Sequence[Sequence[str]]],
     results: Sequence[Result],
     *,
     command: str,
 ) -> str:
-    """The page as text: images within it, the table (header, rows) as given, what did not end well named below it.
-
-    What the sweep ran over is read off the results, since a report may be made with other options than the sweep was.
+    """The page as text, images within it; the table is (header, rows), and below it is what did not end well.
 
     The question is a script's description: its first line the title, then paragraphs, and indented lines for commands.
+    Without one (``python -OO`` removes docstrings) the trial's name is the title.
+    What the sweep ran over is read off the results, since a report may be made with other options than the sweep had.
 
     >>> text = page("Which?", [], (["lr", "accuracy"], [["0.1", "0.9"]]), [], command="python which.py")
     >>> "<h1>Which?</h1>" in text, "<td>0.9</td>" in text
     (True, True)
     """
-    title, _, rest = question.strip().partition("\n")
+    results = check_results("page", results)
+    title, _, rest = (question or "").strip().partition("\n")
+    title = title or (results[0].trial if results else "A sweep")
     header, rows = table
-    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in header)
-    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    head = "".join(f"<th>{_escaped(name.replace('_', ' '))}</th>" for name in header)
+    body = "\n".join("<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     versions = ", ".join(sorted({f"{each.trial}, version {each.version}" for each in results}))
     configurations = len({each.config for each in results})
     return f"""<!DOCTYPE html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>
+<head><meta charset="utf-8"><title>{_escaped(title)}</title><style>{_STYLE}</style></head>
 <body>
-<h1>{html.escape(title)}</h1>
+<h1>{_escaped(title)}</h1>
 {_paragraphs(rest)}
 {"".join(map(_image, pictures))}
 <h2>Results</h2>
@@ -62,9 +66,9 @@ def page(
 </table></div>
 <p>{len(rows)} of {configurations} configurations, the best first; mean ± deviation over seeds. {_outcomes(results)}</p>
 <h2>Do it again</h2>
-<pre>{html.escape(command)}</pre>
-<p>{len(results)} results of {html.escape(versions)}, with</p>
-<pre>{html.escape(_settings(results))}</pre>
+<pre>{_escaped(command)}</pre>
+<p>{len(results)} results of {_escaped(versions)}, with</p>
+<pre>{_escaped(_settings(results))}</pre>
 </body>
 </html>
 """
@@ -74,26 +78,28 @@ def _paragraphs(text: str) -> str:
     """Paragraphs, those of indented lines as they stand."""
     found = [each.strip("\n") for each in text.split("\n\n") if each.strip()]
     return "\n".join(
-        f"<pre>{html.escape(textwrap.dedent(each))}</pre>" if each.startswith(" ") else f"<p>{html.escape(each)}</p>"
+        f"<pre>{_escaped(textwrap.dedent(each))}</pre>" if each.startswith(" ") else f"<p>{_escaped(each)}</p>"
         for each in found
     )
 
 
+def _escaped(text: object) -> str:
+    """A text in HTML, without what a browser or a terminal would obey; its lines stay lines."""
+    return html.escape("\n".join(map(printable, str(text).split("\n"))))
+
+
 def _settings(results: Sequence[Result]) -> str:
     """A line for each axis, and one for the seeds, with their values in the order in which they came."""
-    axes: dict[str, dict[str, None]] = {}
-    for each in results:
-        for name, value in (*each.config.settings, ("seed", each.seed)):
-            axes.setdefault(name, {})[str(value)] = None
-    return "\n".join(f"{name}: {', '.join(values)}" for name, values in axes.items())
+    axes = axis_values(results).items()
+    return "\n".join(f"{printable(name)}: {', '.join(map(printable, values))}" for name, values in axes)
 
 
 def _image(path: Path) -> str:
-    name = html.escape(path.stem.replace("_", " "))
+    name = _escaped(path.stem.replace("_", " "))
     return f'<p><img alt="{name}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"></p>\n'
 
 
 def _outcomes(results: Sequence[Result]) -> str:
     """Which trials have no metrics to show, in words."""
     bad = Counter(each.status for each in results if each.status != "done")
-    return "".join(f"{count} trial{'s'[: count > 1]} {status}. " for status, count in sorted(bad.items()))
+    return "".join(f"{count} trial{'s'[: count > 1]} {_escaped(status)}. " for status, count in sorted(bad.items()))

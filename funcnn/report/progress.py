@@ -1,10 +1,13 @@
 """Progress of training: a bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
+from funcnn.system.text import Screen, cut, printable
 from funcnn.train import Epoch, Step
 
 __all__ = ["epoch_lines", "progress", "step_line"]
@@ -25,79 +28,94 @@ def progress(
     On a terminal (and with tqdm) the bar has how much of the epoch and of the run is done, the batch's loss and
     accuracy, the epoch's mean accuracy so far, and the run's time so far and remaining. Elsewhere there are only the
     lines, so that a log stays readable. The epochs' lines are a table, with a header above the first. Quiet shows
-    nothing.
+    nothing. A stream that fails ends what is shown, never the training.
     """
     if quiet:
         yield from events
         return
-    stream = stream or sys.stdout
-    bar, header = None, ""
+    screen = Screen(sys.stdout if stream is None else stream)
+    bar, header = _Bar(epochs, screen), ""
     started, first_epoch = time.perf_counter(), 0
-    for event in events:
-        if isinstance(event, Step):
-            if bar is None:
-                bar = _bar(event, epochs, stream)
-                first_epoch = event.epoch - 1
-            _show_step(bar, event, epochs)
-            if print_every and event.step % print_every == 0:
-                bar.write(step_line(event), file=stream)
-        else:
-            elapsed = time.perf_counter() - started
-            left = elapsed / max(event.epoch - first_epoch, 1) * (epochs - event.epoch)
-            its_header, line = epoch_lines(event, left)
-            if its_header != header:  # it is the first, or other parts are measured than before
-                header, line = its_header, f"{its_header}\n{line}"
-            (_NoBar() if bar is None else bar).write(line, file=stream)
-        yield event
-    if bar is not None:
+    try:
+        for event in events:
+            if isinstance(event, Step):
+                if not bar.started:
+                    first_epoch = event.epoch - 1
+                bar.step(event)
+                if print_every and event.step % print_every == 0:
+                    bar.line(step_line(event))
+            else:
+                elapsed = time.perf_counter() - started
+                left = elapsed / max(event.epoch - first_epoch, 1) * (epochs - event.epoch)
+                its_header, line = epoch_lines(event, left)
+                if its_header != header:  # it is the first, or other parts are measured than before
+                    header, line = its_header, f"{its_header}\n{line}"
+                bar.line(line)
+            yield event
+    finally:
         bar.close()
 
 
-class _NoBar:
-    """What stands for the bar where there is no terminal, or no tqdm to draw one."""
+class _Bar:
+    """tqdm's bar, and lines above it; the lines alone where there is no terminal, or tqdm is missing or fails."""
 
-    def update(self) -> None:
-        pass
+    def __init__(self, epochs: int, screen: Screen) -> None:
+        self.epochs, self.screen = epochs, screen
+        self.started = False
+        self.tqdm: Any = None
 
-    def set_description_str(self, text: str, refresh: bool) -> None:
-        pass
+    def step(self, event: Step) -> None:
+        with self._as_far_as_it_goes():
+            if not self.started:
+                self.started = True
+                self._start(event)
+            if self.tqdm is not None:
+                done = f"{event.batch / event.batches:4.0%}"
+                self.tqdm.set_description_str(f"epoch {event.epoch}/{self.epochs} {done}, run", refresh=False)
+                shown = f"loss {_number(event.loss, 3)}"
+                if event.accuracy is not None:
+                    shown += f" acc {_number(event.accuracy, 3)} mean {_number(event.epoch_accuracy)}"
+                self.tqdm.set_postfix_str(shown, refresh=False)
+                self.tqdm.update()
 
-    def set_postfix_str(self, text: str, refresh: bool) -> None:
-        pass
+    def _start(self, first: Step) -> None:
+        if not self.screen.isatty():
+            return
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            print('For a progress bar: pip install "funcnn[progress]"', file=self.screen)
+            return
+        self.tqdm = tqdm(
+            total=self.epochs * first.batches, initial=first.step - 1,
+            file=self.screen, bar_format=_BAR, leave=False, dynamic_ncols=True,
+        )  # fmt: skip
 
-    def write(self, line: str, file: TextIO) -> None:
-        print(line, file=file, flush=True)
+    def line(self, text: str) -> None:
+        if self.tqdm is not None:
+            with self._as_far_as_it_goes():
+                self.tqdm.write(text, file=self.screen)
+                return
+        print(text, file=self.screen, flush=True)
 
     def close(self) -> None:
-        pass
+        if self.tqdm is not None:
+            with self._as_far_as_it_goes():
+                self.tqdm.close()
 
-
-def _bar(first: Step, epochs: int, stream: TextIO) -> Any:
-    if not stream.isatty():
-        return _NoBar()
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        print('For a progress bar: pip install "funcnn[progress]"', file=stream)
-        return _NoBar()
-    steps = epochs * first.batches
-    return tqdm(total=steps, initial=first.step - 1, file=stream, bar_format=_BAR, leave=False, dynamic_ncols=True)
-
-
-def _show_step(bar: Any, event: Step, epochs: int) -> None:
-    bar.set_description_str(f"epoch {event.epoch}/{epochs} {event.batch / event.batches:4.0%}, run", refresh=False)
-    shown = f"loss {event.loss:.3f}"
-    if event.accuracy is not None:
-        shown += f" acc {event.accuracy:.3f} mean {event.epoch_accuracy:.4f}"
-    bar.set_postfix_str(shown, refresh=False)
-    bar.update()
+    @contextmanager
+    def _as_far_as_it_goes(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:  # of another version of tqdm, or of the variables TQDM_... in the environment
+            self.tqdm = None
 
 
 def step_line(event: Step) -> str:
     """A step in a line: its number, its place in the epoch, its batch's loss and accuracy."""
-    accuracy = "" if event.accuracy is None else f" accuracy {event.accuracy:.4f}"
+    accuracy = "" if event.accuracy is None else f" accuracy {_number(event.accuracy)}"
     place = f"{event.batch / event.batches:.0%} of epoch {event.epoch}"
-    return f"step {event.step:,} ({place})  loss {event.loss:.4f}{accuracy}"
+    return f"step {event.step:,} ({place})  loss {_number(event.loss)}{accuracy}"
 
 
 def epoch_lines(event: Epoch, seconds_left: float) -> tuple[str, str]:
@@ -107,12 +125,12 @@ def epoch_lines(event: Epoch, seconds_left: float) -> tuple[str, str]:
     the learning rate, seconds and time remaining. Without a metric the losses stand for the accuracies.
     """
     place = f"{event.epoch}/{event.epochs}"
-    columns = [("epoch", place, len(f"{event.epochs}/{event.epochs}")), ("loss", f"{event.train.loss:.4f}", 6)]
+    columns = [("epoch", place, len(f"{event.epochs}/{event.epochs}")), ("loss", _number(event.train.loss), 6)]
     if event.train.accuracy is not None:
-        columns.append(("accuracy", f"{event.train.accuracy:.4f}", 6))
+        columns.append(("accuracy", _number(event.train.accuracy), 6))
     for name, metrics in (("train", event.subset), ("validation", event.validation), ("test", event.test)):
         if metrics is not None:
-            columns.append((name, f"{metrics.loss if metrics.accuracy is None else metrics.accuracy:.4f}", 6))
+            columns.append((name, _number(metrics.loss if metrics.accuracy is None else metrics.accuracy), 6))
     columns.append(("lr", f"{event.learning_rate:.3g}", 8))
     columns.append(("sec", f"{event.seconds:.2f}", 6))
     columns.append(("left", _clock(seconds_left), 5))
@@ -122,7 +140,18 @@ def epoch_lines(event: Epoch, seconds_left: float) -> tuple[str, str]:
     return "  ".join(header), "  ".join(line)
 
 
+def _number(value: Any, digits: int = 4) -> str:
+    """A loss or a metric: with so many digits, and in a few characters however large; what is no number as it is."""
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        return cut(printable(value), 8)
+    return f"{value:z.{digits}f}" if abs(value) < 1000 else f"{value:.{digits}g}"
+
+
 def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    if not math.isfinite(seconds):
+        return "-"
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

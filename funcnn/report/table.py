@@ -1,5 +1,6 @@
 """The layer table: what each layer gives, learns, costs and keeps."""
 
+import math
 import shutil
 import sys
 from typing import Any, cast
@@ -8,16 +9,18 @@ import attrs
 import numpy as np
 
 from funcnn import tree
+from funcnn.checks import ShapeError
 from funcnn.keys import Key
 from funcnn.layer import Layer
-from funcnn.settings import as_code
-from funcnn.system.text import Text, cut, text_table
+from funcnn.settings import as_code, as_int, as_tuple, shown
+from funcnn.system.text import Screen, Text, columns, cut, text_table
 from funcnn.tree import Array, Shape
 
 __all__ = ["TableRow", "count_parameters", "layer_rows", "layer_table", "text_table"]
 
-_AROUND = ("residual", "chunked")  # one layer, with its params
-_DESCENDED = (*_AROUND, "parallel")  # what their layers are given is known: the combinator's own input
+_AROUND = ("residual", "chunked")  # around one layer, whose params are theirs
+_DESCENDED = (*_AROUND, "parallel")  # their layers' input is known: it is the combinator's own
+_LARGEST = 2**26  # numbers in an example
 _NARROWEST = 12  # characters that the layers' column keeps however narrow the terminal is
 
 
@@ -25,9 +28,9 @@ _NARROWEST = 12  # characters that the layers' column keeps however narrow the t
 class TableRow:
     """One layer: its place, itself, its output's shape, parameters, multiply-adds and residual bytes per example.
 
-    The place is the path of its params in the net's. The rows of a combinator's layers follow its own, one deeper. Its
-    own row counts nothing, so that sums over the rows are the net's. An array that several layers keep is in memory
-    once, and counts for the first of them.
+    The place is the path of its params in the net's. The rows of a combinator's layers follow its own, one deeper. The
+    combinator's own row counts nothing, so that sums over the rows are the net's. An array that several layers keep is
+    in memory once, and counts for the first of them.
     """
 
     place: str
@@ -44,23 +47,49 @@ def count_parameters(params: Any) -> int:
 
     >>> count_parameters((np.zeros((2, 3)), None, np.zeros(3)))
     9
+
+    Raises TypeError for a leaf that is no array.
     """
-    return sum(leaf.size for leaf in tree.flatten(params))
+    leaves = tree.flatten(params)
+    for leaf in leaves:
+        if not isinstance(leaf, (np.ndarray, np.generic, float, int)):
+            raise TypeError(
+                f"count_parameters: expected a tree of arrays, got {shown(leaf)} in it. Pass a net's params, as "
+                "net.init(Key(0), in_shape).params"
+            )
+    return sum(np.size(leaf) for leaf in leaves)
 
 
 def layer_rows(net: Layer, in_shape: Shape) -> list[TableRow]:
     """The rows of a net's table: a `serial` has none of its own, only its layers'.
 
     Residual bytes are measured, by applying each layer by itself to the input that it gets in the net. Where `serial`
-    pools before a relu that is written first, the net keeps less. Your own combinators are a row, as any layer.
+    pools before a relu that is written first, the net keeps less. Your own combinators have one row, as any layer.
 
     >>> from funcnn.layers import dense, relu
     >>> from funcnn.compose import serial
     >>> [(row.parameters, row.macs) for row in layer_rows(serial(dense(3), relu()), (4,))]
     [(15, 12), (0, 0)]
+
+    Raises TypeError for what is no layer, ShapeError for what is no shape of at most 67 million numbers.
     """
-    batch = np.zeros((2, *in_shape), np.float32)  # two, so that a whole number of bytes is one example's
+    sizes = _sizes(net, in_shape)
+    batch = np.zeros((2, *sizes), np.float32)  # two, so that a whole number of bytes is one example's
     return _walk(net, "", 0, batch, {})[0]
+
+
+def _sizes(net: Layer, in_shape: Shape) -> Shape:
+    """The shape, if it is one, and not too large to apply a net to two such examples."""
+    if not isinstance(net, Layer):
+        raise TypeError(f"layer_rows: expected a layer, got {shown(net)}. Pass a net, as serial(dense(10))")
+    sizes = as_tuple(in_shape)
+    if not isinstance(sizes, tuple) or not all(isinstance(size, int) and size >= 0 for size in sizes):
+        problem = f"expected in_shape as a tuple of sizes, got {shown(in_shape)}"
+        raise ShapeError("layer_rows", problem, "Pass an example's shape, without the batch axis, as (28, 28, 1)")
+    if math.prod(sizes) > _LARGEST:
+        problem = f"expected an example of at most {_LARGEST:,} numbers, got {shown(sizes)}"
+        raise ShapeError("layer_rows", problem, "What a layer keeps is measured on two: pass the shape of smaller ones")
+    return sizes
 
 
 def _walk(layer: Layer, place: str, depth: int, x: Array, kept: dict[int, Array]) -> tuple[list[TableRow], Array]:
@@ -103,7 +132,7 @@ def _text(layer: Layer) -> str:
     arguments = [
         as_code(value) if name in required else f"{name}={as_code(value)}"
         for name, value in layer.config.arguments().items()
-        if value not in (children, *children)
+        if not any(value is each for each in (children, *children))
     ]
     return f"{layer.name}({', '.join(arguments)})"
 
@@ -118,8 +147,8 @@ def _owner(array: Array) -> Array:
 def layer_table(net: Layer, in_shape: Shape, *, width: int | None = None) -> Text:
     """The layer table as a text, with the net's totals; a combinator's layers are below it, indented.
 
-    The layers are cut so that no line has more than `width` characters. Without one, that is the terminal's width, or
-    as much as it takes if standard output is no terminal. A dash is nothing.
+    The layers are cut so that no line has more than `width` characters: without one, the terminal's width, or as much
+    as it takes if standard output is no terminal. A dash stands for nothing.
 
     >>> from funcnn.compose import residual, serial
     >>> from funcnn.layers import dense, relu
@@ -130,19 +159,23 @@ def layer_table(net: Layer, in_shape: Shape, *, width: int | None = None) -> Tex
     1.0    dense(3)  3               12     9              12
     1.1    relu()    3                -     -              12
          total       3               27    21              40
+
+    Raises as `layer_rows`, and TypeError for a width that is no whole number.
     """
+    if width is not None and not isinstance(as_int(width), int):
+        raise TypeError(f"layer_table: expected a width in whole characters or None, got {shown(width)}")
     rows = layer_rows(net, in_shape)
     counts = [sum(getattr(row, name) for row in rows) for name in ("parameters", "macs", "residual_bytes")]
-    rows.append(TableRow("", 0, "total", net.config.out_shape(in_shape), *counts))
+    rows.append(TableRow("", 0, "total", net.config.out_shape(tuple(in_shape)), *counts))
     layers = ["  " * row.depth + row.layer for row in rows]
     table = _aligned(rows, layers)
-    if width is None and sys.stdout.isatty():
+    if width is None and Screen(sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
-    excess = 0 if width is None else max(map(len, table.splitlines())) - width
+    excess = 0 if width is None else max(map(columns, table.splitlines())) - width
     if excess <= 0:
         return table
-    column = max(max(map(len, layers)) - excess, _NARROWEST)
-    return _aligned(rows, [cut(each, column) for each in layers])
+    room = max(max(map(columns, layers)) - excess, _NARROWEST)
+    return _aligned(rows, [cut(each, room) for each in layers])
 
 
 def _aligned(rows: list[TableRow], layers: list[str]) -> Text:

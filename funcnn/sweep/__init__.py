@@ -1,7 +1,7 @@
 """Sweeps: a trial for each configuration and seed, on any executor, with results that survive whatever happens.
 
-A trial is a pure function ``trial(config, seed) -> metrics``, a dictionary of numbers: it can run anywhere, any number
-at a time, in any order, and mean the same. `sweep` yields results as they finish. Where one machine is not enough, any
+A trial is a pure function ``trial(config, seed) -> metrics``, a dictionary of numbers, so trials give the same results
+anywhere, many at a time, in any order. `sweep` yields results as they finish. Where one machine is not enough, any
 executor of `concurrent.futures` will do: Dask's ``Client(...).get_executor()``, or mpi4py's ``MPIPoolExecutor``.
 """
 
@@ -15,7 +15,7 @@ from funcnn.sweep.grid import (
     log_uniform,
     sample,
     uniform,
-)  # fmt: skip
+)
 from funcnn.sweep.halving import halving
 from funcnn.sweep.results import Result
 from funcnn.sweep.sweep import sweep

@@ -1,20 +1,19 @@
-"""Training as a trial, and early stopping of hopeless trials by successive halving.
+"""Early stopping of hopeless trials by successive halving.
 
-A sweep over nets needs a function ``make(config, seed) -> Training``: what is trained, on what, for how long.
-``TrainingTrial(make)`` trains it to the end, for `funcnn.sweep.sweep`; `halving` trains all of them for a few epochs,
-the best of these for more, and so on. Both take the same steps: a trial that reaches the end has the same metrics.
+`halving` trains all configurations for a few epochs, the best of these for more, and so on. It takes the same steps as
+``TrainingTrial(make)`` in a sweep, so a trial that reaches the end has the same metrics.
 """
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
-from operator import index
 
-from funcnn.sweep.grid import Configuration, SweepError, check_configurations
-from funcnn.sweep.results import Records, Result, trial_key
+from funcnn.sweep.folder import Folder
+from funcnn.sweep.grid import Configuration, SweepError, as_int, check_configurations, shown
+from funcnn.sweep.results import HALVING, Result, trial_key
 from funcnn.sweep.training import Make, TrainingTrial
-from funcnn.sweep.trials import Task, check_picklable, known_results, run_tasks, trial_name, trial_version
+from funcnn.sweep.trials import Task, check_call, check_picklable, run_tasks, trial_name, trial_version
 from funcnn.sweep.workers import InProcess
 from funcnn.system.files import make_folder
 
@@ -27,8 +26,11 @@ def rungs(epochs: int, first: int, factor: int) -> tuple[int, ...]:
     >>> rungs(30, 1, 3)
     (1, 3, 9, 30)
 
-    Raises SweepError unless first is from 1 to epochs, and factor at least 2.
+    Raises SweepError unless first is from 1 to epochs, and factor at least 2; TypeError for one that is no int.
     """
+    epochs, first, factor = (
+        as_int("rungs", name, value) for name, value in (("epochs", epochs), ("first", first), ("factor", factor))
+    )
     if not 1 <= first <= epochs or factor < 2:
         raise SweepError(f"rungs: first must be from 1 to {epochs} and factor at least 2, got {first} and {factor}")
     found = [first]
@@ -50,38 +52,32 @@ def halving(
     version: str | None = None,
     mix: bool = False,
     retry: bool = False,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Train every configuration for a few epochs, the best of them for more, and so on: a result for each such rung.
 
-    ASHA's rule (Li et al. 2020): a free worker takes the best trial of the highest rung that is among the best
-    1/factor there and has not gone on, and only if there is none a new configuration. So no worker waits for the
-    others of a rung. A trial goes on from its checkpoint in `out`, and no epoch is done twice. `metrics["epochs"]` says
-    how far a result is; what is best is told by validation_accuracy.
+    ASHA's rule (Li et al. 2020): on each rung, the trials among its best 1/factor may go on. A free worker takes the
+    best of them that has not gone on yet, from the highest rung that has one, or else a new configuration. So no worker
+    waits for the others of a rung. The best have the highest validation_accuracy; `metrics["epochs"]` says how far a
+    result is. A trial goes on from its checkpoint in `out`, and no epoch is done twice.
 
-    Raises what `sweep` does, and SweepError for a folder with results of other rungs.
+    Raises what `sweep` does, SweepError for a folder with results of other rungs, and StorageError if a checkpoint
+    cannot be read or saved: that ends it, since it says nothing about the trial.
     """
-    chosen, seed = tuple(configurations), index(seed)
-    check_configurations(chosen)
-    ladder = _Ladder(chosen, rungs(epochs, first, factor), factor)
+    check_call("halving", make, executor, out, version, {"mix": mix, "retry": retry}, name="make")
+    chosen, seed = check_configurations(configurations), as_int("halving", "seed", seed)
+    ladder = _Ladder(chosen, rungs(epochs, first, factor), int(factor))
     trial = TrainingTrial(make)
-    name = f"{trial_name(trial)} (halving)"
+    name = f"{trial_name(trial)}{HALVING}"
     version = trial_version(trial) if version is None else version
     if not isinstance(executor, InProcess):
         check_picklable(trial)
-    folder = make_folder(out)
-    records = Records(folder / "results.jsonl")
-    wanted = {(each, seed) for each in chosen}
-    results_before = known_results(records, name, version, mix=mix, retry=retry)
-    known = [each for each in results_before if (each.config, each.seed) in wanted]
-    for result in known:
-        if result.status == "done" and result.metrics["epochs"] not in ladder.epochs:
-            raise SweepError(
-                f"{records.path}: it has results after {result.metrics['epochs']} epochs, and here the rungs are "
-                f"{ladder.epochs}. Choose the epochs, first and factor that it has, or another folder"
-            )
-        ladder.add(result)
-
-    checkpoints = make_folder(folder / "checkpoints")
+    folder = Folder(out, name)
+    try:
+        known = _known(folder, ladder, {(each, seed) for each in chosen}, version, mix=mix, retry=retry)
+        checkpoints = make_folder(folder.path / "checkpoints")
+    except BaseException:
+        folder.close()
+        raise
 
     def take() -> Task | None:
         step = ladder.next()
@@ -92,13 +88,36 @@ def halving(
         key = trial_key(config, seed, f"{name} {until}", version)
         return Task(key, TrainingTrial(make, until, saved), config, seed)
 
-    def results() -> Iterator[Result]:
+    def results() -> Generator[Result, None, None]:
         yield from known
-        for result in run_tasks(take, executor, records, name, version):
+        for result in run_tasks(take, executor, folder.records, name, version):
             ladder.add(result)
             yield result
 
-    return results()
+    return folder.until_end_of(results())
+
+
+def _known(
+    folder: Folder, ladder: "_Ladder", wanted: set[tuple[Configuration, int]], version: str, *, mix: bool, retry: bool
+) -> list[Result]:
+    """The results of what is wanted that are in the folder already; the ladder is told of them."""
+    before = folder.known(version, mix=mix, retry=retry)
+    known = [each for each in before if (each.config, each.seed) in wanted]
+    for result in known:
+        if result.status == "done":
+            epochs, accuracy = (result.metrics.get(name) for name in ("epochs", "validation_accuracy"))
+            if epochs not in ladder.epochs:
+                raise SweepError(
+                    f"{folder.records.path}: it has results after {shown(epochs)} epochs, and here the rungs are "
+                    f"{ladder.epochs}. Choose the epochs, first and factor that it has, or another folder"
+                )
+            if isinstance(accuracy, bool) or not isinstance(accuracy, (int, float)):
+                raise SweepError(
+                    f"{folder.records.path}: the result {result.key} must have a number for validation_accuracy, got "
+                    f"{shown(accuracy)}. Remove its line, or choose another folder"
+                )
+        ladder.add(result)
+    return known
 
 
 class _Ladder:
@@ -126,7 +145,7 @@ class _Ladder:
         return next((i for i in range(len(self.epochs)) if config not in self.scores[i]), len(self.epochs) - 1)
 
     def next(self) -> tuple[Configuration, int] | None:
-        """What to train next, and until which epoch; None if nothing can be known before another trial has finished."""
+        """What to train next, and until which epoch; None if that is not known before another trial has finished."""
         for rung in reversed(range(len(self.epochs) - 1)):
             scores = self.scores[rung]
             best = sorted(scores.items(), key=lambda entry: -entry[1])[: len(scores) // self.factor]

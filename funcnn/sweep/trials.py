@@ -1,39 +1,44 @@
-"""Trials: what one is called, which version of it this is, and how many of them are run on an executor."""
+"""Trials: the name and the version of one, and running many of them on an executor."""
 
-import inspect
+import errno
 import json
+import os
 import pickle
-import re
 import socket
 import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 
-from funcnn.sweep.grid import Configuration, SweepError
-from funcnn.sweep.results import Records, Result, Status
-from funcnn.sweep.workers import InProcess, Processes, busy
+from funcnn.sweep.grid import Configuration, SweepError, shown
+from funcnn.sweep.results import DEEPEST, Records, Result, Status, StorageError, is_data
+from funcnn.sweep.workers import CannotStart, InProcess, Processes, WorkerDied
+from funcnn.system.content import content_hash
 from funcnn.train import NonFiniteError
 
-__all__ = ["Task", "Trial", "check_picklable", "known_results", "run_tasks", "run_trial", "trial_name", "trial_version"]
+__all__ = ["Task", "Trial", "check_call", "check_picklable", "run_tasks", "run_trial", "trial_name", "trial_version"]
 
 Trial = Callable[[Configuration, int], Mapping[str, Any]]
 
 _OTHERS = 200  # trials handed over at a time to an executor whose number of workers nobody knows
+# What a result may take, so that its line can be read again.
+_METRICS = 2**20  # bytes of JSON
+_ERROR = 2**16  # characters, of which the last are kept
+# What the system says if it is not the trial that is at fault: the disk is full, over its quota, read-only, broken.
+_DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO") if hasattr(errno, name)}
 
 
 @attrs.frozen
 class Task:
-    """A trial to run, under the key of its result; how often its process died, or one beside it that was to blame."""
+    """A trial to run, and the key of its result. `deaths` counts the times that a process died while it was running."""
 
     key: str
     trial: Trial
@@ -79,51 +84,47 @@ def trial_name(trial: Trial) -> str:
 def trial_version(trial: Trial) -> str:
     """This library's version and a short hash of the trial's source: another version means other results.
 
-    What it prints as counts too (the settings of a partial or a callable object), but for addresses in memory. What the
-    trial calls is not a part of it: a change there needs a folder of its own.
+    Its settings count too, by their content (`funcnn.system.content`): those of a partial or a callable object, and
+    what a function encloses. What the trial calls does not count: after a change there, choose another folder.
+
+    Raises SweepError for a trial that cannot be told from another by its content.
     """
     from funcnn import __version__
 
-    function = _function(trial)
-    settings = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(trial))
     try:
-        source = inspect.getsource(function if inspect.isroutine(function) else type(function))
-    except (OSError, TypeError):  # typed into an interpreter
-        source = ""
-    return f"{__version__}-{sha256((source + settings).encode()).hexdigest()[:8]}"
+        return f"{__version__}-{content_hash(trial)[:8]}"
+    except TypeError as error:
+        raise SweepError(
+            f"sweep: nothing tells this trial from another one, whose results are not its own ({error}). Pass "
+            "version='1', and another one whenever the trial changes"
+        ) from error
+
+
+def check_call(
+    place: str, trial: Any, executor: Any, out: Any, version: Any, flags: Mapping[str, Any], name: str = "trial"
+) -> None:
+    """Raise TypeError, naming the argument, for one that a sweep cannot be called with."""
+    wanted = [
+        (name, trial, callable(trial), "a function of (config, seed)"),
+        ("executor", executor, executor is None or callable(getattr(executor, "submit", None)), "as Processes(2) is"),
+        ("out", out, out is None or isinstance(out, (str, os.PathLike)), "the path of a folder"),
+        ("version", version, version is None or isinstance(version, str), "a text"),
+        *((flag, value, isinstance(value, bool), "True or False") for flag, value in flags.items()),
+    ]
+    for argument, value, fits, what in wanted:
+        if not fits:
+            raise TypeError(f"{place}: {argument} must be {what}, got {shown(value)}")
 
 
 def check_picklable(trial: Trial) -> None:
     """Raise SweepError for a trial that another process could not import."""
     try:
         pickle.dumps(trial)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except Exception as error:
         raise SweepError(
             f"sweep: the trial {trial_name(trial)} cannot be sent to another process ({error}). Move it to module "
             "level (no lambda, no function within a function), or pass executor=InProcess()"
         ) from error
-
-
-def known_results(records: Records, name: str, version: str, *, mix: bool, retry: bool) -> list[Result]:
-    """The results that are in the file already; to `retry`, without those of trials that failed or were lost.
-
-    Raises SweepError if they are of another trial; and if they are of another version, unless told to mix them.
-    """
-    results = records.read()
-    records.mend()
-    alien = [each for each in results if each.trial != name]
-    if alien:
-        raise SweepError(
-            f"{records.path}: it has {len(alien)} results of {alien[0].trial}; this is {name}. Choose another folder "
-            "(out, --out)"
-        )
-    other = [each for each in results if each.version != version]
-    if other and not mix:
-        raise SweepError(
-            f"{records.path}: it has {len(other)} results of {name} in version {other[0].version}; this is version "
-            f"{version}. Choose another folder (out, --out), or pass mix=True (--mix) to count them"
-        )
-    return [each for each in results if not (retry and each.status in ("failed", "lost"))]
 
 
 # --- Running --------------------------------------------------------------------------------------------------
@@ -131,7 +132,7 @@ def known_results(records: Records, name: str, version: str, *, mix: bool, retry
 
 def run_tasks(
     take: Callable[[], Task | None], executor: Executor | None, records: Records | None, name: str, version: str
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Run tasks on an executor (None for `Processes`) and yield their results as they finish, each first recorded.
 
     `take` gives the next task, or None if there is none for now: it is asked again whenever one has finished, until
@@ -167,6 +168,10 @@ def run_tasks(
                 error = future.exception()
                 if error is None:
                     yield finished(task, future.result())
+                elif isinstance(error, StorageError):
+                    raise error
+                elif isinstance(error, CannotStart):
+                    raise SweepError(_no_worker(error)) from error
                 elif task.deaths < 2:
                     again.append(attrs.evolve(task, deaths=task.deaths + 1))
                 else:
@@ -191,14 +196,27 @@ def _window(workers: Executor) -> int:
 
 def _check_workers(workers: Executor, trial: Trial) -> None:
     """Raise SweepError if no worker can start or import the trial: all of its trials would count as lost."""
-    try:
-        workers.submit(trial_name, trial).result()
-    except Exception as error:
-        raise SweepError(
-            f"sweep: no worker can start and import the trial {trial_name(trial)} ({type(error).__name__}: {error}). "
-            "A script calls sweep below `if __name__ == '__main__':`; a trial is in a file that workers can import, "
-            "not typed into an interpreter. Or pass executor=InProcess()"
-        ) from error
+    for attempt in range(3):  # one that is killed meanwhile says nothing about the next
+        try:
+            workers.submit(trial_name, trial).result()
+            return
+        except Exception as error:
+            if isinstance(error, WorkerDied) and attempt < 2:
+                continue
+            if isinstance(error, (CannotStart, WorkerDied)) and "was killed" in str(error):
+                raise SweepError(_no_worker(error)) from error
+            raise SweepError(
+                f"sweep: no worker can start and import the trial {trial_name(trial)} ({type(error).__name__}: "
+                f"{error}). A script calls sweep below `if __name__ == '__main__':`; a trial is in a file that workers "
+                "can import, not typed into an interpreter. Or pass executor=InProcess()"
+            ) from error
+
+
+def _no_worker(error: BaseException) -> str:
+    return (
+        f"sweep: no worker can start any more ({type(error).__name__}: {error}). If the memory is full, take fewer: "
+        "Processes(1), --jobs 1. Nothing is lost: start the sweep again to go on"
+    )
 
 
 def _lost(error: BaseException) -> _Outcome:
@@ -207,34 +225,65 @@ def _lost(error: BaseException) -> _Outcome:
 
 
 def run_trial(task: Task) -> _Outcome:
-    """Run a trial where this is called, whatever comes of it."""
+    """Run a trial where this is called, whatever comes of it; raises StorageError if the disk is at fault."""
     started = time.perf_counter()
     status: Status
-    with busy():
-        try:
-            metrics, diverged = _as_written(task.trial(task.config, task.seed))
-            status, error = ("diverged" if diverged else "done"), ""
-        except NonFiniteError as reason:
-            status, metrics, error = "diverged", {}, str(reason)
-        except (Exception, SystemExit):
-            status, metrics, error = "failed", {}, traceback.format_exc()
-    return _Outcome(status, metrics, time.perf_counter() - started, socket.gethostname(), error)
+    try:
+        metrics, diverged = _as_written(task.trial(task.config, task.seed))
+        status, error = ("diverged" if diverged else "done"), ""
+    except NonFiniteError as reason:
+        status, metrics, error = "diverged", {}, str(reason)
+    except StorageError:
+        raise
+    except (Exception, SystemExit) as reason:
+        if isinstance(reason, OSError) and reason.errno in _DISK:
+            raise StorageError(
+                f"the trial of {task.config!r}, seed {task.seed}, cannot read or write ({reason}). It is not recorded: "
+                "see to the disk, and start the sweep again to go on"
+            ) from reason
+        status, metrics, error = "failed", {}, traceback.format_exc()
+    return _Outcome(status, metrics, time.perf_counter() - started, socket.gethostname(), error[-_ERROR:])
 
 
 def _as_written(metrics: Any) -> tuple[dict[str, Any], bool]:
-    """Metrics as they are read back from a file, None for what is infinite or not a number; whether anything is."""
+    """Metrics as they are read back from a file, and whether any is infinite or not a number (it is None there)."""
     if not isinstance(metrics, Mapping):
-        raise TypeError(f"a trial returns a dictionary of metrics, got {metrics!r}")
+        raise TypeError(f"a trial returns a dictionary of metrics, got {shown(metrics)}")
     written: dict[str, Any] = {}
-    for name, value in metrics.items():
-        try:
-            written[str(name)] = json.loads(json.dumps(value, allow_nan=False, default=_plain))
-        except ValueError:
-            written[str(name)] = None
-    return written, any(written[str(name)] is None and value is not None for name, value in metrics.items())
+    diverged = False
+    for given, value in metrics.items():
+        name = str(given)
+        if name in written:
+            raise TypeError(f"a trial returns metrics of different names, got {name!r} twice")
+        plain = _plain(value)
+        finite = is_data(plain)
+        written[name] = plain if finite else None
+        diverged = diverged or not finite
+    size = len(json.dumps(written))
+    if size > _METRICS:
+        raise TypeError(
+            f"the metrics take {size:,} bytes as JSON, at most {_METRICS:,}: write what is long to a file, and return "
+            "its name"
+        )
+    return written, diverged
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"a metric must be what JSON holds, as numbers and lists of them are, got {value!r}")
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A metric in Python's own types."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim):
+        value = value.item()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if depth + 1 == DEEPEST:
+        raise TypeError(f"a metric may have lists within lists, but not {DEEPEST} deep")
+    if isinstance(value, (list, tuple)):
+        return [_plain(each, depth + 1) for each in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each, depth + 1) for name, each in value.items()}
+    raise TypeError(f"a metric must be what JSON holds, as numbers and lists of them are, got {shown(value)}")

@@ -13,7 +13,7 @@ from funcnn.arrays import updates
 from funcnn.arrays.updates import over_leaves
 from funcnn.layer import Array
 
-# --- The kernels ----------------------------------------------------------------------------------------------
+# --- The updates ----------------------------------------------------------------------------------------------
 #
 # The formulas of their docstrings as one would write them down, with the same arguments.
 
@@ -151,3 +151,32 @@ def test_an_update_that_returns_something_else_is_told_what_it_must_return(
         "update_leaves: expected update(leaf, gradient, *moments) to return (leaf, *moments), a tuple of arrays of "
         f"shapes [(2, 3), (2, 3)], got {got}"
     )
+
+
+# --- What is small, and float16 -------------------------------------------------------------------------------
+
+
+@every_kernel
+def test_leaves_of_float16_are_updated_in_float32_and_so_are_moments_kept(
+    kernel: updates.Update, formula: updates.Update, moments: int, settings: dict[str, Any]
+) -> None:
+    leaf, gradient, *its_moments = row(moments, (7,))
+    given = leaf.astype(np.float16), (1e-4 * gradient).astype(np.float16), *(m.astype(np.float32) for m in its_moments)
+    ((new, *kept),) = over_leaves([partial(kernel, **settings)], [given])
+    expected, *expected_kept = formula(*(each.astype(np.float64) for each in given), **settings)
+    assert (new.dtype, [each.dtype for each in kept]) == (np.float16, [np.float32] * moments)
+    np.testing.assert_allclose(new, expected, rtol=2e-3)
+    for have, want in zip(kept, expected_kept, strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_an_epsilon_that_a_dtype_has_not_is_no_division_of_zero_by_zero(dtype: type) -> None:
+    nothing = np.zeros(3, dtype)
+    moment = np.zeros(3, updates.moment_dtype(nothing))
+    for update, count in ((updates.rmsprop_update, 1), (partial(updates.adam_update, b1=0.9, b2=0.99, step=0), 2)):
+        decay = {"decay": 0.9} if count == 1 else {}
+        its_update = partial(update, rate=0.1, epsilon=1e-320, **decay)
+        with np.errstate(all="raise"):
+            ((new, *_),) = over_leaves([its_update], [(np.ones(3, dtype), nothing, *[moment] * count)])
+        assert new.tolist() == [1.0] * 3

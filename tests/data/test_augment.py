@@ -74,12 +74,37 @@ def test_images_may_lie_in_any_order(augment: Callable[..., Array], turn: Callab
 
 
 @every_augment
-@pytest.mark.parametrize("shape", [(3, 4, 5), (3, 4), (2, 3, 4, 5, 6)], ids=str)
-def test_what_are_no_images_is_refused(augment: Callable[..., Array], shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (
+            np.zeros((3, 4, 5)),
+            "expected images (n, height, width, channels), got (3, 4, 5). Pass images[..., None], or",
+        ),
+        (np.zeros((3, 4)), "expected images (n, height, width, channels), got (3, 4). Pass images[None, ..., None]"),
+        (np.zeros((2, 3, 4, 5, 6)), "expected images (n, height, width, channels), got (2, 3, 4, 5, 6)"),
+        (np.ma.masked_equal(np.zeros((1, 1, 1, 1)), 0), "images has 1 masked values"),
+        (np.zeros((1, 1, 1, 1), object), "images must be numbers"),
+        (None, "images must be an array of numbers, got NoneType"),
+    ],
+    ids=["3 axes", "2 axes", "5 axes", "masked", "objects", "none"],
+)
+def test_what_are_no_images_is_refused(augment: Callable[..., Array], given: Any, problem: str) -> None:
     name = getattr(augment, "func", augment).__name__
-    text = re.escape(f"{name}: expected images (n, height, width, channels), got {shape}")
-    with pytest.raises(ValueError, match=f"^{text}$"):
-        augment(np.zeros(shape), Key(0))
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{name}: {problem}')}"):
+        augment(given, Key(0))
+
+
+@every_augment
+def test_a_list_of_images_is_taken_for_an_array(augment: Callable[..., Array]) -> None:
+    given = images(3)
+    np.testing.assert_array_equal(augment(given.tolist(), Key(0)), augment(given.astype(np.float64), Key(0)))
+
+
+@every_augment
+@pytest.mark.parametrize("shape", [(0, 4, 5, 2), (3, 0, 5, 2), (3, 4, 0, 2), (3, 4, 5, 0)], ids=str)
+def test_what_is_empty_stays_so(augment: Callable[..., Array], shape: tuple[int, ...]) -> None:
+    assert augment(np.zeros(shape), Key(0)).shape == shape
 
 
 # --- Flips ----------------------------------------------------------------------------------------------------
@@ -156,10 +181,31 @@ def test_the_two_directions_are_drawn_apart() -> None:
     assert abs(np.corrcoef(rows[1:], rows[:-1])[0, 1]) < 4.5 / math.sqrt(n)
 
 
-@pytest.mark.parametrize("pad", [0, -1])
-def test_a_pad_that_shifts_nothing_is_refused(pad: int) -> None:
-    with pytest.raises(ValueError, match=f"^shifted_crop: pad must be at least 1, got {pad}$"):
+@pytest.mark.parametrize("pad", [2, 3, 5, 400, 2**31])
+def test_a_shift_may_be_longer_than_the_image_at_no_cost_of_memory(pad: int) -> None:
+    given = images(60, (2, 4, 3))
+    corners = generator(Key(7)).integers(2 * pad + 1, size=(60, 2)).tolist()
+    wanted = [crop(image, top, left, pad) for image, (top, left) in zip(given, corners, strict=True)]
+    np.testing.assert_array_equal(shifted_crop(given, Key(7), pad=pad), np.array(wanted))
+
+
+@pytest.mark.parametrize(
+    ("pad", "problem"),
+    [
+        (0, "at least 1, got 0"),
+        (-1, "at least 1, got -1"),
+        (10**30, "at most 2,147,483,648, got 1000000000000000000000000000000"),
+        (1.0, "a whole number of pixels, got 1.0"),
+        (True, "a whole number of pixels, got True"),
+        ("1", "a whole number of pixels, got '1'"),
+    ],
+)
+def test_a_pad_that_is_none_is_refused(pad: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^shifted_crop: pad must be {problem}$"):
         shifted_crop(images(), Key(0), pad=pad)
+    assert (
+        shifted_crop(images(), Key(0), pad=np.uint8(200)).tolist() == shifted_crop(images(), Key(0), pad=200).tolist()
+    )
 
 
 # --- In training ----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -299,6 +300,27 @@ def check_tiny(data: Dataset) -> None:
     np.testing.assert_allclose(inputs[:, 0, 1, 0], np.arange(30) / 255, rtol=1e-6)
 
 
+UNPACKED = {
+    "in folders of their names": lambda name: f"{name}/{name}",
+    "with a dot": lambda name: name.replace("-idx", ".idx"),
+    "with a dot in folders": lambda name: f"{name.replace('-idx', '.idx')}/{name.replace('-idx', '.idx')}",
+    "with a dot and packed": lambda name: f"{name.replace('-idx', '.idx')}.gz",
+}
+
+
+@pytest.mark.parametrize("rename", UNPACKED.values(), ids=UNPACKED)
+def test_files_are_found_by_the_names_that_unpackers_give_them(rename: Callable[[str], str], tmp_path: Path) -> None:
+    put(tmp_path / "all", FULL)
+    for name in (name for names in FILES.values() for name in names):
+        path = tmp_path / "mnist" / rename(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "all" / name).rename(path)
+    check_tiny(load("mnist", data_dir=tmp_path))
+    path.unlink()
+    with pytest.raises(DataError, match=rf"lacks {FILES['test'][1]}: put them there"):
+        load("mnist", data_dir=tmp_path)
+
+
 @pytest.mark.parametrize(("pack", "suffix"), [(bytes, ""), (gzip.compress, ".gz")], ids=["plain", "gzip"])
 @pytest.mark.parametrize("below", ["fashion_mnist", "fashion-mnist", "."])
 def test_a_set_is_found_in_a_folder_of_its_name_or_in_the_one_given(
@@ -373,6 +395,19 @@ NAMES = "There are 'digits', 'mnist', 'fashion_mnist', 'cifar10', 'notmnist'"
 def test_an_unknown_name_is_told_the_known_ones(name: str, hint: str) -> None:
     with pytest.raises(DataError, match=f"^{re.escape(f'no data set is called {name!r}: {hint}{NAMES}')}$"):
         load(name)
+
+
+@pytest.mark.parametrize("name", [None, 5, ["mnist"], b"mnist", ("digits",)])
+def test_what_is_no_name_is_told_the_known_ones(name: Any) -> None:
+    with pytest.raises(DataError, match=f"^{re.escape(f'no data set is called {name!r}: ')}.*{re.escape(NAMES)}$"):
+        load(name)
+
+
+@pytest.mark.parametrize("folder", [5, ["a"], "a\0b", "\ud800"])
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_a_folder_that_is_none_is_named(name: str, folder: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^load: data_dir must be a path, .*got {re.escape(repr(folder))}"):
+        load(name, data_dir=folder)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,17 @@
 """Data sets and their parts: thinned for quick runs, without a validation part, and printed."""
 
+from typing import Any
+
 import attrs
 import numpy as np
 import pytest
+from cases import message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funcnn.data import Dataset, Part, load, rescale, subtract_mean_image
+from funcnn.checks import FuncnnWarning
+from funcnn.data import Dataset, Part, load, rescale, stratified_split, subtract_mean_image
+from funcnn.keys import Key
 
 DIGITS = load("digits")
 
@@ -58,13 +63,96 @@ def test_a_thinned_set_has_thinned_parts_and_all_else(validation: Part | None) -
 
 
 def test_without_a_validation_part_its_examples_are_to_train_on() -> None:
-    data = Dataset(numbered(7), numbered(3), numbered(2), ("a",), ())
+    data = Dataset(numbered(7), numbered(3), numbered(2), (), ())
     last = data.without_validation()
     assert last.validation is None
     assert last.train.inputs.tolist() == [*range(7), *range(3)]
     assert last.train.targets.tolist() == [*range(1000, 1007), *range(1000, 1003)]
     assert (last.test, last.train.preprocess) == (data.test, data.train.preprocess)
     assert last.without_validation() is last
+
+
+# --- What is no data set --------------------------------------------------------------------------------------
+
+X, Y = np.zeros((4, 2), np.float32), np.array([0, 1, 1, 0])
+PART = Part(X, Y)
+NAMES = ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"train": Part(X[:0], Y[:0])}, "the train part has no examples. Give it at least one"),
+        ({"validation": Part(X[:0], Y[:0])}, "the validation part has no examples. Pass None to train without one"),
+        ({"test": Part(X[:0], Y[:0])}, "the test part has no examples. Give it at least one"),
+        (
+            {"in_shape": (3,)},
+            "the train part's inputs are of shape (2,), and in_shape is (3,). Pass examples of one shape",
+        ),
+        (
+            {"test": Part(X[:, None], Y)},
+            "the test part's inputs are of shape (1, 2), and in_shape is (2,). Pass examples",
+        ),
+        ({"train": (X, Y)}, "train must be a Part, got (array("),
+        ({"validation": X}, "validation must be a Part, got an array float32 (4, 2). Pass Part(inputs, targets)"),
+        ({"in_shape": 2}, "in_shape must be an input's shape, a tuple of ints without the batch axis, got 2"),
+        ({"in_shape": (2.0,)}, "in_shape must be an input's shape, a tuple of ints without the batch axis, got (2.0,)"),
+        ({"classes": "cat,dog"}, 'classes must be the classes\' names in order, as ("cat", "dog"), got \'cat,dog\''),
+        ({"classes": {"cat"}}, "classes must be the classes' names in order"),
+        ({"classes": None}, "classes must be the classes' names in order"),
+        ({"train": Part(X, Y - 1)}, "the train part's labels are from -1 to 0. Number the classes from 0, or pass "),
+        (
+            {"test": Part(X, Y + 10**6)},
+            "2 names for 1,000,002 classes, as the largest label says. Pass a name for each, ",
+        ),
+    ],
+)
+def test_what_is_no_data_set_is_refused_when_it_is_made(changes: dict[str, Any], text: str) -> None:
+    fields = {"train": PART, "validation": PART, "test": PART, "classes": NAMES, "in_shape": (2,)}
+    Dataset(**fields)
+    assert message(ValueError, Dataset, **(fields | changes)).startswith(f"Dataset: {text}")
+
+
+@pytest.mark.parametrize(
+    "classes", [range(2), np.unique(Y), [0, 1], np.array(["0", "1"])], ids=["range", "unique", "list", "array"]
+)
+def test_classes_may_be_numbers(classes: Any) -> None:
+    data = Dataset(PART, None, PART, classes, [np.int64(2)])
+    assert data.classes == ("0", "1")
+    assert {type(each) for each in data.classes} == {str}
+    assert data.in_shape == (2,)
+    assert "classes=('0', '1')" in repr(data)
+
+
+def test_a_label_without_a_name_is_named_by_its_number_with_a_warning() -> None:
+    with pytest.warns(
+        FuncnnWarning, match=r"^Dataset: 1 names for 3 classes, as the largest label says; the others"
+    ) as all:
+        data = Dataset(PART, None, Part(X, Y + 1), ("cat",), (2,))
+    assert all[0].filename == __file__
+    assert data.classes == ("cat", "1", "2")
+    assert data.prepared(rescale(2)).classes == data.classes  # said once
+
+
+def test_targets_that_are_no_class_numbers_need_no_names() -> None:
+    for targets in (Y - 5, Y + 10**9, np.ones(4), np.ones((4, 3), int)):
+        assert Dataset(Part(X, targets), None, PART, (), (2,)).classes == ()
+    assert Dataset(Part(X, np.full((4, 1), -7)), None, Part(X, np.ones(4)), NAMES, (2,)).classes == NAMES
+
+
+def test_a_part_is_of_examples() -> None:
+    for arguments, text in (
+        ((5, Y), "inputs must be an array of examples (n, ...), got 5"),
+        ((X, 5), "targets must be an array of examples (n, ...), got 5"),
+        ((X, Y[:3]), "expected as many inputs as targets, got 4 inputs, 3 targets"),
+    ):
+        assert message(ValueError, Part, *arguments) == f"Part: {text}"
+
+
+@pytest.mark.parametrize("fraction", [0, 1.5, "0.5", None])
+def test_a_share_that_is_none(fraction: Any) -> None:
+    text = message(ValueError, stratified_split, Y, fraction, Key(0))
+    assert text == f"stratified_split: fraction must be more than 0 and less than 1, got {fraction!r}"
 
 
 # --- Printing -------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """Downloads from a server of our own: what arrives whole is used, what does not is tried again and leaves nothing."""
 
+import contextlib
 import hashlib
 import io
+import os
 import sys
 import tarfile
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -70,6 +73,10 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     server.http.server_close()
 
 
+def sha256(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
 def idx(values: list[int], *shape: int) -> bytes:
     sizes = b"".join(size.to_bytes(4, "big") for size in (len(values), *shape))
     return bytes([0, 0, 8, 1 + len(shape)]) + sizes + bytes(values)
@@ -90,7 +97,7 @@ WHOLE = MNIST[FIRST]
 def mnist(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The server with a small MNIST on two mirrors, /one and /two."""
     places = (f"{server.address}/one", f"{server.address}/two")
-    sources = tuple(Source(file, f"md5:{hashlib.md5(body).hexdigest()}", places) for file, body in MNIST.items())
+    sources = tuple(Source(file, len(body), sha256(body), places) for file, body in MNIST.items())
     monkeypatch.setitem(SOURCES, "mnist", sources)
     for file, body in MNIST.items():
         server.answers[f"/one/{file}"] = [Answer(body)]
@@ -120,6 +127,7 @@ FAILURES = {
     "server error": Answer(b"not now", 500),
     "another checksum": Answer(WHOLE[:-1] + b"?"),
     "cut transfer": Answer(WHOLE[:1000], promised=len(WHOLE)),
+    "too much": Answer(WHOLE + b"?"),
     "nothing": Answer(),
 }
 each_failure = pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
@@ -176,7 +184,7 @@ def test_reasons_are_told(mnist: Server) -> None:
 
 
 def test_a_server_that_is_not_there_is_told(mnist: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = Source(FIRST, "md5:0", ("http://127.0.0.1:1",))
+    nowhere = Source(FIRST, 1, "sha256:0", ("http://127.0.0.1:1",))
     monkeypatch.setitem(SOURCES, "mnist", (nowhere,))
     with pytest.raises(DataError, match=r"http://127\.0\.0\.1:1/train-images-idx3-ubyte: .*refused"):
         fetch("mnist")
@@ -198,6 +206,36 @@ def test_damage_in_the_cache_is_mended(mnist: Server) -> None:
     fetch("mnist")
     assert path.read_bytes() == WHOLE
     assert mnist.requests == [f"/one/{FIRST}"]
+
+
+def test_no_more_is_taken_than_the_file_has(mnist: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server would send a gigabyte: the connection is closed after the first piece that is too much."""
+    sent: list[int] = []
+
+    def do_get(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                sent.append(handler.wfile.write(bytes(2**20)))
+
+    monkeypatch.setattr(mnist.http.RequestHandlerClass, "do_GET", do_get)
+    monkeypatch.setattr(download, "TRIES", 1)
+    with pytest.raises(DataError, match=rf"it sends more than the {len(WHOLE):,} bytes that the file has"):
+        fetch("mnist")
+    assert sum(sent) < 50 * 2**20
+    assert left(tmp_path) == []
+
+
+def test_what_a_killed_download_left_is_removed_a_day_later(mnist: Server, tmp_path: Path) -> None:
+    folders = [tmp_path / "cache" / "mnist" / f".download-{name}" for name in ("old", "new")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "part").write_bytes(b"half a file")
+    os.utime(folders[0], (0, time.time() - download.LEFT - 60))
+    fetch("mnist")
+    assert left(tmp_path) == sorted([*MNIST, "part"])
+    assert [folder.exists() for folder in folders] == [False, True]
 
 
 def test_two_downloads_at_once_do_no_harm(mnist: Server, tmp_path: Path) -> None:
@@ -264,20 +302,21 @@ def test_a_cache_that_cannot_be_made_is_named(mnist: Server, tmp_path: Path) -> 
 # --- Archives -------------------------------------------------------------------------------------------------
 
 
-def archive(members: dict[str, bytes]) -> bytes:
+def archive(members: dict[str, bytes], link: str = "") -> bytes:
+    """An archive of files, or of links to one place."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name, body in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(body)
+            if link:
+                entry.type, entry.linkname = tarfile.SYMTYPE, link
             tar.addfile(entry, io.BytesIO(body))
     return packed.getvalue()
 
 
 def serve_cifar(server: Server, body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = attrs.evolve(
-        SOURCES["cifar10"][0], checksum=f"md5:{hashlib.md5(body).hexdigest()}", places=(server.address,)
-    )
+    source = attrs.evolve(SOURCES["cifar10"][0], size=len(body), checksum=sha256(body), places=(server.address,))
     monkeypatch.setitem(SOURCES, "cifar10", (source,))
     server.answers[f"/{source.file}"] = [Answer(body)]
 
@@ -305,6 +344,10 @@ BAD = {
     "cut": archive({"cifar-10-batches-bin/data": np.random.default_rng(0).bytes(50_000)})[:20_000],
     "out of the folder": archive({"cifar-10-batches-bin/../../../outside": b""}),
     "another folder": archive({"cifar-10-batches-py/data_batch_1": b""}),
+    "a file in the folder's place": archive({"cifar-10-batches-bin": b""}),
+    "a link out of the folder": archive({"cifar-10-batches-bin/data": b""}, link="/etc/passwd"),
+    "more than it may unpack to": archive({"cifar-10-batches-bin/data": bytes(2_000_000), "beside": bytes(1_000_000)}),
+    "more files than it may have": archive({f"cifar-10-batches-bin/{i}": b"" for i in range(101)}),
 }
 
 
@@ -313,6 +356,8 @@ def test_a_bad_archive_leaves_nothing(
     body: bytes, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve_cifar(server, body, monkeypatch)
+    monkeypatch.setattr(download, "UNPACKED", 2_500_000)
+    monkeypatch.setattr(download, "MEMBERS", 100)
     wanted = (
         r"^cifar10: cifar-10-binary\.tar\.gz cannot be unpacked: (?s:.*)\nPut the unpacked cifar-10-binary\.tar\.gz in"
     )
@@ -327,14 +372,14 @@ def test_an_archive_that_another_process_unpacked_meanwhile_is_left_as_it_is(
 ) -> None:
     serve_cifar(server, archive(CIFAR), monkeypatch)
     theirs = tmp_path / "cache" / "cifar10" / "cifar-10-batches-bin"
-    rename = Path.rename
+    replace = Path.replace
 
     def slower(path: Path, target: Path) -> Path:
         theirs.mkdir()
         (theirs / "theirs").write_text("")
-        return rename(path, target)
+        return replace(path, target)
 
-    monkeypatch.setattr(Path, "rename", slower)
+    monkeypatch.setattr(Path, "replace", slower)
     fetch("cifar10")
     assert left(tmp_path) == ["theirs"]
     with pytest.raises(DataError, match="remove this folder, and load it again"):
@@ -344,9 +389,13 @@ def test_an_archive_that_another_process_unpacked_meanwhile_is_left_as_it_is(
 # --- What is downloaded ---------------------------------------------------------------------------------------
 
 
-def test_every_file_has_two_addresses_and_a_checksum() -> None:
+def test_every_file_has_two_addresses_a_size_and_a_checksum() -> None:
+    """What comes without encryption comes last, and is held against a strong checksum."""
     assert set(SOURCES) == {"mnist", "fashion_mnist", "cifar10", "notmnist"}
     for source in (source for sources in SOURCES.values() for source in sources):
         assert len(set(source.places)) == 2
+        assert 4_000 < source.size < 200_000_000
         kind, checksum = source.checksum.split(":")
         assert len(bytes.fromhex(checksum)) == hashlib.new(kind).digest_size
+        assert source.places[0].startswith("https://")
+        assert kind == "sha256" or all(place.startswith("https://") for place in source.places)

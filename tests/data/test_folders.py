@@ -1,13 +1,19 @@
 """Folders of images: what is read is what was drawn, in a fixed order; what cannot be read is named."""
 
+import os
 import re
+import struct
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from funcnn.checks import FuncnnWarning
 from funcnn.data import DataError, Dataset, load, load_folder, read_class_folders, read_images
 from funcnn.layer import Array
 
@@ -119,9 +125,57 @@ def test_photographs_are_turned_as_the_camera_was_held(tmp_path: Path) -> None:
     assert image[18:].max() < 50
 
 
-def test_grey_of_16_bits_is_scaled(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 255, 256, 65535]], np.uint16)).save(tmp_path / "1.png")
-    assert read_images(tmp_path)[1].reshape(-1).tolist() == [0, 0, 1, 255]
+def test_grey_of_16_bits_is_scaled_turned_and_put_on_white_like_any_other(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 255, 256, 65535]], np.uint16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it by a quarter, to the right
+    image.save(tmp_path / "1.png")
+    image.save(tmp_path / "2.png", exif=exif)
+    image.save(tmp_path / "3.png", transparency=256)
+    for name, shape, wanted in (
+        ("1.png", (1, 4, 1), [0, 0, 1, 255]),
+        ("2.png", (4, 1, 1), [0, 0, 1, 255]),
+        ("3.png", (1, 4, 1), [0, 0, 255, 255]),
+    ):
+        for channels in (None, 1, 3):
+            read = read_images(tmp_path / name, channels=channels)[1][0]
+            assert read.shape == (*shape[:2], channels or 1)
+            assert read[..., 0].reshape(-1).tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("depth", "kind", "row", "clear", "wanted"),
+    [
+        (1, 0, b"\x40", (0,), [255, 255, 255, 255]),
+        (2, 0, b"\x1b", (1,), [0, 255, 170, 255]),
+        (4, 0, b"\x3a\x30", (3,), [255, 170, 255, 0]),
+        (8, 0, b"\x03\x0a\x03\x00", (3,), [255, 10, 255, 0]),
+        (16, 0, b"\x03\x02\x9c\x40\x03\x03\0\0", (0x302,), [255, 156, 3, 0]),
+        (8, 2, b"\1\2\3\1\2\4\0\0\0\1\2\3", (1, 2, 3), [255, 1, 0, 255]),
+        (16, 2, b"\1\1\2\2\3\3\1\1\2\2\4\4" + bytes(12), (0x101, 0x202, 0x303), [255, 1, 0, 0]),
+    ],
+    ids=["1 bit", "2 bits", "4 bits", "8 bits", "16 bits", "colour", "colour of 16 bits"],
+)
+def test_a_shade_that_is_transparent_is_white_at_any_depth(
+    depth: int, kind: int, row: bytes, clear: tuple[int, ...], wanted: list[int], tmp_path: Path
+) -> None:
+    """The PNG standard's tRNS chunk: one shade or colour, at the image's own depth."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = struct.pack(">IIBBBBB", 4, 1, depth, kind, 0, 0, 0)
+    key = struct.pack(f">{len(clear)}H", *clear)
+    body = chunk(b"IHDR", head) + chunk(b"tRNS", key) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert read_images(tmp_path)[1][0, 0, :, 0].tolist() == wanted
+
+
+def test_prints_in_four_inks_are_read_in_three_colours(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "1.jpg")
+    red = read_images(tmp_path)[1][0, 0, 0]
+    assert red[0] > 240
+    assert red[1:].max() < 15
 
 
 def test_jpegs_are_read(tmp_path: Path) -> None:
@@ -140,15 +194,98 @@ def test_resizing_takes_height_before_width(tmp_path: Path) -> None:
     assert np.unique(images).tolist() == [7, 9]
 
 
-@pytest.mark.parametrize("size", [28, (28,), (0, 3), (2.5, 3), "ab"])
-def test_a_size_that_is_none_is_refused(size: object, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"^size must be \(height, width\), .* got {re.escape(repr(size))}$"):
-        read_images(draw(tmp_path / "1.png"), size=size)  # type: ignore[arg-type]
+ALL = (read_images, read_class_folders, load_folder)
+WRONG: list[tuple[tuple[Callable[..., Any], ...], str, list[Any], str]] = [
+    (ALL, "path", [5, None, ["a"], "a\0b", "\ud800"], "must be a path"),
+    (
+        ALL[:2],
+        "size",
+        [28, (28,), (0, 3), (2.5, 3), "ab", (True, 3)],
+        "must be (height, width), two positive whole numb",
+    ),
+    (ALL, "size", [(5000, 5000), (1, 10**30)], "must have at most 16,777,216 pixels"),
+    (ALL, "channels", [2, True, 1.0, "1", [1]], "must be 1 (grey), 3 (red, green, blue) or None (as they are)"),
+    (ALL[1:2], "classes", [(), "ab", ("a", "a"), (1, 2), 5], 'must be names of folders, such as ("cat", "dog"), each'),
+    (ALL[2:], "test", [0, 1, -0.5, float("nan"), "0.5", True, None], "must be more than 0 and less than 1"),
+    (ALL[2:], "validation", [0, 1, 2, None], "must be more than 0 and less than 1"),
+]
 
 
-def test_two_channels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^channels must be 1 .* got 2$"):
-        read_images(draw(tmp_path / "1.png"), channels=2)
+@pytest.mark.parametrize(
+    ("reader", "argument", "value", "text"),
+    [(reader, name, value, text) for readers, name, values, text in WRONG for reader in readers for value in values],
+)
+def test_an_argument_of_no_meaning_is_named(
+    reader: Callable[..., Any], argument: str, value: Any, text: str, tmp_path: Path
+) -> None:
+    letters(tmp_path, 1)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{reader.__name__}: {argument} {text}')}") as caught:
+        reader(**{"path": tmp_path, argument: value})
+    assert type(caught.value) is ValueError
+    assert f"got {value!r}" in str(caught.value)
+
+
+def test_numpys_numbers_are_numbers(tmp_path: Path) -> None:
+    path = draw(tmp_path / "1.png")
+    assert read_images(path, size=(np.int64(4), np.uint8(5)), channels=np.int64(3))[1].shape == (1, 4, 5, 3)
+
+
+# --- What lies beside the images ------------------------------------------------------------------------------
+
+
+def test_what_systems_leave_beside_images_is_passed_over(tmp_path: Path) -> None:
+    letters(tmp_path, 1)
+    for name in ("__MACOSX/A/._0.png", "@eaDir/A/1.png", ".ipynb_checkpoints/1.png", "A/.hidden.png", "A/._0.png"):
+        draw(tmp_path / name)
+    for name in ("A/Thumbs.db", "A/desktop.ini", "A/.DS_Store", ".DS_Store", "readme.txt"):
+        (tmp_path / name).write_bytes(b"")
+    images, _, classes = read_class_folders(tmp_path)
+    assert (len(images), classes) == (10, tuple("ABCDEFGHIJ"))
+
+
+def test_images_of_other_formats_are_said_to_be_left_out(tmp_path: Path) -> None:
+    draw(tmp_path / "a" / "1.png")
+    for name in ("1.gif", "2.GIF", "3.bmp", "4.webp"):
+        draw(tmp_path / "a" / "x.png").rename(tmp_path / "a" / name)
+    draw(tmp_path / "a" / "x.gif").rename(tmp_path / "a" / "moving.png")
+    text = (
+        "1 of 2 images cannot be read and are left out: a/moving.png (the first: it is no PNG or JPEG); "
+        "4 of formats other than PNG and JPEG are left out, convert them: a/1.gif, a/2.GIF, a/3.bmp and 1 more"
+    )
+    with pytest.warns(FuncnnWarning, match=f"^{re.escape(f'{tmp_path}: {text}')}$"):
+        assert len(read_class_folders(tmp_path)[0]) == 1
+    (tmp_path / "a" / "1.png").unlink()
+    (tmp_path / "a" / "moving.png").unlink()
+    with pytest.raises(DataError, match=r"\.jpeg; there is none, but 4 of other formats: convert them$"):
+        read_class_folders(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are text on this system")
+def test_names_that_are_no_text_are_read(tmp_path: Path) -> None:
+    draw(tmp_path / "a" / "1.png", 7)
+    folder = os.fsencode(tmp_path) + b"/\xff"
+    os.mkdir(folder)
+    os.rename(draw(tmp_path / "2.png", 9), folder + b"/\xfe.png")
+    Path(os.fsdecode(folder + b"/\xfd.png")).write_bytes(b"")
+    with pytest.warns(FuncnnWarning, match="1 of 3 images cannot be read"):
+        images, labels, classes = read_class_folders(tmp_path)
+    assert (images[:, 0, 0, 0].tolist(), labels.tolist()) == ([7, 9], [0, 1])
+    assert [os.fsencode(name) for name in classes] == [b"a", b"\xff"]
+
+
+def test_the_users_home_may_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    letters(tmp_path / "set", 10)
+    assert read_images("~/set/A/0.png")[0] == ["0.png"]
+    assert len(read_class_folders("~/set")[0]) == len(load_folder(Path("~/set")).train) + 28 == 100
+    assert len(load("notmnist", data_dir="~/set").test) == 20
+    monkeypatch.setenv("FUNCNN_DATA", "~/set")
+    assert len(load("notmnist").test) == 20
+    monkeypatch.chdir(tmp_path)
+    assert len(load("notmnist", data_dir="set").test) == 20
+    with pytest.raises(DataError, match=r"^~nobody-of-this-name: no such file or folder$"):
+        read_images("~nobody-of-this-name")
 
 
 # --- What cannot be read --------------------------------------------------------------------------------------
@@ -162,7 +299,10 @@ def test_unreadable_images_are_named_in_one_warning(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(body)
     with pytest.warns(UserWarning, match="cannot be read") as warned:
         images, labels, _ = read_class_folders(tmp_path)
-    text = f"{tmp_path}: 4 of 6 images cannot be read and are left out: a/0.png, a/2.png, b/0.png and 1 more"
+    text = (
+        f"{tmp_path}: 4 of 6 images cannot be read and are left out: a/0.png, a/2.png, b/0.png and 1 more "
+        "(the first: it is no PNG or JPEG)"
+    )
     assert [str(each.message).replace("\\", "/") for each in warned] == [text.replace("\\", "/")]
     assert warned[0].filename == __file__
     assert (images[:, 0, 0, 0].tolist(), labels.tolist()) == ([5, 6], [0, 1])
@@ -192,7 +332,9 @@ def test_a_class_of_which_nothing_can_be_read_is_an_error(tmp_path: Path) -> Non
     for name in ("b", "c"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(b"")
-    with pytest.raises(DataError, match=rf"^{re.escape(str(tmp_path / 'b'))}: none of its 1 images can be read$"):
+    with pytest.raises(
+        DataError, match=rf"^{re.escape(str(tmp_path / 'b'))}: none of its 1 images can be read, as PNG or JPEG$"
+    ):
         read_class_folders(tmp_path)
 
 
@@ -279,6 +421,39 @@ def test_parts_that_are_given_are_taken_as_they_are(validation: str | None, test
         assert numbers(load_folder(tmp_path))[-1] == list(range(40))
 
 
+def test_parts_are_known_by_their_other_names(tmp_path: Path) -> None:
+    for name, count in (("Train", 10), ("VALID", 3), ("Test", 4)):
+        letters(tmp_path / name, count)
+    assert [len(part) for part in numbers(load_folder(tmp_path))] == [100, 30, 40]
+    letters(tmp_path / "val", 3)
+    with pytest.raises(
+        DataError, match=r": val and valid are both folders of images to validate on; keep one of them$"
+    ):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("test1", "train"), ("Training_2", "validation"), ("train",)])
+def test_loose_images_in_the_folders_of_parts_are_of_no_class(names: tuple[str, ...], tmp_path: Path) -> None:
+    for name in names:
+        for i in range(10):
+            draw(tmp_path / name / f"cat.{i}.png")
+    text = (
+        rf"a folder of images for each class, and found those of parts: {', '.join(names)}\. Put each .*train.cat, and"
+    )
+    for reader in (read_class_folders, load_folder):
+        with pytest.raises(DataError, match=text):
+            reader(tmp_path)
+    for i in range(10):  # a class may have such a name, among others
+        draw(tmp_path / "aeroplane" / f"{i}.png")
+    assert len(load_folder(tmp_path).classes) == len(names) + 1
+
+
+def test_class_folders_one_level_further_down_are_pointed_to(tmp_path: Path) -> None:
+    letters(tmp_path / "letters", 1)
+    with pytest.raises(DataError, match=r"letters: expected images in it, .*; there is none, but folders, such as A$"):
+        load_folder(tmp_path)
+
+
 def test_parts_with_other_classes_are_refused(tmp_path: Path) -> None:
     letters(tmp_path / "train", 2)
     letters(tmp_path / "test", 2)
@@ -315,7 +490,7 @@ def test_notmnist_is_read_from_class_folders(below: str, tmp_path: Path) -> None
     letters(tmp_path / below)
     draw(tmp_path / "other" / "1.png")
     (tmp_path / below / "A" / "bad.png").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"1 of 101 images .*A.bad\.png$"):
+    with pytest.warns(UserWarning, match=r"1 of 101 images .*A.bad\.png \(the first: it is no"):
         data = load("notmnist", data_dir=tmp_path)
     assert [len(part) for part in numbers(data)] == [72, 8, 20]
     assert data.classes == tuple("ABCDEFGHIJ")
@@ -331,7 +506,9 @@ def test_images_of_a_flat_folder_come_with_their_names(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg"):
         draw(tmp_path / name)
     (tmp_path / "c.png").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"1 of 3 images cannot be read and are left out: c\.png$"):
+    with pytest.warns(
+        UserWarning, match=r"1 of 3 images cannot be read and are left out: c\.png \(the first: it is no"
+    ):
         names, images = read_images(tmp_path)
     assert (names, images.shape) == (["a.jpg", "b.png"], (2, 2, 3, 1))
 
@@ -351,7 +528,7 @@ def test_images_of_an_idx_file_are_numbered(name: str, tmp_path: Path) -> None:
 def test_what_is_no_image_is_told(tmp_path: Path) -> None:
     cases = {
         "none": ("none", None, "no such file or folder"),
-        "damaged": ("a.png", b"", "it cannot be read, as PNG or JPEG"),
+        "damaged": ("a.png", b"", "it is no PNG or JPEG"),
         "bitmap": ("a.bmp", b"BM", "expected a folder of images, an image (.png, .jpg, .jpeg), or an IDX file"),
         "text": ("notes", b"text", "not an IDX file of bytes; it starts with b'text'"),
         "labels": (
@@ -369,7 +546,7 @@ def test_what_is_no_image_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"folder: expected images in it, files ending in \.png, \.jpg, \.jpeg"):
         read_images(tmp_path / "folder")
     (tmp_path / "folder" / "1.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"folder: none of its 1 images can be read, as PNG or JPEG$"):
+    with pytest.raises(DataError, match=r"folder: none of its 1 images can be read, as PNG or JPEG \(the first: it is"):
         read_images(tmp_path / "folder")
 
 

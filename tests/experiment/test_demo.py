@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import assert_same_results, is_picture
+from run_of_digits import assert_same_results, is_picture
 
 from funcnn import checkpoint
 from funcnn.report.history import best_row, read_history

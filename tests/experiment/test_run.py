@@ -10,7 +10,9 @@ from pathlib import Path
 import attrs
 import numpy as np
 import pytest
-from runs import assert_same_results, is_picture
+from run_of_digits import assert_same_results, is_picture
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from funcnn import Key, checkpoint, serial, train, tree
 from funcnn.checkpoint import CheckpointError
@@ -25,7 +27,7 @@ from funcnn.optimizers import adam, sgd
 from funcnn.rebuild import rebuild
 from funcnn.report.history import read_history
 from funcnn.schedules import piecewise_constant
-from funcnn.train import Epoch, Model, Problem
+from funcnn.train import Epoch, Model, NonFiniteError, Problem
 from funcnn.tree import TreeError
 
 
@@ -204,21 +206,26 @@ def killed_at(write, monkeypatch, *arguments):
     return False
 
 
-def test_killed_before_any_of_its_files_a_run_goes_on_to_the_same_end(options, monkeypatch):
+def save_every(seconds, monkeypatch):
+    monkeypatch.setattr(sys.modules["funcnn.experiment.run"], "_SECONDS", seconds)
+
+
+# The settings, for each saving a history, a checkpoint and the model if it is a new one, the metrics.
+@pytest.mark.parametrize(("seconds", "writes"), [(0, 1 + 4 + 4 + 2 + 1), (1000, 1 + 1 + 1 + 1 + 1)])
+def test_killed_before_any_of_its_files_a_run_goes_on_to_the_same_end(seconds, writes, options, monkeypatch):
+    save_every(seconds, monkeypatch)
     alone = attrs.evolve(options, epochs=4, quiet=True)
     run(problem(SPOILT), DIGITS, alone)
-    write = 0
-    while True:
+    for write in range(writes):
         ended = attrs.evolve(alone, out=options.out.parent / f"killed_{write}")
-        if not killed_at(write, monkeypatch, problem(SPOILT), DIGITS, ended):
-            break
+        assert killed_at(write, monkeypatch, problem(SPOILT), DIGITS, ended)
         run(problem(SPOILT), DIGITS, attrs.evolve(ended, resume=True))
         assert_same_results(ended.out, alone.out)
-        write += 1
-    assert write == 13  # the probe, the settings, 4 histories and checkpoints, 2 models that were the best, the metrics
+    assert not killed_at(writes, monkeypatch, problem(SPOILT), DIGITS, alone)
 
 
 def test_a_run_may_be_killed_again_and_again(options, monkeypatch):
+    save_every(0, monkeypatch)
     alone = attrs.evolve(options, epochs=4, quiet=True)
     run(problem(SPOILT), DIGITS, alone)
     ended = attrs.evolve(alone, out=options.out.parent / "killed", resume=True)
@@ -226,6 +233,42 @@ def test_a_run_may_be_killed_again_and_again(options, monkeypatch):
     while killed_at(5, monkeypatch, problem(SPOILT), DIGITS, ended):  # enough for one epoch's files each time
         kills += 1
     assert kills > 2
+    assert_same_results(ended.out, alone.out)
+
+
+def test_epochs_are_saved_about_once_a_second_and_the_last_at_once(options, monkeypatch):
+    module, clock, saved = sys.modules["funcnn.experiment.run"], iter(np.arange(0.3, 100, 0.3)), []
+    events = epochs_of(problem(), 8)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(module, "write_history", lambda path, rows: saved.append(len(rows)))
+    epochs = module._Epochs(options.out, None, None, {}, module._Reached(None, ()), saved=0.0)
+    monkeypatch.setattr(module, "_save_model", lambda *arguments: None)
+    monkeypatch.setattr(module.checkpoint, "save", lambda *arguments, **options: None)
+    for event in events:
+        epochs.add(event)
+    assert saved == [4, 8]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, NonFiniteError("step 9")], ids=repr)
+def test_a_run_that_is_stopped_or_fails_loses_no_epoch(stop, options, monkeypatch):
+    save_every(1000, monkeypatch)
+
+    def stopping(events, **_):
+        for event in events:
+            yield event
+            if isinstance(event, Epoch) and event.epoch == 3:
+                raise stop
+
+    alone = attrs.evolve(options, epochs=4, quiet=True)
+    run(problem(SPOILT), DIGITS, alone)
+    ended = attrs.evolve(alone, out=options.out.parent / "stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["funcnn.experiment.run"], "progress", stopping)
+        with pytest.raises(SystemExit if stop is KeyboardInterrupt else NonFiniteError):
+            run(problem(SPOILT), DIGITS, ended)
+    assert [row.epoch for row in read_history(ended.out / "history.csv")] == [1, 2, 3]
+    assert tree.equal(saved_state(ended.out), epochs_of(problem(SPOILT), 3)[-1].state)
+    run(problem(SPOILT), DIGITS, attrs.evolve(ended, resume=True))
     assert_same_results(ended.out, alone.out)
 
 
@@ -297,6 +340,89 @@ def test_another_preprocessing_is_another_run(options):
         run(problem(), other, attrs.evolve(options, resume=True))
     run(problem(), other, attrs.evolve(options, quiet=True))
     assert load_trained(options.out / "model.safetensors").preprocess == other.train.preprocess
+
+
+def changed(part):
+    inputs = part.inputs.copy()
+    inputs[7, 3, 3] ^= 1
+    return attrs.evolve(part, inputs=inputs)
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_other_examples_are_another_run(part, options):
+    """Of as many, with the same shapes and labels: one bit of one pixel differs."""
+    run(problem(), DIGITS, attrs.evolve(options, quiet=True))
+    other = attrs.evolve(DIGITS, **{part: changed(getattr(DIGITS, part))})
+    with pytest.raises(CheckpointError, match=r"saved with another data\. Resume with"):
+        run(problem(), other, attrs.evolve(options, resume=True))
+    with pytest.raises(CheckpointError, match=r"saved with another train_examples, data\. Resume"):
+        run(problem(), DIGITS.thin(1000, 100), attrs.evolve(options, resume=True))
+
+
+def own_loss(factor):
+    """Losses that print and describe themselves alike."""
+
+    def loss(outputs, targets):
+        value, gradient = softmax_cross_entropy(outputs, targets)
+        return factor * value, np.float32(factor) * gradient
+
+    return loss
+
+
+def test_parts_that_only_their_code_tells_apart_make_another_run(options):
+    run(attrs.evolve(problem(), loss=own_loss(1)), DIGITS, attrs.evolve(options, quiet=True))
+    run(attrs.evolve(problem(), loss=own_loss(1)), DIGITS, attrs.evolve(options, resume=True, quiet=True, epochs=3))
+    with pytest.raises(CheckpointError, match=r"saved with another code of its parts\. Resume with"):
+        run(attrs.evolve(problem(), loss=own_loss(2)), DIGITS, attrs.evolve(options, resume=True))
+
+
+def lacks_checksums(folder):
+    """As earlier versions left it: fewer settings, and no checksums."""
+    path = folder / "checkpoint.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        metadata = json.loads(file.metadata()["funcnn"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del metadata["checksums"], metadata["description"]["data"], metadata["description"]["code of its parts"]
+    save_file(arrays, path, metadata={"funcnn": json.dumps(metadata)})
+
+
+def test_a_run_of_an_earlier_version_goes_on(options):
+    run(problem(), DIGITS, attrs.evolve(options, quiet=True))
+    lacks_checksums(options.out)
+    run(problem(), DIGITS, attrs.evolve(options, resume=True, quiet=True, epochs=3))
+    alone = attrs.evolve(options, epochs=3, quiet=True, out=options.out.parent / "alone")
+    run(problem(), DIGITS, alone)
+    assert_same_results(options.out, alone.out)
+
+
+def another_state(folder, **values):
+    path = folder / "checkpoint.safetensors"
+    checkpoint.save(path, attrs.evolve(saved_state(folder), **values), description=checkpoint.read_description(path))
+
+
+DAMAGED_RUNS = {
+    "no settings": (
+        lambda folder: checkpoint.save(folder / "checkpoint.safetensors", saved_state(folder), description=[1]),
+        "no checkpoint of a run",
+    ),
+    "a step within an epoch": (lambda folder: another_state(folder, step=7), "step 7 with seed 0 is no end of an"),
+    "a step before the first": (lambda folder: another_state(folder, step=-STEPS), "step -6 with seed 0 is no end"),
+    "another seed": (lambda folder: another_state(folder, seed=1), "step 12 with seed 1 is no end of an epoch here"),
+    "no model": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors: it is not the net of ep"),
+    "another model": (
+        lambda folder: checkpoint.save(folder / "model.safetensors", 1, description=3),
+        "model.safetensors: it is not the net of epoch 2, the best that the checkpoint has behind it. Put it back",
+    ),
+    "half a model": (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "damaged or cut short"),
+}
+
+
+@pytest.mark.parametrize(("damage", "text"), DAMAGED_RUNS.values(), ids=DAMAGED_RUNS)
+def test_what_is_damaged_is_found_before_training(damage, text, options):
+    run(problem(), DIGITS, attrs.evolve(options, quiet=True))
+    damage(options.out)
+    with pytest.raises(CheckpointError, match=text):
+        run(problem(), DIGITS, attrs.evolve(options, resume=True, epochs=3))
 
 
 def half(stored):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from cases import Case, assert_close, ready
+from cases import Case, assert_close, gaussian, ready
 
 from funcnn import Key
+from funcnn.arrays import conv_winograd
 from funcnn.grad_check import check_layer
 from funcnn.layer import Shape, describe
 from funcnn.layers import conv2d
@@ -32,7 +33,8 @@ def products(layer: object, shape: Shape, dtype: type) -> str:
     """Which module the layer takes for a batch."""
     geo = layer.config.geometry(shape[1:])  # type: ignore[attr-defined]
     weight = layer.init(Key(0), shape[1:], dtype).params.weight  # type: ignore[attr-defined]
-    return str(layer.config.products(geo, shape[0], weight).__name__).rpartition(".")[2]  # type: ignore[attr-defined]
+    batch = gaussian(shape, dtype)
+    return str(layer.config.products(geo, weight, batch).__name__).rpartition(".")[2]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,54 @@ def test_an_unfit_algorithm_is_refused() -> None:
 def test_the_algorithm_is_part_of_the_description() -> None:
     assert describe(conv2d(4, 3, algorithm="winograd"))["algorithm"] == "winograd"
     assert "algorithm" not in describe(conv2d(4, 3))
+
+
+# --- A value that stands out ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0.0, -9999.0, 1e9, -3.4e38, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("n", [1, 16])
+def test_a_spoilt_pixel_reaches_only_the_windows_that_hold_it(value: float, n: int) -> None:
+    auto, strided = conv2d(64, 3, padding="same"), conv2d(64, 3, padding="same", algorithm="strided")
+    params, state, _ = auto.init(Key(0), (32, 32, 32))
+    x = gaussian((n, 32, 32, 32), np.float32)
+    dy = gaussian((n, 32, 32, 64), np.float32, "dy")
+    x[:, 16, 16, 0] = dy[:, 16, 16, 0] = value
+    away = np.ones((32, 32), bool)
+    away[15:18, 15:18] = False
+    with np.errstate(over="ignore", invalid="ignore"):
+        (y, _, kept), (plain, _, its) = (each.apply(params, state, x, train=True) for each in (auto, strided))
+        dx, expected = auto.backward(params, kept, dy).dx, strided.backward(params, its, dy).dx
+    for found, wanted in ((y, plain), (dx, expected)):
+        assert np.isfinite(found[:, away]).all()
+        np.testing.assert_allclose(found[:, away], wanted[:, away], rtol=0, atol=2e-5 * abs(wanted[:, away]).max())
+
+
+@pytest.mark.parametrize("share", [1e-4, 0.01, 0.3])
+def test_the_error_is_bounded_by_what_is_usual_in_the_batch(share: float) -> None:
+    # Values just small enough not to stand out, one or many: the worst that "auto" lets through.
+    auto, strided = conv2d(64, 3, padding="same"), conv2d(64, 3, padding="same", algorithm="strided")
+    params, state, _ = auto.init(Key(0), (16, 16, 32))
+    x = gaussian((16, 16, 16, 32), np.float32)
+    far = gaussian(x.shape, np.float64, "far") < np.quantile(gaussian(x.shape, np.float64, "far"), share)
+    x[far] = 50
+    assert not conv_winograd.stands_out(x)
+    y, expected = (each.apply(params, state, x).y for each in (auto, strided))
+    usual = float(np.sqrt(np.square(expected, dtype=np.float64).mean()))
+    assert abs(y - expected).max() <= 1e-4 * usual
+
+
+@pytest.mark.parametrize("errors", ["ignore", "raise"])
+def test_looking_for_it_is_quiet_and_takes_any_batch(errors: str) -> None:
+    with np.errstate(all=errors):
+        for value in (np.nan, np.inf, -1e20, 3e38, -9999):
+            batch = np.ones((2, 8, 8, 64), np.float32)
+            batch[1, 2, 3, 4] = value
+            assert conv_winograd.stands_out(batch)
+        for batch in (
+            np.zeros((2, 3, 3, 64)),
+            np.zeros((0, 3, 3, 64)),
+            1e-30 * np.ones((2, 3, 3, 64)),
+            gaussian((1, 4, 8, 64)),
+        ):
+            assert not conv_winograd.stands_out(batch.astype(np.float32)) or abs(batch).max() < 1e-20

@@ -10,10 +10,16 @@ import termios
 from types import SimpleNamespace
 
 import attrs
+import numpy as np
 import pytest
 
 from funcnn.report.progress import epoch_lines, progress, step_line
 from funcnn.train import Epoch, Metrics, Step
+
+
+@pytest.fixture(autouse=True)
+def _a_terminal_that_moves(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
 
 
 def step(number, accuracy=0.5, batches=2):
@@ -147,6 +153,109 @@ def test_progress_on_a_terminal_without_tqdm_says_what_installs_it(monkeypatch):
     list(progress(events(), epochs=2, stream=stream))
     assert stream.getvalue().startswith('For a progress bar: pip install "funcnn[progress]"')
     assert stream.getvalue().splitlines()[-1].startswith("  2/2 ")
+
+
+# --- What fails ends nothing but what is shown ----------------------------------------------------------------
+
+
+class Gone(Terminal):
+    """A terminal that is gone."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+class Bare:
+    """A stream that can only write."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+@pytest.mark.parametrize("stream", [None, Gone(), Bare(), object()], ids=["none", "gone", "bare", "no stream"])
+def test_training_goes_on_whatever_the_stream_is(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", stream)
+    given = events()
+    assert list(progress(iter(given), epochs=2, print_every=1)) == given
+    if isinstance(stream, Bare):
+        assert stream.text.count("\n") == 8  # four steps, and two epochs, each below a header of its own
+
+
+def other_tqdm(**attributes):
+    """A module in tqdm's place whose bar lacks or refuses what is used of it."""
+    return SimpleNamespace(tqdm=type("tqdm", (), {"__init__": lambda self, **settings: None} | attributes))
+
+
+def refuse(*arguments, **settings):
+    raise TypeError("another version")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        SimpleNamespace(),
+        other_tqdm(__init__=refuse),
+        other_tqdm(),
+        other_tqdm(**dict.fromkeys(("set_description_str", "set_postfix_str"), lambda *_, **__: None), update=refuse),
+    ],
+    ids=["empty", "no such settings", "no such methods", "fails later"],
+)
+def test_another_tqdm_leaves_the_lines(module, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", module)
+    stream = Terminal()
+    given = events()
+    assert list(progress(given, epochs=2, stream=stream)) == given
+    assert stream.getvalue().splitlines()[-1].startswith("  2/2 ")
+
+
+def test_a_dumb_terminal_has_lines_alone(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    assert shown(events(), Terminal()) == shown(events())
+
+
+@pytest.mark.parametrize("width", [0, 1, 20])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_terminal_may_be_narrow_and_lack_characters(width, encoding):
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    with open(follower, "w", encoding=encoding) as stream, open(leader, "rb", buffering=0) as screen:
+        given = events()
+        assert list(progress(given, epochs=2, stream=stream)) == given
+        seen = b""
+        while b"2/2" not in seen:
+            seen += screen.read(2**16)
+        assert b"epoch 1/2" in seen
+
+
+def test_the_bar_is_gone_when_training_fails():
+    def failing():
+        yield step(1)
+        raise FloatingPointError
+
+    stream = Terminal()
+    with pytest.raises(FloatingPointError):
+        list(progress(failing(), epochs=2, stream=stream))
+    assert stream.getvalue().split("\r")[-1].strip() == ""
+    assert len(stream.getvalue().split("\r")) > 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e300, "1e+300"), (2.34567e23, "2.346e+23"), (float("nan"), "nan"), (float("-inf"), "-inf"), (-1e-9, "0.0000"),
+        (np.float32(0.5), "0.5000"), ("a\x1b[1m text", "a\\x1b..."),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_lines_hold_any_number(value, text):
+    event = attrs.evolve(epoch(1), train=Metrics(value, value), test=Metrics(value, value))
+    line = epoch_lines(event, float("nan"))[1]
+    assert line.split() == ["1/2", text, text, text, "0.1", "1.50", "-"]
+    assert len(line) <= 80
+    assert f"loss {text} accuracy {text}" in step_line(attrs.evolve(step(1), loss=value, accuracy=value))
 
 
 def test_progress_without_a_metric():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from funcnn import Key, serial, tree
+from funcnn.checks import ShapeError
 from funcnn.compose import chunked, parallel, residual
 from funcnn.layer import Config, Layer, config, make_layer
 from funcnn.layers import avg_pool2d, batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
@@ -133,3 +134,55 @@ def test_a_combinator_of_ones_own_is_one_row_since_nobody_knows_what_it_hands_on
 
 def test_the_table_of_an_empty_net() -> None:
     assert layer_table(serial(), (3,)).splitlines()[1].split() == ["serial()", "3", "-", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: layer_table("net", (3,)), TypeError, "expected a layer, got 'net'"),
+        (
+            lambda: layer_table(relu(), 64),
+            ShapeError,
+            r"expected in_shape as a tuple of sizes, got 64\. Pass an example's",
+        ),
+        (lambda: layer_table(relu(), (8, "8")), ShapeError, r"got \(8, '8'\)"),
+        (lambda: layer_table(relu(), (8, -1)), ShapeError, r"got \(8, -1\)"),
+        (lambda: layer_table(relu(), (10**30,)), ShapeError, "at most 67,108,864 numbers"),
+        (lambda: layer_table(relu(), (8192, 8192, 2)), ShapeError, "at most 67,108,864 numbers"),
+        (lambda: layer_table(relu(), (3,), width="80"), TypeError, "expected a width in whole characters or None"),
+        (lambda: count_parameters(dense(3)), TypeError, r"expected a tree of arrays, got dense\(units=3\) in it"),
+    ],
+    ids=range(8),
+)
+def test_what_has_no_table_is_refused_with_what_has(call: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        call()
+
+
+@pytest.mark.parametrize("width", [-5, 0, 20, np.int64(30)])
+def test_a_width_may_be_too_small_for_the_numbers(width: int) -> None:
+    narrow, whole = layer_table(NET, IN_SHAPE, width=width).splitlines(), TABLE.splitlines()
+    assert [line.split()[-4:] for line in narrow] == [line.split()[-4:] for line in whole]
+    assert max(map(len, narrow)) < max(map(len, whole))
+
+
+@pytest.mark.parametrize("stream", [None, object()], ids=["none", "without isatty"])
+def test_a_table_needs_no_standard_output(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert layer_table(NET, list(IN_SHAPE)) == TABLE
+
+
+def test_a_layer_of_ones_own_may_hold_arrays_and_names_that_a_terminal_obeys() -> None:
+    @config
+    class Masked(Config):
+        name = "masked"
+        mask: Any
+        title: str
+
+    own = make_layer(
+        Masked(np.ones(3), "猫\x1b[2J"), lambda settings, params, state, x, **_: (x, state, None), lambda *_: None
+    )
+    text = layer_table(serial(own), (3,))
+    assert text.isprintable() is False  # for its breaks
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "masked(array([1., 1., 1.]), '猫\\x1b[2J')" in text
