@@ -26,8 +26,8 @@ __all__ = ["CheckpointError", "load", "read_description", "save"]
 
 T = TypeVar("T")
 _FORMAT = 1
-_HEADER_BYTES = 2**25  # the most that are read: names, shapes, a description with a mean image of 1024 x 1024 pixels
-_VALUES = 10**6  # the most values in the metadata
+# The most that a header may have: names, shapes, a description with a mean image of 1024 x 1024 pixels.
+_HEADER_BYTES, _VALUES, _LISTS = 2**25, 10**6, 10**5
 _NUMBERS = "float64 float32 float16 int64 int32 int16 int8 uint64 uint32 uint16 uint8"
 _DTYPES = {"bool": "BOOL"} | {each: each[0].upper() + each.strip("floatuin") for each in _NUMBERS.split()}  # F64, ...
 
@@ -61,13 +61,14 @@ def save(path: str | os.PathLike[str], state: Any, *, description: Any = None) -
         "description": description,
         "checksums": {name: _checksum_of(array) for name, array in arrays.items()},
     }
-    text = json.dumps(metadata)
+    try:
+        text = json.dumps(metadata)
+    except (RecursionError, ValueError) as error:
+        raise CheckpointError("save: the description is nested too deeply, or holds itself") from error
     header = _header(arrays, {"funcnn": text, "checksum": _checksum(text.encode())})
-    if len(header) > _HEADER_BYTES or _values(text) > _VALUES:
-        raise CheckpointError(
-            f"save: names and description take {len(header):,} bytes and {_values(text):,} values; a file may have "
-            f"{_HEADER_BYTES:,} and {_VALUES:,}. Describe it in fewer words"
-        )
+    excess = _excess(header)
+    if excess:
+        raise CheckpointError(f"save: the names and the description take {excess}. Describe it in fewer words")
     write_bytes(path, header, *arrays.values())
 
 
@@ -93,7 +94,7 @@ def load(path: str | os.PathLike[str], like: T) -> T:
         _check_names(path, names, [*file.keys(), *numbers])
         leaves = []
         for name, leaf in zip(names, tree.flatten(like), strict=True):
-            stored = numbers[name] if name in numbers else file.get_tensor(name)
+            stored = numbers[name] if name in numbers else _array(path, file, name)
             if _kind(stored) != _kind(leaf):
                 raise CheckpointError(
                     f"{path}: {name} is {_kind(stored)} in the file, {_kind(leaf)} in what is to be restored; "
@@ -135,9 +136,14 @@ def _checksum_of(array: Array) -> str:
     return _checksum(array, zlib.crc32(_kind(array).encode()))
 
 
-def _values(text: str) -> int:
-    """About how many values JSON has, and never fewer, but for one."""
-    return sum(map(text.count, ",[{"))
+def _excess(header: bytes) -> str:
+    """What a header, or the JSON in it, has more of than is read; "" for nothing. To count is faster than to parse."""
+    counts = {
+        "bytes": (len(header), _HEADER_BYTES),
+        "values": (header.count(b","), _VALUES),
+        "lists": (header.count(b"[") + header.count(b"{"), _LISTS),
+    }
+    return ", ".join(f"{n:,} {what} (at most {most:,})" for what, (n, most) in counts.items() if n > most)
 
 
 @contextmanager
@@ -148,8 +154,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
         with path.open("rb") as start:
             length = int.from_bytes(start.read(8), "little")
-        if length > _HEADER_BYTES:
-            raise SafetensorError(f"a header of {length:,} bytes, of which at most {_HEADER_BYTES:,} are read")
+            header = start.read(min(length, _HEADER_BYTES))
+        excess = f"{length:,} bytes (at most {_HEADER_BYTES:,})" if length > _HEADER_BYTES else _excess(header)
+        if excess:
+            raise SafetensorError(f"its header has {excess}")
         with safe_open(path, framework="numpy") as file:
             yield file, _metadata(path, file.metadata() or {})
     except SafetensorError as error:
@@ -160,10 +168,11 @@ def _metadata(path: Path, header: dict[str, str]) -> dict[str, Any]:
     text, checksum = header.get("funcnn"), header.get("checksum")
     if text is None:
         raise CheckpointError(f"{path}: a safetensors file, but not one that funcnn wrote")
-    if checksum not in (None, _checksum(text.encode())):  # there is none in files of earlier versions
+    data = text.encode()
+    if checksum not in (None, _checksum(data)):  # there is none in files of earlier versions
         raise CheckpointError(f"{path}: damaged: its metadata are not as they were saved (their checksum is another)")
-    if _values(text) > _VALUES:
-        raise CheckpointError(f"{path}: its metadata have more than {_VALUES:,} values, which are not read")
+    if _excess(data):
+        raise CheckpointError(f"{path}: its metadata have {_excess(data)}")
     try:
         metadata = json.loads(text)
         version = metadata["format"]
@@ -181,6 +190,14 @@ def _metadata(path: Path, header: dict[str, str]) -> dict[str, Any]:
     if (checksum is None) != ("checksums" not in metadata):
         raise CheckpointError(f"{path}: damaged: one of its checksums is missing")
     return metadata  # type: ignore[no-any-return]
+
+
+def _array(path: Any, file: Any, name: str) -> Array:
+    dtype = file.get_slice(name).get_dtype()
+    if dtype not in _DTYPES.values():
+        raise CheckpointError(f"{path}: {name} is of the dtype {dtype}, which funcnn does not write")
+    array: Array = file.get_tensor(name)
+    return array
 
 
 def _check_names(path: Any, wanted: list[str], stored: list[str]) -> None:

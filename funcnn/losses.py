@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.layout import wide
 from funcnn.checks import as_array, check_distributions, check_labels
 from funcnn.nn.activations import stable_sigmoid
@@ -27,7 +28,7 @@ __all__ = [
 Loss = Callable[[Array, Array], tuple[float, Array]]
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float = 0.0) -> tuple[float, Array]:
     """-mean_n Σ_c t[n, c] · log softmax(logits)[n, c]; d_logits = (softmax(logits) - t) / n.
 
@@ -73,7 +74,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: floa
     return 0.0 - likelihood / n, d_logits  # not -likelihood, which would print a certain answer's loss as -0.0
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def multiclass_hinge(scores: Array, labels: Array, *, margin: float = 1.0) -> tuple[float, Array]:
     """mean_n Σ_{c ≠ label} max(0, scores[n, c] - scores[n, label] + margin) (Weston & Watkins 1999).
 
@@ -105,7 +106,7 @@ def multiclass_hinge(scores: Array, labels: Array, *, margin: float = 1.0) -> tu
     return value, d_scores
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def mean_squared_error(outputs: Array, targets: Array) -> tuple[float, Array]:
     """The mean of (outputs - targets)² over the batch and each example's values; d = 2 (outputs - targets) / size.
 
@@ -125,7 +126,7 @@ def mean_squared_error(outputs: Array, targets: Array) -> tuple[float, Array]:
     return value, difference
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def sigmoid_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
     """The mean of -t · log σ(x) - (1 - t) · log(1 - σ(x)) over the batch and each example's values.
 

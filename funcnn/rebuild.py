@@ -22,8 +22,8 @@ from funcnn.tree import Array
 __all__ = ["constructors", "own_parts", "rebuild"]
 
 Constructor = Callable[..., Any]
-_DEEPEST = 100  # levels of a description, lists counted too: fifty of `serial` in `serial`
-_PARTS = 10_000
+_DEEPEST = 60  # levels of a description, lists counted too: thirty of `serial` in `serial`
+_PARTS = 5_000
 _INTS = 1000  # in a list: a shape's sizes are multiplied
 
 
@@ -45,8 +45,8 @@ def rebuild(description: Any, *, layers: Sequence[Constructor] = (), kind: str =
 
     Raises LayerError for a name that is neither this library's nor in `layers`, or in both, a part of yours that comes
     out otherwise than it was described, or a description of another kind; TypeError for `layers` that are no
-    constructors, or for arguments that one does not take; ValueError for an unknown `kind`. It reads at most 10,000
-    parts, 100 levels deep, and calls no constructor before it knows.
+    constructors, or for arguments that one does not take; ValueError for an unknown `kind`. It reads at most 5,000
+    parts, 60 levels deep, and calls no constructor before it knows.
     """
     own = constructors(layers)
     known = _library(kind) | own

@@ -7,7 +7,7 @@ import numpy as np
 
 from funcnn.init import Initializer
 from funcnn.keys import Key
-from funcnn.layer import Applied, Array, Config, Described, Gradients, Layer, Shape, config, make_layer
+from funcnn.layer import Applied, Array, Config, Described, Gradients, Initialised, Layer, Shape, config, make_layer
 from funcnn.layers import elementwise, relu
 
 
@@ -47,6 +47,31 @@ def power_backward(settings: Power, params: Any, residuals: Any, dy: Array, *, n
 
 def power(exponent: Any = 2, **options: Any) -> Layer:
     return make_layer(Power(exponent, **options), power_apply, power_backward)
+
+
+@config
+class Counting(Config):
+    """A layer whose first array is of ints."""
+
+    name: ClassVar[str] = "counting"
+
+
+def counting_init(settings: Counting, key: Key, in_shape: Shape, dtype: Any = np.float32) -> Initialised:
+    return Initialised(np.arange(3), None, in_shape)
+
+
+def counting_apply(
+    settings: Counting, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    return Applied(x, state, () if train else None)
+
+
+def counting_backward(settings: Counting, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+    return Gradients(np.zeros(3), dy if need_dx else None)
+
+
+def counting() -> Layer:
+    return make_layer(Counting(), counting_apply, counting_backward, counting_init)
 
 
 @config

@@ -93,12 +93,13 @@ def waits(config: Configuration, seed: int) -> dict[str, Any]:
     """Waits to be interrupted, and then takes a while to put its things in order; the first ones end at once."""
     if config.i < config.quick:
         return {"i": config.i}
-    note(config.folder, "began", f"{os.getpid()}")
-    try:
+    try:  # an interrupt may come as soon as it has noted that it began
+        note(config.folder, "began", f"{os.getpid()}")
         time.sleep(120)
     except KeyboardInterrupt:
-        time.sleep(0.3 * (1 + config.i % 2))
-        note(config.folder, "interrupted", f"{os.getpid()}")
+        if f"{os.getpid()}" in notes(config.folder, "began"):
+            time.sleep(0.3 * (1 + config.i % 2))
+            note(config.folder, "interrupted", f"{os.getpid()}")
         raise
     return {"i": config.i}
 

@@ -294,6 +294,7 @@ BLAMED: list[tuple[Layer, Shape, str, Any, str]] = [
     (dense(3), (4,), "weight", np.ones((4, 2)), "expected its weight to have the shape (any, 3), got (4, 2)"),
     (dense(3), (4,), "weight", np.ones(4), "expected its weight to have the shape (any, 3), got (4,)"),
     (dense(3), (4,), "weight", [[1.0] * 3] * 4, "expected its weight to have the shape (any, 3), got list"),
+    (dense(3), (4,), "weight", np.ma.ones((4, 3)), "expected its weight to have the shape (any, 3), got MaskedArray"),
     (dense(3), (4,), "bias", np.ones(1), "expected its bias to have the shape (3,), got (1,)"),
     (conv2d(2, 3), (4, 4, 1), "weight", np.ones((3, 2, 1, 2)),
      "expected its weight to have the shape (3, 3, any, 2), got (3, 2, 1, 2)"),

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 import pytest
 from cases import assert_close, gaussian
-from own import Centred, cube, diagonal, halve, power
+from own import Centred, counting, cube, diagonal, halve, power
 from safetensors import numpy as safetensors
 
 from funcnn import Key, checkpoint, serial, tree
@@ -98,6 +98,33 @@ def test_a_path_may_be_text_and_the_rest_may_be_left_out(path: Path) -> None:
     save_trained(str(path), Trained(net.net, net.model, net.in_shape, ("π", "b")))
     again = load_trained(str(path))
     assert (again.preprocess, again.about, again.classes) == (None, None, ("π", "b"))
+
+
+def test_classes_may_be_named_by_numbers(path: Path) -> None:
+    net = KINDS["dense"]
+    for classes in (range(10), tuple(np.arange(10)), [True] * 10, np.arange(10.0)):
+        save_trained(path, attrs.evolve(net, classes=classes, in_shape=tuple(np.array(net.in_shape))))
+        again = load_trained(path)
+        assert (again.classes, again.in_shape) == (tuple(map(str, classes)), (8, 8, 1))
+
+
+def test_a_layer_whose_first_array_is_no_float_does_not_set_the_dtype(path: Path) -> None:
+    net = serial(counting(), dense(3))
+    params, state, _ = net.init(Key(0), (4,), np.float64)
+    save_trained(path, Trained(net, Model(params, state), (4,), ("a", "b", "c")))
+    assert checkpoint.read_description(path)["dtype"] == "float64"
+    assert tree.equal(load_trained(path, layers=[counting]).model.params, params)
+
+
+def test_a_net_is_loaded_as_large_as_one_asks_for(path: Path) -> None:
+    net = KINDS["dense"]
+    save_trained(path, net)
+    with pytest.raises(CheckpointError) as caught:
+        load_trained(path, largest=50)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: flatten(): an example has 64 values there, more than the 50 of which a net is")
+    advised = eval(f"dict({text.rpartition('pass ')[2]})")
+    assert load_trained(path, **advised).net == net.net
 
 
 def test_a_net_without_parameters_comes_back_too(path: Path) -> None:

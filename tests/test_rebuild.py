@@ -114,6 +114,32 @@ def test_arguments_are_those_of_the_constructor() -> None:
     assert description == {"name": "rescale", "divisor": -1}
 
 
+def test_more_than_is_read_is_refused_before_anything_is_made() -> None:
+    """By `rebuild`, and already by `own_parts`, so that nothing is saved that could not be loaded."""
+    deep = relu()
+    for _ in range(29):
+        deep = serial(deep)
+    assert own_parts(layer=deep) == []
+    assert rebuild(stored(deep)) == deep
+    end = "the most that are read. Make it of fewer"
+    for net, what in (
+        (serial(serial(deep)), "60 levels"),
+        (serial(*[relu()] * 5000), "5,000 parts"),
+        (power(2**63), "64 bits in an int"),
+        (power(label=(1,) * 1001), "1,000 ints in a list"),
+    ):
+        for function, place in ((lambda net: rebuild(stored(net), layers=[power]), "rebuild"), (whole, "layer")):
+            assert message(LayerError, function, net) == f"{place}: what is described has more than {what}, {end}"
+    endless = relu()
+    for _ in range(3000):
+        endless = residual(endless)
+    assert message(LayerError, whole, endless).startswith("layer: what is described has more than 60 levels")
+
+
+def whole(net: Layer) -> None:
+    own_parts(layer=net)
+
+
 # --- A user's own ---------------------------------------------------------------------------------------------
 
 OWN = [

@@ -9,15 +9,19 @@ under NumPy 2, and so would a float literal under numexpr.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from types import CodeType
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from funcnn.arrays.threads import for_each, in_a_task, slices
 from funcnn.tree import Array
 
-__all__ = ["BLOCK", "blocks", "elementwise", "fused", "positive_part"]
+__all__ = ["BLOCK", "blocks", "elementwise", "fused", "positive_part", "underflow_is_zero"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _NUMEXPR_FROM = 2**22  # elements: where one pass over memory begins to outweigh NumPy's faster arithmetic
 _ZEROS = 2**12  # elements
@@ -81,3 +85,24 @@ def positive_part(x: Array) -> Array:
     np.maximum(flat[:cut].reshape(-1, _ZEROS), zeros, out=out[:cut].reshape(-1, _ZEROS))
     np.maximum(flat[cut:], zeros[: x.size - cut], out=out[cut:])
     return y
+
+
+def underflow_is_zero(function: Callable[P, T]) -> Callable[P, T]:
+    """A pure function, in which what is too small for its dtype is 0 also under ``np.seterr(under="raise")``.
+
+    >>> with np.errstate(all="raise"):
+    ...     print(underflow_is_zero(np.exp)(np.array([-1000.0])))
+    [0.]
+    """
+
+    @wraps(function)
+    def forgiving(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return function(*arguments, **options)
+        except FloatingPointError:
+            pass
+        # Once more, and only now: np.errstate at every call would take as long as a small layer.
+        with np.errstate(under="ignore"):
+            return function(*arguments, **options)
+
+    return forgiving

@@ -107,7 +107,9 @@ def pixels_of(image: Any, size: Size | None, channels: int | None) -> Array:
     if "transparency" in image.info or image.mode in ("LA", "RGBA"):  # what shows through is white, as on a page
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if grey else "RGB")
+    mode = "L" if grey else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
     if size is not None and image.size != (size[1], size[0]):
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
@@ -119,17 +121,15 @@ def _turn(image: Any) -> Any:
 
     Not by Pillow's `exif_transpose`, which writes all the entries anew and so fails on those that it cannot write.
     """
-    from PIL import Image
-
-    turns = Image.Transpose
-    by_entry = {
-        2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM, 5: turns.TRANSPOSE,
-        6: turns.ROTATE_270, 7: turns.TRANSVERSE, 8: turns.ROTATE_90,
-    }  # fmt: skip
     try:
-        return by_entry.get(image.getexif().get(0x0112))
+        number = image.getexif().get(0x0112)
     except Exception:
         return None
+    from PIL.Image import Transpose as To
+
+    entries = (To.FLIP_LEFT_RIGHT, To.ROTATE_180, To.FLIP_TOP_BOTTOM, To.TRANSPOSE, To.ROTATE_270, To.TRANSVERSE,
+               To.ROTATE_90)  # fmt: skip
+    return entries[number - 2] if number in range(2, 9) else None
 
 
 def _of_16_bits(image: Any) -> Any:

@@ -116,8 +116,8 @@ def run(
 
     Raises OSError before training if the folder cannot be written or another run has it (`FolderInUse`),
     CheckpointError for a checkpoint of other settings, data or more epochs, or one whose history.csv or
-    model.safetensors is not whole, TreeError for an initial model of another net, DataError for a part without
-    examples, and ValueError for a problem without a metric, or one that gives no number.
+    model.safetensors is not whole, TreeError for an initial model of another net, and ValueError for a problem without
+    a metric, or one that gives no number.
     """
     if problem.metric is None:
         raise ValueError(
@@ -193,12 +193,9 @@ def _run(
 
 def _try_out(problem: Problem, state: TrainState, dataset: Dataset) -> None:
     """Measure two examples of each part, so that what cannot be measured is known before training."""
-    for name in ("train", "validation", "test"):
-        part = getattr(dataset, name)
+    for part in (dataset.train, dataset.validation, dataset.test):
         if part is None:
             continue
-        if len(part) == 0:
-            raise DataError(f"run: the {name} part has no examples")
         measured = train.evaluate(problem, state, part.thin(2))
         for what, value in (("loss", measured.loss), ("metric", measured.accuracy)):
             if np.asarray(value).ndim or np.asarray(value).dtype.kind not in "buif":

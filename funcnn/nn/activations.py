@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 
 from funcnn.arrays.elementwise import elementwise as in_blocks
-from funcnn.arrays.elementwise import fused, positive_part
+from funcnn.arrays.elementwise import fused, positive_part, underflow_is_zero
 from funcnn.checks import LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
@@ -167,7 +167,7 @@ class Activation(Config):
         raise TypeError(f"{type(self).__name__} does not define gradient")
 
 
-@np.errstate(under="ignore")  # what is too small for the dtype is 0
+@underflow_is_zero
 def _apply(
     settings: Activation, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -176,7 +176,7 @@ def _apply(
     return Applied(y, state, (x if settings.keeps_input else y) if train else None)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _backward(settings: Activation, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(settings, residuals)
     check_dy(settings, dy, kept.shape, kept.dtype)

@@ -30,6 +30,7 @@ from funcnn.checks import (
     check_params,
     check_residuals,
     check_weight,
+    has_shape,
 )
 from funcnn.keys import Key
 from funcnn.layer import Initialised, Layer
@@ -169,9 +170,11 @@ class _BatchNorm(Coupled):
     def check(self, params: BatchNormParams, x: Array) -> None:
         """Raise unless x and the params have the same channels."""
         check_params(self, params, BatchNormParams)
-        check_weight(self, "scale", params.scale, (None,))
+        if type(params.scale) is not np.ndarray or params.scale.ndim != 1:
+            check_weight(self, "scale", params.scale, (None,))
         channels = params.scale.shape
-        check_weight(self, "shift", params.shift, channels)
+        if not has_shape(params.shift, channels):
+            check_weight(self, "shift", params.shift, channels)
         check_array(self, x, params.scale.dtype)
         check_input(self, x, (*[None] * (x.ndim - 2), *channels), params.scale.dtype, params.scale)
 
@@ -183,8 +186,9 @@ class _BatchNorm(Coupled):
                 f"expected its state to be BatchNormState(...), got {type(state).__name__}",
                 "Pass the state that this layer's own init or apply gave",
             )
-        check_weight(self, "mean", state.mean, params.scale.shape)
-        check_weight(self, "var", state.var, params.scale.shape)
+        for name, value in (("mean", state.mean), ("var", state.var)):
+            if not has_shape(value, params.scale.shape):
+                check_weight(self, name, value, params.scale.shape)
 
     def evaluate(self, params: BatchNormParams, state: BatchNormState, x: Array) -> Array:
         self.check(params, x)

@@ -11,6 +11,7 @@ import numpy as np
 
 from funcnn import tree
 from funcnn.arrays import threads
+from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.layout import images, rows
 from funcnn.checks import LayerError, ShapeError, check_dy_array
 from funcnn.keys import Key, fold_in
@@ -36,7 +37,7 @@ class Batch(NamedTuple):
 # --- Forward --------------------------------------------------------------------------------------------------
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def apply_in_chunks(
     links: Sequence[Link], batch: Batch, xs: Sequence[Array]
 ) -> tuple[Array, tuple[Any, ...], dict[int, Any]]:
@@ -90,7 +91,7 @@ def _check_unchanged(link: Link, state: Any, new_state: Any) -> None:
 # --- Backward -------------------------------------------------------------------------------------------------
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def backward_in_chunks(
     links: Sequence[Link], params: Any, kept: Sequence[Any], dys: Sequence[Array], *, first: int, need_dx: bool
 ) -> tuple[dict[int, Any], Array | None]:

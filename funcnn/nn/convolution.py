@@ -14,9 +14,10 @@ from numpy.typing import DTypeLike
 
 from funcnn import conv_strided
 from funcnn.arrays import conv_rows, conv_winograd
+from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.geometry import Geometry, Padding, Size
 from funcnn.arrays.layout import channel_rows, images, rows, sum_channels
-from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight
+from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight, has_shape
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
@@ -153,9 +154,11 @@ class _Conv2d(Config):
     def check(self, params: Any) -> None:
         """Raise unless the params are a convolution's, with so many filters of this size."""
         check_params(self, params, ConvParams)
-        check_weight(self, "weight", params.weight, (*self.kernel_size, None, self.filters))
-        if params.bias is not None:
-            check_weight(self, "bias", params.bias, (self.filters,))
+        weight, bias, filters = params.weight, params.bias, self.filters
+        if type(weight) is not np.ndarray or (weight.shape[:2], weight.shape[3:]) != (self.kernel_size, (filters,)):
+            check_weight(self, "weight", weight, (*self.kernel_size, None, filters))
+        if bias is not None and not has_shape(bias, (filters,)):
+            check_weight(self, "bias", bias, (filters,))
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return (*self.geometry(in_shape).out_size, self.filters)
@@ -174,7 +177,7 @@ def _conv_init(settings: _Conv2d, key: Key, in_shape: Shape, dtype: DTypeLike = 
     return Initialised(ConvParams(weight, bias), None, out_shape)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _conv_apply(
     settings: _Conv2d, params: ConvParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -187,7 +190,7 @@ def _conv_apply(
     return Applied(y, state, x if train else None)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _conv_backward(
     settings: _Conv2d, params: ConvParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:

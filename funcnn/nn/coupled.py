@@ -15,8 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
+from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
 from funcnn.tree import Array
@@ -73,7 +72,7 @@ def resume(chunk: Coroutine, sent: Any = None) -> Any:
         return end.value
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _apply(
     settings: Coupled, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -85,7 +84,7 @@ def _apply(
     return Applied(y, state, residuals)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _backward(settings: Coupled, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     batch = settings.backward_chunk(params, residuals, dy, need_dx=need_dx)
     sent, gradients = settings.meet_backward(params, [next(batch)])

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn.arrays import layout, products
-from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight
+from funcnn.arrays.elementwise import underflow_is_zero
+from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight, has_shape
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
@@ -87,9 +88,11 @@ class _Dense(Config):
     def check(self, params: Any) -> None:
         """Raise unless the params are a dense layer's, with so many units."""
         check_params(self, params, DenseParams)
-        check_weight(self, "weight", params.weight, (None, self.units))
-        if params.bias is not None:
-            check_weight(self, "bias", params.bias, (self.units,))
+        weight, bias, units = params.weight, params.bias, self.units
+        if type(weight) is not np.ndarray or weight.shape[1:] != (units,):
+            check_weight(self, "weight", weight, (None, units))
+        if bias is not None and not has_shape(bias, (units,)):
+            check_weight(self, "bias", bias, (units,))
 
     def macs(self, in_shape: Shape) -> int:
         return in_shape[0] * self.units
@@ -103,7 +106,7 @@ def _dense_init(settings: _Dense, key: Key, in_shape: Shape, dtype: DTypeLike = 
     return Initialised(DenseParams(weight, bias), None, out_shape)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _dense_apply(
     settings: _Dense, params: DenseParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -115,7 +118,7 @@ def _dense_apply(
     return Applied(y, state, x if train else None)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _dense_backward(
     settings: _Dense, params: DenseParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.layout import unit_rows, wide
 from funcnn.checks import check_dy, check_float, check_residuals
 from funcnn.keys import Key
@@ -38,7 +39,7 @@ class _L2Normalize(Config):
     by_chunks: ClassVar[bool] = True
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _l2_apply(
     settings: _L2Normalize, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -48,7 +49,7 @@ def _l2_apply(
     return Applied(y, state, _L2Residuals(y, 1 / norm / largest) if train else None)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _l2_backward(settings: _L2Normalize, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(settings, residuals)
     check_dy(settings, dy, kept.y.shape, kept.y.dtype)

@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 
 from funcnn.arrays import pooling
+from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.geometry import Geometry, Padding, Size
 from funcnn.arrays.layout import wide
 from funcnn.checks import ShapeError, check_dy, check_residuals
@@ -135,7 +136,7 @@ def _max_pool_backward(
     return Gradients(None, pooling.max_pool_backward(dy, kept.winners, geo) if need_dx else None)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _avg_pool_apply(
     settings: _AvgPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -144,7 +145,7 @@ def _avg_pool_apply(
     return Applied(y, state, _PoolResiduals(None, x.shape, x.dtype) if train else None)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _avg_pool_backward(
     settings: _AvgPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
@@ -165,7 +166,7 @@ class _GlobalAvgPool2d(Config):
         return in_shape[2:]
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _global_avg_apply(
     settings: _GlobalAvgPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -174,7 +175,7 @@ def _global_avg_apply(
     return Applied(x.mean(axis=(1, 2)), state, (x.shape, x.dtype) if train else None)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _global_avg_backward(
     settings: _GlobalAvgPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:

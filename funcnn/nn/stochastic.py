@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.layout import images
 from funcnn.checks import check_dy, check_float, check_key, check_residuals
 from funcnn.keys import Key, generator
@@ -80,7 +81,7 @@ def _dropout_factor(settings: _Dropout) -> float:
     return 1 / (1 - round(settings.rate * _LEVELS) / _LEVELS)
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _dropout_apply(
     settings: _Dropout, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -95,7 +96,7 @@ def _dropout_apply(
     return Applied(y, state, (mask, x.shape, x.dtype))
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _dropout_backward(settings: _Dropout, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     mask, shape, dtype = check_residuals(settings, residuals)
     check_dy(settings, dy, shape, dtype)
@@ -120,7 +121,7 @@ class _GaussianNoise(Config):
         return self.stddev > 0
 
 
-@np.errstate(under="ignore")
+@underflow_is_zero
 def _noise_apply(
     settings: _GaussianNoise, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:

@@ -5,11 +5,12 @@ what JSON holds, so a result can be told from its line in a file.
 """
 
 import difflib
+import functools
 import itertools
 import json
 import math
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, ClassVar, Protocol
 
@@ -32,6 +33,7 @@ _MOST = 100_000  # configurations
 _LONGEST = 2**16  # characters of a configuration as JSON
 _DEEPEST = 32  # tuples within tuples
 _LARGEST = sys.float_info.max  # of a number
+_SORTED = json.JSONEncoder(sort_keys=True)
 
 
 class SweepError(ValueError):
@@ -62,14 +64,22 @@ def _pairs(given: Any) -> tuple[tuple[str, Setting], ...]:
             "configuration(lr=0.1)"
         ) from None
     for name, _ in pairs:
-        if not isinstance(name, str) or not name or name.startswith("_") or hasattr(Configuration, name):
+        if not isinstance(name, str) or not _can_be_an_axis(name):
             raise SweepError(f"{name}: no axis can be called so: a configuration has something else of that name")
     if len({name for name, _ in pairs}) < len(pairs):
         raise SweepError(f"Configuration: a name is there twice in {shown(given)}")
     return tuple((name, _setting(name, value)) for name, value in pairs)
 
 
+@functools.lru_cache
+def _can_be_an_axis(name: str) -> bool:
+    return bool(name) and not name.startswith("_") and not hasattr(Configuration, name)
+
+
 def _setting(name: str, value: Any, depth: int = 0) -> Setting:
+    kind = type(value)
+    if kind is str or (kind in (float, int) and -_LARGEST <= value <= _LARGEST):  # as most are, of a hundred thousand
+        return value  # type: ignore[no-any-return]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, (list, tuple)):
@@ -101,7 +111,7 @@ class Configuration:
 
     @as_json.default
     def _as_json(self) -> str:
-        text = json.dumps(self.as_dict(), sort_keys=True)
+        text = _SORTED.encode(self.as_dict())
         if len(text) > _LONGEST:
             raise SweepError(
                 f"a configuration of {len(text):,} characters: at most {_LONGEST:,}. Pass a name for what is long, and "
@@ -163,14 +173,14 @@ def grid(**axes: Any) -> tuple[Configuration, ...]:
 
 
 def _axis(name: str, given: Any) -> list[Any]:
-    wrong = isinstance(given, (str, bytes, Mapping, Set))  # the order of a set may be another the next time
+    wrong = isinstance(given, (str, bytes))
     try:
         values = [] if wrong else list(itertools.islice(given, _MOST + 1))
     except TypeError:
         wrong = True
     if wrong:
-        right = f"[{shown(given)}]" if not isinstance(given, (Mapping, Set)) else "[...]"
-        raise SweepError(f"grid: the axis {name} must be a list of values, got {shown(given)}. Write {name}={right}")
+        text = shown(given)
+        raise SweepError(f"grid: the axis {name} must be a list of values, got {text}. Write {name}=[{text}]")
     if not values:
         raise SweepError(f"grid: the axis {name} has no values, so the grid is empty")
     if len(values) > _MOST:

@@ -37,7 +37,7 @@ class StorageError(OSError):
 
 def is_data(value: Any, depth: int = 0) -> bool:
     """Whether a value is what JSON holds, and no number is infinite or not a number, nor larger than a float."""
-    if value is None or isinstance(value, (bool, str)):
+    if value is None or isinstance(value, str):
         return True
     if isinstance(value, (int, float)):
         return -sys.float_info.max <= value <= sys.float_info.max
@@ -95,7 +95,7 @@ class Result:
     error: str = attrs.field(default="", validator=_text)
 
 
-_FIELDS = [field.name for field in attrs.fields(Result)]
+_FIELDS = dict.fromkeys(field.name for field in attrs.fields(Result)).keys()
 
 
 def check_results(place: str, given: Any) -> list[Result]:
@@ -192,14 +192,17 @@ def _parse(line: bytes) -> Result:
     """The result on a line. Raises ValueError, naming the field, or RecursionError."""
     if len(line) > _LINE:
         raise ValueError(f"it has more than {_LINE:,} bytes")
-    values = json.loads(line.decode(), object_pairs_hook=_once, parse_constant=_refuse)
+    values = _STRICT.decode(line.decode())
     if not isinstance(values, dict):
         raise ValueError(f"expected the fields {', '.join(_FIELDS)}")
     _check_sum(values, line)
-    wrong = [f"{name} is missing" for name in _FIELDS if name not in values and name != "error"]
-    wrong += [f"{name!r} is none of its fields" for name in values if name not in _FIELDS]
-    if wrong:
-        raise ValueError(wrong[0])
+    if values.keys() != _FIELDS:
+        missing = [name for name in _FIELDS if name not in values and name != "error"]
+        unknown = [name for name in values if name not in _FIELDS]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+        if unknown:
+            raise ValueError(f"{shown(unknown[0])} is none of its fields")
     if not isinstance(values["config"], dict):
         raise ValueError(f"config must be a dictionary, got {shown(values['config'])}")
     result = Result(**values | {"config": Configuration(tuple(values["config"].items()))})
@@ -232,3 +235,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no number of JSON's")
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse)

@@ -22,20 +22,22 @@ _NO_SYNC = {getattr(errno, name) for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP",
 
 
 def as_path(place: str, path: Any) -> Path:
-    """A path, given as a text or a Path; raises TypeError, naming the place, for anything else.
+    """A path, given as a text or a Path; raises TypeError or ValueError, naming the place, for what can be none.
 
     >>> as_path("load", "a/b").name
     'b'
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{place}: path must be a text or a Path, got {cut(repr(path), 60)}")
+    if "\0" in os.fsdecode(path):
+        raise ValueError(f"{place}: path must have no NUL character, got {cut(repr(path), 60)}")
     return Path(path)
 
 
 def write_bytes(path: str | os.PathLike[str], *data: Any) -> None:
     """Write a file atomically: beside it, to the disk, and then in its place, so that a reader never sees a part.
 
-    Its `data` are bytes, or several pieces of them, of arrays in C order too.
+    Its `data` are bytes or arrays in C order, one after the other.
 
     Several may write it at once: it is then as one of them wrote it. A file that is replaced keeps its permissions, and
     a symbolic link stays one: what it points to is written. What a killed process left beside it is removed.

@@ -293,13 +293,14 @@ def test_what_is_evaluated_or_predicted_is_never_augmented() -> None:
         raise AssertionError("augmented outside of training")
 
     problem = attrs.evolve(PLAIN, augment=[never])
-    assert evaluate(problem, START, SMALL.test) == evaluate(PLAIN, START, SMALL.test)
+    fresh = init_state(PLAIN, Key(3), DIGITS.in_shape)
+    assert evaluate(problem, fresh, SMALL.test) == evaluate(PLAIN, fresh, SMALL.test)
     with pytest.raises(AssertionError, match="outside"):
-        make_step(problem)(START, SMALL.train.take(slice(4)))
+        make_step(problem)(fresh, SMALL.train.take(slice(4)))
     event = run(AUGMENTED, START)[-1]
     assert event.validation == evaluate(PLAIN, event.state, SMALL.validation)
     inputs, _ = SMALL.test.take(slice(10))
-    np.testing.assert_array_equal(predict(NET, START, inputs), NET.apply(START.params, START.state, inputs).y)
+    np.testing.assert_array_equal(predict(NET, fresh, inputs), NET.apply(fresh.params, fresh.state, inputs).y)
 
 
 def test_vectors_can_be_augmented_by_functions_of_ones_own() -> None:

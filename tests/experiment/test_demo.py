@@ -128,17 +128,27 @@ def test_a_finished_run_that_is_resumed_trains_no_more(finished, tmp_path):
     assert_same_results(tmp_path, folder)
 
 
-def test_interrupt_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_an_interrupt_says_how_to_go_on(number, tmp_path):
     arguments = ("--epochs", 500, "--no-plots", "--out", tmp_path)
     process = subprocess.Popen(command("digits_cnn.py", *arguments), stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (tmp_path / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Stopped after epoch" in output
     assert "--resume" in output.splitlines()[-1]
+
+
+def test_without_a_standard_output_and_in_the_users_home(finished, tmp_path):
+    folder, _ = finished
+    arguments = ("--quick", "--no-plots", "--out=~/runs/demo")
+    home = os.environ | {"HOME": str(tmp_path)}
+    script = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command("digits_cnn.py", *arguments)]
+    assert subprocess.run(script, env=home, check=False).returncode == 0
+    assert_same_results(tmp_path / "runs" / "demo", folder)
 
 
 def test_resume_of_other_settings_is_refused(finished):
@@ -179,7 +189,7 @@ def test_bad_options(arguments, text):
 
 def test_without_matplotlib_says_what_installs_it_and_goes_on(tmp_path):
     # An empty module in its place, first on the path, that fails to import as a missing one does.
-    (tmp_path / "matplotlib.py").write_text("raise ImportError('no matplotlib')")
+    (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('No module named matplotlib')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     result = run("digits_cnn.py", "--quick", "--out", tmp_path / "out", env=environment)
     assert result.returncode == 0, result.stderr

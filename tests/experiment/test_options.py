@@ -96,6 +96,13 @@ def test_underscores_of_values_stay():
     assert parsed("--data_sets", "a_b").own.data_sets == ["a_b"]
 
 
+def test_the_users_home_may_be_written_short(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    options = parsed("--out=~/runs/a", "--data_dir=~/data")
+    assert (options.out, options.data_dir) == (Path("/home/me/runs/a"), "/home/me/data")
+    assert parsed("--out", "a~").out == Path("a~")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -1,6 +1,7 @@
 """Whole experiments in this process: what a run writes, keeps, prints, refuses and goes on from."""
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -27,6 +28,7 @@ from funcnn.optimizers import adam, sgd
 from funcnn.rebuild import rebuild
 from funcnn.report.history import read_history
 from funcnn.schedules import piecewise_constant
+from funcnn.system.lock import FolderInUse, locked
 from funcnn.train import Epoch, Model, NonFiniteError, Problem
 from funcnn.tree import TreeError
 
@@ -270,6 +272,86 @@ def test_a_run_that_is_stopped_or_fails_loses_no_epoch(stop, options, monkeypatc
     assert tree.equal(saved_state(ended.out), epochs_of(problem(SPOILT), 3)[-1].state)
     run(problem(SPOILT), DIGITS, attrs.evolve(ended, resume=True))
     assert_same_results(ended.out, alone.out)
+
+
+def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(options):
+    run(problem(), DIGITS, attrs.evolve(options, quiet=True))
+    before = {path.name: path.read_bytes() for path in options.out.iterdir()}
+    for resume in (False, True):
+        with locked(options.out, "another run"), pytest.raises(FolderInUse, match=r"in use by another run \(process"):
+            run(problem(), DIGITS, attrs.evolve(options, resume=resume, epochs=3))
+    assert {path.name: path.read_bytes() for path in options.out.iterdir()} == before
+
+
+def test_what_an_earlier_run_left_does_not_stand_beside_a_model_of_another(options, monkeypatch):
+    run(problem(), DIGITS, attrs.evolve(options, quiet=True))
+    assert (options.out / "metrics.json").exists()
+    run(problem(), DIGITS, attrs.evolve(options, quiet=True, resume=True))  # nothing is left to do
+    assert (options.out / "metrics.json").exists()
+    monkeypatch.setattr(sys.modules["funcnn.experiment.run"], "progress", lambda *_, **__: iter([1 / 0]))
+    for change in ({"resume": True, "epochs": 3}, {}):
+        (options.out / "metrics.json").touch()
+        with pytest.raises(ZeroDivisionError):
+            run(problem(), DIGITS, attrs.evolve(options, quiet=True, **change))
+        assert not (options.out / "metrics.json").exists()
+
+
+def no_number(text):
+    raise AssertionError(f"{text} is no JSON")
+
+
+def nan_after(examples):
+    """A metric that is not a number on a larger batch than the two examples on which it is tried out."""
+
+    def metric(outputs, targets):
+        return np.float32("nan" if len(outputs) > examples else 0.5)
+
+    return metric
+
+
+def test_metrics_that_are_no_numbers_are_null_and_the_rest_is_written(options, capsys):
+    metrics = run(attrs.evolve(problem(), metric=nan_after(2)), DIGITS, attrs.evolve(options, plots=True))
+    text = (options.out / "metrics.json").read_text()
+    assert json.loads(text, parse_constant=no_number) == metrics
+    assert (metrics["test_accuracy"], metrics["validation_accuracy"], metrics["epochs"]) == (None, None, 2)
+    assert "test accuracy nan" in capsys.readouterr().out
+    assert {"curves.png", "confusion.png", "model.safetensors"} <= set(os.listdir(options.out))
+
+
+def test_what_fails_at_the_end_is_said_and_the_rest_is_written(options, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("latex could not be found")
+
+    for name in ("can_draw", "draw_results"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules["funcnn.experiment.run"], name, fail)
+            metrics = run(problem(), DIGITS, attrs.evolve(options, plots=True, quiet=True))
+        assert "the pictures are not complete: RuntimeError: latex could not be found\n" in capsys.readouterr().err
+        assert json.loads((options.out / "metrics.json").read_text()) == metrics
+
+
+WRONG_METRICS = {"a text": lambda outputs, targets: np.str_("good"), "many": lambda outputs, targets: np.ones(3)}
+
+
+@pytest.mark.parametrize("metric", WRONG_METRICS.values(), ids=WRONG_METRICS)
+def test_a_metric_that_gives_no_number_is_refused_before_training(metric, options):
+    with pytest.raises((TypeError, ValueError)):
+        run(attrs.evolve(problem(), metric=metric), DIGITS, options)
+    assert os.listdir(options.out) == []
+
+
+def test_a_run_stays_in_its_folder_wherever_the_process_goes(options, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+
+    def moving(images, key):
+        os.chdir(tmp_path / "elsewhere")
+        return images
+
+    run(attrs.evolve(problem(), augment=(moving,)), DIGITS, attrs.evolve(options, out=Path("here")))
+    assert os.listdir("elsewhere" if Path("elsewhere").exists() else ".") == []
+    assert "metrics.json" in os.listdir(tmp_path / "here")
+    assert "results in here: checkpoint.safetensors, config.json, history.csv" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("every", [4, 5])

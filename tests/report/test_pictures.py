@@ -201,7 +201,11 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("draw", [curves(2, 1), confusion(counts(3), ("a", "b", "c"))], ids=["curves", "confusion"])
+@pytest.mark.parametrize(
+    "draw",
+    [curves(2, 1), confusion(counts(3), ("a", "b", "c")), samples(np.stack([ODD] * 4, axis=-1)[None])],
+    ids=["curves", "confusion", "no numbers"],
+)
 def test_the_users_settings_change_no_picture_and_are_left_as_they_are(draw, tmp_path):
     draw(tmp_path / "plain.png")
     with matplotlib.rc_context(SETTINGS), np.errstate(all="raise"):

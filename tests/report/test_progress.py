@@ -127,6 +127,14 @@ def test_without_print_every_no_step_has_a_line():
     assert "step" not in shown(events())
 
 
+def everything_on(screen):
+    """What a terminal was sent up to the line of the last of `events`; it comes in pieces."""
+    seen = b""
+    while not re.search(rb"[\r\n] +2/2 ", seen):
+        seen += screen.read(2**16)
+    return seen.decode()
+
+
 @pytest.mark.parametrize("first", [1, 3], ids=["from the start", "resumed"])
 def test_progress_on_a_terminal_of_80_columns_has_both_shares_the_times_loss_and_accuracies_in_a_line(first):
     given = [event for event in events() if not isinstance(event, Step) or event.step >= first]
@@ -134,7 +142,7 @@ def test_progress_on_a_terminal_of_80_columns_has_both_shares_the_times_loss_and
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with open(follower, "w", encoding="utf-8") as stream, open(leader, "rb", buffering=0) as screen:
         shown(given, stream, print_every=1)
-        lines = re.split(r"[\r\n]+", screen.read(2**16).decode())
+        lines = re.split(r"[\r\n]+", everything_on(screen))
     assert max(map(len, lines)) < 80
     for number in range(first, 5):
         place = f"epoch {(number + 1) // 2}/2 {100 - number % 2 * 50:3}%, run {number * 25:3}%|"
@@ -224,10 +232,7 @@ def test_a_terminal_may_be_narrow_and_lack_characters(width, encoding):
     with open(follower, "w", encoding=encoding) as stream, open(leader, "rb", buffering=0) as screen:
         given = events()
         assert list(progress(given, epochs=2, stream=stream)) == given
-        seen = b""
-        while b"2/2" not in seen:
-            seen += screen.read(2**16)
-        assert b"epoch 1/2" in seen
+        assert "epoch 1/2" in everything_on(screen)
 
 
 def test_the_bar_is_gone_when_training_fails():
@@ -236,8 +241,9 @@ def test_the_bar_is_gone_when_training_fails():
         raise FloatingPointError
 
     stream = Terminal()
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(FloatingPointError) as caught:
         list(progress(failing(), epochs=2, stream=stream))
+    assert caught.traceback  # which keeps the bar, so that it is not closed for being dropped
     assert stream.getvalue().split("\r")[-1].strip() == ""
     assert len(stream.getvalue().split("\r")) > 2
 

@@ -140,7 +140,13 @@ open(sys.argv[1], "w").write("the rest")
 @pytest.mark.parametrize("where", [">&-", "2>&- >&-", "| head -n 1", "| true", "> /dev/null"])
 def test_a_long_run_reaches_its_end_without_a_reader(where: str, tmp_path: Any) -> None:
     command = f'"$PYTHON" -c "$CODE" rest.txt {where}; echo "${{PIPESTATUS[0]}}" > status.txt'
-    environment = {**os.environ, "PYTHON": sys.executable, "CODE": LONG, "PYTHONIOENCODING": "ascii"}
+    environment = {
+        **os.environ,
+        "PYTHON": sys.executable,
+        "CODE": LONG,
+        "PYTHONIOENCODING": "ascii",
+        "PYTHONUNBUFFERED": "",
+    }
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (tmp_path / "status.txt").read_text().strip() == "0"
