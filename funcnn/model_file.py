@@ -12,13 +12,14 @@ import numpy as np
 
 from funcnn import checkpoint, tree
 from funcnn.checkpoint import CheckpointError
+from funcnn.checks import as_array
 from funcnn.data.preprocess import Preprocess
 from funcnn.init import shapes_only
 from funcnn.keys import Key
 from funcnn.layer import Layer
 from funcnn.layers import softmax
 from funcnn.rebuild import constructors, own_parts, rebuild
-from funcnn.settings import as_code, describe
+from funcnn.settings import as_code, describe, refuse
 from funcnn.system.text import call_text, cut
 from funcnn.train import Model, TrainState, predict
 from funcnn.tree import Array, Shape
@@ -26,7 +27,6 @@ from funcnn.tree import Array, Shape
 __all__ = ["Trained", "load_trained", "probabilities", "save_trained"]
 
 _LARGEST = 2**26  # values of an example, in any layer of a net that is loaded: 1024 x 1024 pixels of 64 channels
-_WIDEST = 2**14  # a window's side
 
 
 def _as_texts(names: Iterable[Any]) -> tuple[str, ...]:
@@ -172,14 +172,12 @@ def _check_preprocess(preprocess: Any, in_shape: Shape) -> None:
 
 
 def _check_sizes(path: Any, net: Layer, in_shape: Shape, largest: int) -> None:
-    """Raise CheckpointError for a layer in which an example has too many values, or a window as wide as none is."""
+    """Raise CheckpointError for a layer in which an example has too many values, its padding included."""
     for layer, shape, out_shape in _walk(net, in_shape):
         values = max(math.prod(shape), math.prod(out_shape))
         if layer.name in ("conv2d", "max_pool2d", "avg_pool2d"):
             geometry = cast(Any, layer.config).geometry(shape)
             values = max(values, math.prod(geometry.padded_size) * shape[-1])
-            if max(geometry.window) > _WIDEST:
-                raise CheckpointError(f"{path}: {layer}: windows of a net that is loaded are at most {_WIDEST:,} wide")
         if values > largest:
             raise CheckpointError(
                 f"{path}: {cut(repr(layer), 200)}: an example has {values:,} values there, more than the {largest:,} "
@@ -202,15 +200,27 @@ def _walk(layer: Layer, in_shape: Shape) -> Generator[tuple[Layer, Shape, Shape]
 def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> Array:
     """The probability of each class for stored images (n, height, width, channels) -> (n, classes), rows of sum 1.
 
-    Raises ValueError for images of another shape than the net was trained on.
+    Raises ValueError for images of another shape than the net was trained on, what is no array of numbers, or a batch
+    size that is no positive int.
     """
-    if stored.shape[1:] != trained.in_shape:
+    stored = as_array("probabilities", "stored", stored)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        refuse("probabilities", "batch_size", "a positive int", batch_size)
+    if stored.ndim == 0 or stored.shape[1:] != trained.in_shape:
         raise ValueError(
             f"probabilities: the net takes images of shape {trained.in_shape}, got {stored.shape[1:]}; "
-            "resize them, or convert their channels"
+            f"{_mend(stored.shape, trained.in_shape)}"
         )
     starts = range(0, max(len(stored), 1), batch_size)
     take = trained.preprocess or (lambda images: images)
     parts = (take(stored[start : start + batch_size]) for start in starts)  # as floats only batch by batch
     logits = np.concatenate([predict(trained.net, trained.model, part, batch_size=batch_size) for part in parts])
     return softmax().apply(None, None, logits).y
+
+
+def _mend(shape: Shape, in_shape: Shape) -> str:
+    if shape == in_shape:
+        return "give a single one a batch axis: stored[None]"
+    if shape[1:] == in_shape[:-1] and in_shape[-1:] == (1,):
+        return "give them a channel axis: stored[..., None]"
+    return "resize them, or convert their channels"

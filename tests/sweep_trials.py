@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -114,6 +115,22 @@ def deaf(config: Configuration, seed: int) -> dict[str, Any]:
         except KeyboardInterrupt:
             note(config.folder, "interrupted", f"{os.getpid()}")
     return {}
+
+
+def unsendable() -> Any:
+    """Gives what no process can send to another."""
+    return threading.Lock()
+
+
+class Odd(Exception):
+    """Which pickle takes apart, but does not put together."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__("odd")
+
+
+def odd() -> None:
+    raise Odd(1, 2)
 
 
 # --- Trainings ------------------------------------------------------------------------------------------------

@@ -224,11 +224,37 @@ def test_the_images_stay_as_they_are() -> None:
         np.testing.assert_array_equal(images, before, strict=True)
 
 
-@pytest.mark.parametrize("shape", [(5, 8, 8), (5, 8, 8, 3), (5, 7, 8, 1), (8, 8, 1), (5, 64)], ids=str)
-def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    text = f"probabilities: the net takes images of shape (8, 8, 1), got {shape[1:]}; resize them, or"
-    with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
-        probabilities(KINDS["dense"], np.zeros(shape, np.uint8))
+@pytest.mark.parametrize(
+    ("shape", "fix"),
+    [
+        ((5, 8, 8, 3), "resize them, or convert their channels"),
+        ((5, 7, 8, 1), "resize them, or convert their channels"),
+        ((5, 64), "resize them, or convert their channels"),
+        ((), "resize them, or convert their channels"),
+        ((5, 8, 8), "give them a channel axis: stored[..., None]"),
+        ((8, 8, 1), "give a single one a batch axis: stored[None]"),
+    ],
+    ids=str,
+)
+def test_images_of_another_shape_are_refused_and_their_axes_mended(shape: tuple[int, ...], fix: str) -> None:
+    images = np.zeros(shape, np.uint8)
+    text = f"probabilities: the net takes images of shape (8, 8, 1), got {shape[1:]}; {fix}"
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        probabilities(KINDS["dense"], images)
+    if "axis" in fix:
+        mended = eval(fix.rpartition(": ")[2], {"stored": images})
+        assert probabilities(KINDS["dense"], mended).shape == (len(mended), 10)
+
+
+def test_images_are_an_array_or_what_is_surely_one() -> None:
+    images = stored(KINDS["dense"])
+    assert tree.equal(probabilities(KINDS["dense"], images.tolist()), probabilities(KINDS["dense"], images))
+    for wild, text in ((None, "stored must be an array"), (np.ma.masked_equal(images, 0), "masked values")):
+        with pytest.raises(ValueError, match=f"probabilities.*{text}"):
+            probabilities(KINDS["dense"], wild)
+    for size in (0, 2.5, True, "many"):
+        with pytest.raises(ValueError, match=f"probabilities: batch_size must be a positive int, got {size!r}"):
+            probabilities(KINDS["dense"], images, batch_size=size)
 
 
 # --- What is refused ------------------------------------------------------------------------------------------

@@ -62,12 +62,15 @@ def reading(path: Path) -> Iterator[None]:
 @contextmanager
 def open_file(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file to read it, and give its size; anything else, such as a pipe, could wait for ever."""
-    with reading(path):
-        if not stat.S_ISREG(path.stat().st_mode):
-            kind = "a folder" if path.is_dir() else "a pipe or a device"
-            raise DataError(f"{path}: cannot be read: expected a file, and it is {kind}")
-        with path.open("rb") as file:
-            yield file, os.fstat(file.fileno()).st_size
+    with reading(path), open(path, "rb", opener=_open) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{path}: cannot be read: expected a file, and it is a pipe or a device")
+        yield file, status.st_size
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # or else a pipe would wait for a writer
 
 
 def read_idx(path: str | os.PathLike[str]) -> Array:

@@ -129,7 +129,7 @@ def _turn(image: Any) -> Any:
 
     entries = (To.FLIP_LEFT_RIGHT, To.ROTATE_180, To.FLIP_TOP_BOTTOM, To.TRANSPOSE, To.ROTATE_270, To.TRANSVERSE,
                To.ROTATE_90)  # fmt: skip
-    return entries[number - 2] if number in range(2, 9) else None
+    return entries[number - 2] if isinstance(number, int) and 2 <= number <= 8 else None
 
 
 def _of_16_bits(image: Any) -> Any:

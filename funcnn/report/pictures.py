@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.checks import as_array
 from funcnn.report.history import Row
+from funcnn.settings import refuse
 from funcnn.system.files import write_bytes
 from funcnn.system.text import columns, cut, printable
 from funcnn.tree import Array
@@ -167,7 +169,12 @@ def draw_confusion(counts: Array, classes: Sequence[object], path: Path, *, titl
 
     More than 40 classes have no shares written in, and of more than 100 those with the most mistakes are drawn. A class
     without a name has its number.
+
+    Raises ValueError for counts of another shape.
     """
+    counts = as_array("draw_confusion", "counts", counts)
+    if counts.ndim != 2 or len(counts) != counts.shape[1]:
+        refuse("draw_confusion", "counts", "a square array, rows for the true classes", counts)
     totals = counts.sum(axis=1)
     drawn = np.arange(len(counts))
     if len(counts) > _CLASSES:
@@ -204,7 +211,21 @@ def draw_samples(
 
     images (n, height, width, channels), labels (n,), probabilities (n, classes); 40 are drawn. Without labels they are
     the first ones, titled with the predicted class. Channels that are not three are drawn by their mean, in grey.
+
+    Raises ValueError for arrays of other shapes.
     """
+    images = as_array("draw_samples", "images", images)
+    if images.ndim not in (3, 4):
+        refuse("draw_samples", "images", "an array (n, height, width, channels)", images)
+    probabilities = as_array("draw_samples", "probabilities", probabilities)
+    if probabilities.ndim != 2 or len(probabilities) != len(images) or not probabilities.shape[1]:
+        refuse(
+            "draw_samples", "probabilities", f"an array ({len(images)}, classes), as there are images", probabilities
+        )
+    if labels is not None:
+        labels = as_array("draw_samples", "labels", labels)
+        if labels.shape != (len(images),):
+            refuse("draw_samples", "labels", f"an array ({len(images)},), as there are images", labels)
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     wrong = np.zeros(len(images), bool) if labels is None else predicted != labels
@@ -232,7 +253,12 @@ def draw_filters(weight: Array, path: Path, *, title: str) -> None:
 
     Three channels are colours around grey, the mean of others is red where it is positive and blue where it is
     negative; each filter by its own scale.
+
+    Raises ValueError for a weight of another shape.
     """
+    weight = as_array("draw_filters", "weight", weight)
+    if weight.ndim != 4:
+        refuse("draw_filters", "weight", "an array (height, width, channels, filters)", weight)
     height, width, _, filters = weight.shape
     count = min(filters, _FILTERS)
     across = 8

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from funcnn.settings import as_int, refuse
 from funcnn.system.text import Screen, cut, printable
 from funcnn.train import Epoch, Step
 
@@ -29,7 +30,12 @@ def progress(
     accuracy, the epoch's mean accuracy so far, and the run's time so far and remaining. Elsewhere there are only the
     lines, so that a log stays readable. The epochs' lines are a table, with a header above the first. Quiet shows
     nothing. A stream that fails ends what is shown, never the training.
+
+    Raises ValueError, before the first event, for epochs or steps that are no ints.
     """
+    for name, given in (("epochs", epochs), ("print_every", print_every)):
+        if not isinstance(as_int(given), int):
+            refuse("progress", name, "an int", given)
     if quiet:
         yield from events
         return

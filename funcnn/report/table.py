@@ -9,10 +9,9 @@ import attrs
 import numpy as np
 
 from funcnn import tree
-from funcnn.checks import ShapeError
 from funcnn.keys import Key
 from funcnn.layer import Layer
-from funcnn.settings import as_code, as_int, as_tuple, shown
+from funcnn.settings import as_code, as_int, as_tuple, refuse
 from funcnn.system.text import Screen, Text, columns, cut, text_table
 from funcnn.tree import Array, Shape
 
@@ -48,14 +47,13 @@ def count_parameters(params: Any) -> int:
     >>> count_parameters((np.zeros((2, 3)), None, np.zeros(3)))
     9
 
-    Raises TypeError for a leaf that is no array.
+    Raises ValueError for a leaf that is no array.
     """
     leaves = tree.flatten(params)
     for leaf in leaves:
         if not isinstance(leaf, (np.ndarray, np.generic, float, int)):
-            raise TypeError(
-                f"count_parameters: expected a tree of arrays, got {shown(leaf)} in it. Pass a net's params, as "
-                "net.init(Key(0), in_shape).params"
+            refuse(
+                "count_parameters", "a leaf", "an array", leaf, "Pass a net's params, net.init(Key(0), in_shape).params"
             )
     return sum(np.size(leaf) for leaf in leaves)
 
@@ -71,7 +69,7 @@ def layer_rows(net: Layer, in_shape: Shape) -> list[TableRow]:
     >>> [(row.parameters, row.macs) for row in layer_rows(serial(dense(3), relu()), (4,))]
     [(15, 12), (0, 0)]
 
-    Raises TypeError for what is no layer, ShapeError for what is no shape of at most 67 million numbers.
+    Raises ValueError for what is no layer, or no shape of at most 67 million numbers.
     """
     sizes = _sizes(net, in_shape)
     batch = np.zeros((2, *sizes), np.float32)  # two, so that a whole number of bytes is one example's
@@ -81,14 +79,13 @@ def layer_rows(net: Layer, in_shape: Shape) -> list[TableRow]:
 def _sizes(net: Layer, in_shape: Shape) -> Shape:
     """The shape, if it is one, and not too large to apply a net to two such examples."""
     if not isinstance(net, Layer):
-        raise TypeError(f"layer_rows: expected a layer, got {shown(net)}. Pass a net, as serial(dense(10))")
+        refuse("layer_rows", "net", "a layer", net)
     sizes = as_tuple(in_shape)
     if not isinstance(sizes, tuple) or not all(isinstance(size, int) and size >= 0 for size in sizes):
-        problem = f"expected in_shape as a tuple of sizes, got {shown(in_shape)}"
-        raise ShapeError("layer_rows", problem, "Pass an example's shape, without the batch axis, as (28, 28, 1)")
+        refuse("layer_rows", "in_shape", "an example's shape, a tuple of ints without the batch axis", in_shape)
     if math.prod(sizes) > _LARGEST:
-        problem = f"expected an example of at most {_LARGEST:,} numbers, got {shown(sizes)}"
-        raise ShapeError("layer_rows", problem, "What a layer keeps is measured on two: pass the shape of smaller ones")
+        fix = "What a layer keeps is measured on two examples: pass the shape of smaller ones"
+        refuse("layer_rows", "in_shape", f"at most {_LARGEST:,} numbers", in_shape, fix)
     return sizes
 
 
@@ -160,10 +157,10 @@ def layer_table(net: Layer, in_shape: Shape, *, width: int | None = None) -> Tex
     1.1    relu()    3                -     -              12
          total       3               27    21              40
 
-    Raises as `layer_rows`, and TypeError for a width that is no whole number.
+    Raises ValueError as `layer_rows`, and for a width that is no int.
     """
     if width is not None and not isinstance(as_int(width), int):
-        raise TypeError(f"layer_table: expected a width in whole characters or None, got {shown(width)}")
+        refuse("layer_table", "width", "an int or None", width)
     rows = layer_rows(net, in_shape)
     counts = [sum(getattr(row, name) for row in rows) for name in ("parameters", "macs", "residual_bytes")]
     rows.append(TableRow("", 0, "total", net.config.out_shape(tuple(in_shape)), *counts))

@@ -195,9 +195,11 @@ def _source(value: Any) -> str:
 @functools.cache
 def _installed(module: str | None) -> bool:
     """Whether a module is Python's own, funcnn's, or of an installed package."""
-    top = (module or "").partition(".")[0]
+    if module in (None, "__main__", "__mp_main__"):  # a script, even where a package starts it
+        return False
+    top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top == "funcnn":
-        return top != "__main__"
-    file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
     folders = {os.path.join(sysconfig.get_path(name), "") for name in ("purelib", "platlib")}
     return os.path.abspath(file).startswith(tuple(folders))

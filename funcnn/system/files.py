@@ -201,7 +201,7 @@ def _remove_abandoned(target: Path) -> None:
 
 def _remove_unlocked(part: Path) -> None:
     if os.name == "posix":
-        descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)  # to write, as NFS wants of who locks
         try:
             lock_file(descriptor)
             part.unlink()

@@ -118,6 +118,31 @@ def test_anything_is_drawn_in_a_picture_of_a_bounded_size(draw, tmp_path):
     assert max(struct.unpack(">II", path.read_bytes()[16:24])) <= 3000  # pixels
 
 
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (
+            confusion(np.ones((2, 3)), ()),
+            r"draw_confusion: counts must be a square array.*, got an array float64 \(2, 3\)",
+        ),
+        (confusion("counts", ()), "draw_confusion: counts must be numbers, got str"),
+        (
+            samples(np.ones((3, 4))),
+            r"draw_samples: images must be an array \(n, height, width, channels\), got .*\(3, 4\)",
+        ),
+        (samples(np.ones((3, 2, 2, 1)), shares=np.ones((2, 2))), r"probabilities must be an array \(3, classes\)"),
+        (samples(np.zeros((0, 2, 2, 1)), shares=np.ones((0, 0))), r"probabilities must be an array \(0, classes\)"),
+        (samples(np.ones((3, 2, 2, 1)), np.eye(3)), r"labels must be an array \(3,\), as there are images"),
+        (filters(3, 3), r"draw_filters: weight must be an array \(height, width, channels, filters\), got .*\(3, 3\)"),
+    ],
+    ids=range(7),
+)
+def test_what_is_no_picture_is_refused(draw, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        draw(tmp_path / "picture.png")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
     """What a drawing is, without the time of rendering it."""

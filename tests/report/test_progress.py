@@ -192,6 +192,13 @@ def test_training_goes_on_whatever_the_stream_is(stream, monkeypatch):
         assert stream.text.count("\n") == 8  # four steps, and two epochs, each below a header of its own
 
 
+@pytest.mark.parametrize("settings", [{"epochs": "2"}, {"epochs": None}, {"epochs": 2, "print_every": 0.5}], ids=str)
+def test_what_would_fail_after_an_epoch_is_refused_before_it(settings):
+    name, value = list(settings.items())[-1]
+    with pytest.raises(ValueError, match=re.escape(f"progress: {name} must be an int, got {value!r}")):
+        next(progress(events(), **settings))
+
+
 def other_tqdm(**attributes):
     """A module in tqdm's place whose bar lacks or refuses what is used of it."""
     return SimpleNamespace(tqdm=type("tqdm", (), {"__init__": lambda self, **settings: None} | attributes))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from funcnn import Key, serial, tree
-from funcnn.checks import ShapeError
 from funcnn.compose import chunked, parallel, residual
 from funcnn.layer import Config, Layer, config, make_layer
 from funcnn.layers import avg_pool2d, batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
@@ -137,25 +136,21 @@ def test_the_table_of_an_empty_net() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "words"),
+    ("call", "words"),
     [
-        (lambda: layer_table("net", (3,)), TypeError, "expected a layer, got 'net'"),
-        (
-            lambda: layer_table(relu(), 64),
-            ShapeError,
-            r"expected in_shape as a tuple of sizes, got 64\. Pass an example's",
-        ),
-        (lambda: layer_table(relu(), (8, "8")), ShapeError, r"got \(8, '8'\)"),
-        (lambda: layer_table(relu(), (8, -1)), ShapeError, r"got \(8, -1\)"),
-        (lambda: layer_table(relu(), (10**30,)), ShapeError, "at most 67,108,864 numbers"),
-        (lambda: layer_table(relu(), (8192, 8192, 2)), ShapeError, "at most 67,108,864 numbers"),
-        (lambda: layer_table(relu(), (3,), width="80"), TypeError, "expected a width in whole characters or None"),
-        (lambda: count_parameters(dense(3)), TypeError, r"expected a tree of arrays, got dense\(units=3\) in it"),
+        (lambda: layer_table("net", (3,)), "net must be a layer, got 'net'"),
+        (lambda: layer_table(relu(), 64), "in_shape must be an example's shape, a tuple of ints .*, got 64"),
+        (lambda: layer_table(relu(), (8, "8")), r"got \(8, '8'\)"),
+        (lambda: layer_table(relu(), (8, -1)), r"got \(8, -1\)"),
+        (lambda: layer_table(relu(), (10**30,)), "at most 67,108,864 numbers"),
+        (lambda: layer_table(relu(), (8192, 8192, 2)), "at most 67,108,864 numbers"),
+        (lambda: layer_table(relu(), (3,), width="80"), "width must be an int or None, got '80'"),
+        (lambda: count_parameters(dense(3)), r"a leaf must be an array, got dense\(units=3\)\. Pass a net's params"),
     ],
     ids=range(8),
 )
-def test_what_has_no_table_is_refused_with_what_has(call: Any, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_what_has_no_table_is_refused_with_what_has(call: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         call()
 
 

@@ -1,6 +1,8 @@
 """Sweeps: the same results wherever trials run, and none lost or done twice, whoever dies or is stopped when."""
 
 import contextlib
+import errno
+import itertools
 import math
 import multiprocessing
 import os
@@ -8,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
@@ -26,9 +29,22 @@ from cases import message
 from processes import TESTS, linux, none_left, start, wait_for
 from sweep_trials import behaves, blas_threads, deaf, double, logged, make, note, notes, outcome, waits
 
-from funcnn.sweep import InProcess, Processes, Result, SweepError, TrainingTrial, configuration, grid, sweep, workers
-from funcnn.sweep.results import Records
+from funcnn.sweep import (
+    InProcess,
+    Processes,
+    Result,
+    SweepError,
+    TrainingTrial,
+    configuration,
+    grid,
+    halving,
+    pool,
+    sweep,
+    workers,
+)
+from funcnn.sweep.results import Records, StorageError
 from funcnn.sweep.trials import trial_name, trial_version
+from funcnn.system.lock import FolderInUse
 
 
 def by_place(results: list[Result]) -> dict[Any, Result]:
@@ -351,6 +367,140 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -
     assert path.read_text() == "one line\nand half of ano"
 
 
+# --- Only its own results, and nobody beside it ---------------------------------------------------------------
+
+
+def total(config: Any, seed: int, data: Any) -> dict[str, Any]:
+    return {"sum": float(data.sum())}
+
+
+class Depth:
+    """A trial whose repr is an address."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+
+    def __call__(self, config: Any, seed: int) -> dict[str, Any]:
+        return {"depth": self.depth}
+
+
+def enclosing(value: Any) -> Any:
+    def trial(config: Any, seed: int) -> dict[str, Any]:
+        return {"value": float(np.sum(value))}
+
+    return trial
+
+
+def rows(last: int) -> Any:
+    array = np.zeros(5000)
+    array[2500] = last
+    return array
+
+
+@pytest.mark.parametrize(
+    "make_trial",
+    [
+        Depth,
+        lambda i: partial(total, data=rows(i)),
+        lambda i: partial(Depth(1), rows(i)),
+        lambda i: enclosing(rows(i)),
+        lambda i: enclosing(i),
+        lambda i: [lambda config, seed: {"a": 1}, lambda config, seed: {"a": 2}][i],
+    ],
+    ids=["an object", "a keyword", "an argument", "an enclosed array", "an enclosed number", "on one line"],
+)
+def test_results_of_a_trial_that_only_prints_alike_are_refused(make_trial: Any, tmp_path: Path) -> None:
+    configs = grid(lr=[0.1])
+    list(sweep(make_trial(0), configs, executor=InProcess(), out=tmp_path))
+    text = message(SweepError, sweep, make_trial(1), configs, executor=InProcess(), out=tmp_path)
+    assert "it has 1 results of" in text
+    assert "Choose another folder" in text
+    (again,) = sweep(make_trial(0), configs, executor=InProcess(), out=tmp_path)  # made anew, it is the same
+    assert Records(tmp_path / "results.jsonl").read() == [again]
+
+
+def test_a_trial_that_nothing_tells_from_another_needs_a_version(tmp_path: Path) -> None:
+    trial = partial(Depth(1), threading.Lock())
+    text = message(SweepError, sweep, trial, grid(lr=[0.1]), executor=InProcess(), out=tmp_path)
+    assert text.startswith("sweep: nothing tells this trial from another one, whose results are not its own (partial.a")
+    assert text.endswith("Pass version='1', and another one whenever the trial changes")
+    (result,) = sweep(enclosing(2), grid(lr=[0.1]), executor=InProcess(), out=tmp_path, version="1")
+    assert result.version == "1"
+    (result,) = sweep(enclosing(threading), grid(lr=[0.1]), executor=InProcess())  # where nothing is recorded
+    assert result.status == "failed"
+
+
+IN_USE = r"is in use by a sweep of sweep_trials\.logged \(process {pid} on .*\)\. Wait until it has ended, stop it, or"
+
+
+def test_a_second_sweep_in_the_folder_is_refused_at_once(tmp_path: Path) -> None:
+    """In this process and in another, before and while its trials run; until its results end, are closed or dropped."""
+    configs = logs(tmp_path, 3)
+
+    def begin() -> Any:
+        return sweep(logged, configs, executor=InProcess(), out=tmp_path)
+
+    def refused() -> None:
+        before = (tmp_path / "results.jsonl").read_bytes() if (tmp_path / "results.jsonl").exists() else b""
+        text = message(FolderInUse, begin)
+        assert re.search(IN_USE.format(pid=os.getpid()), text)
+        assert text.endswith("In this process: close the results of the earlier sweep, results.close()")
+        assert "is in use by" in message(FolderInUse, halving, make, grid(lr=[0.1]), epochs=2, out=tmp_path)
+        after = (tmp_path / "results.jsonl").read_bytes() if (tmp_path / "results.jsonl").exists() else b""
+        assert after == before
+
+    first = begin()
+    refused()
+    next(first)
+    refused()
+    first.close()
+    dropped = begin()
+    refused()
+    del dropped
+    assert len(list(begin())) == 3
+    with pytest.raises(SweepError, match="version 2"):
+        sweep(logged, configs, executor=InProcess(), out=tmp_path, version="2")
+    assert len(list(begin())) == 3
+    assert not (tmp_path / ".lock").exists()
+    assert len(notes(tmp_path, "began")) == 3
+
+
+@linux
+def test_a_second_sweep_in_another_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
+    program = "import sweep_trials; sweep_trials.run_logged(folder, 40, 0.05, 2)"
+    process = start(program, tmp_path)
+    wait_for(lambda: notes(tmp_path, "began"), "a trial runs")
+    for _ in range(20):  # with what a second one once mended while the first one appended
+        text = message(FolderInUse, sweep, logged, logs(tmp_path, 40, 0.05), out=tmp_path)
+        assert re.search(IN_USE.format(pid=process.pid), text)
+        assert "In this process" not in text
+    process.kill()
+    process.wait()
+    process.stderr.close()  # type: ignore[union-attr]
+    wait_for(lambda: none_left(tmp_path), "its processes have ended", 30)
+    done = recorded(tmp_path)
+    before = len(notes(tmp_path, "began"))
+    assert len(sweep_trials.run_logged(str(tmp_path), 40, 0.05, 2)) == 40
+    assert not done & {int(each.split(":")[1]) for each in notes(tmp_path, "began")[before:]}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_disk_that_fails_a_trial_stops_the_sweep(code: int, tmp_path: Path) -> None:
+    def trial(config: Any, seed: int) -> dict[str, Any]:
+        if config.i == 1 or (config.i == 2 and bad):
+            raise OSError(errno.ENOENT if config.i == 1 else code, "the disk says no")
+        return {"i": config.i}
+
+    bad, how = [1], {"executor": InProcess(), "out": tmp_path, "version": "1"}
+    text = rf"the trial of configuration\(i=2\), seed 0, cannot read or write \(\[Errno {code}\] the disk says no\)\. It is"
+    with pytest.raises(StorageError, match=text):
+        list(sweep(trial, grid(i=range(4)), **how))
+    found = Records(tmp_path / "results.jsonl").read()
+    assert [each.status for each in found] == ["done", "failed"]  # a file that is missing is the trial's own
+    bad.clear()
+    assert [each.status for each in sweep(trial, grid(i=range(4)), **how)] == ["done", "failed", "done", "done"]
+
+
 def test_a_full_disk_stops_the_sweep_and_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Records, result: Result) -> None:
         raise OSError(28, "No space left on device")
@@ -390,6 +540,55 @@ def test_bad_sweeps_are_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="cannot write in the folder"):
         sweep(double, [one], out=tmp_path / "file")
+
+
+ONE = (configuration(i=1),)
+WILD: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "a trial": (TypeError, {"trial": 3}, "sweep: trial must be a function of (config, seed), got 3"),
+    "one configuration": (
+        SweepError,
+        {"configurations": ONE[0]},
+        "configurations must be a list of them, got configur",
+    ),
+    "a dictionary": (
+        SweepError,
+        {"configurations": {"lr": 0.1}},
+        "configurations must be a list of them, got {'lr': 0",
+    ),
+    "dictionaries": (
+        SweepError,
+        {"configurations": [{"lr": 0.1}]},
+        "configurations must be a list of them, got [{'lr'",
+    ),
+    "a text": (SweepError, {"configurations": "lr"}, "configurations must be a list of them, got 'lr'. Write grid("),
+    "a number": (SweepError, {"configurations": 3}, "configurations must be a list of them, got 3. Write grid("),
+    "endless": (
+        SweepError,
+        {"configurations": itertools.repeat(ONE[0])},
+        "more than 100,000 configurations: draw some",
+    ),
+    "a number of seeds": (TypeError, {"seeds": 3}, "sweep: seeds must be a list of ints, as range(3), got 3"),
+    "digits": (TypeError, {"seeds": "01"}, "sweep: seeds must be a list of ints, as range(3), got '01'"),
+    "floats": (TypeError, {"seeds": [0.0]}, "sweep: a seed must be an int, got 0.0"),
+    "truth values": (TypeError, {"seeds": [True]}, "sweep: a seed must be an int, got True"),
+    "endless seeds": (
+        SweepError,
+        {"seeds": itertools.count()},
+        "sweep: 1 configurations with 1,000,001 seeds are more th",
+    ),
+    "a number of jobs": (TypeError, {"executor": 2}, "sweep: executor must be as Processes(2) is, got 2"),
+    "a class": (TypeError, {"executor": Processes}, "sweep: executor must be as Processes(2) is, got <class"),
+    "a folder": (TypeError, {"out": 3}, "sweep: out must be the path of a folder, got 3"),
+    "a version": (TypeError, {"version": 1}, "sweep: version must be a text, got 1"),
+    "mix": (TypeError, {"mix": "yes"}, "sweep: mix must be True or False, got 'yes'"),
+    "retry": (TypeError, {"retry": 1}, "sweep: retry must be True or False, got 1"),
+}
+
+
+@pytest.mark.parametrize(("error", "given", "text"), WILD.values(), ids=WILD)
+def test_wild_arguments_are_named(error: type[Exception], given: Any, text: str) -> None:
+    arguments = {"trial": double, "configurations": ONE, **given}
+    assert message(error, sweep, **arguments).startswith(text)
 
 
 def test_a_trial_that_no_other_process_could_import_is_refused_at_once() -> None:
@@ -440,7 +639,9 @@ def test_a_trial_that_was_typed_in_is_told_to_be_in_a_file(tmp_path: Path) -> No
     command = [sys.executable, "-", tmp_path]
     run = subprocess.run(command, input=PROGRAM, capture_output=True, text=True, timeout=120)
     assert run.returncode == 1
-    assert re.search(r"SweepError: sweep: no worker can start and import the trial \S+\.trial \((Cannot|Attrib)", run.stderr)
+    assert re.search(
+        r"SweepError: sweep: no worker can start and import the trial \S+\.trial \((Cannot|Attrib)", run.stderr
+    )
     assert "not typed into an interpreter. Or pass executor=InProcess()" in run.stderr
     assert Records(tmp_path / "results.jsonl").read() == []
     here = PROGRAM.replace("Processes(2)", "InProcess()").replace("import Processes", "import InProcess")
@@ -561,6 +762,87 @@ def test_what_was_submitted_is_done_after_a_shutdown_that_does_not_wait() -> Non
     assert [future.result(60) for future in futures] == [1, 2, 4, 8]
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.submit(pow, 2, 3)
+
+
+@linux
+@pytest.mark.parametrize(("times", "starts"), [(2, True), (99, False)])
+def test_a_process_that_is_killed_while_it_starts_is_replaced(times: int, starts: bool, tmp_path: Path) -> None:
+    """By whoever runs out of memory: it says nothing about the script, unless none ever starts."""
+    killed: set[int] = set()
+    over = threading.Event()
+
+    def kill_those_that_start() -> None:
+        while not over.is_set() and len(killed) < times:
+            for child in multiprocessing.active_children():
+                if child.pid not in killed and len(killed) < times:
+                    killed.add(child.pid)
+                    child.kill()
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill_those_that_start)
+    thread.start()
+    try:
+        with Processes(1) as executor:
+            results = sweep(double, grid(i=range(3)), executor=executor, out=tmp_path)
+            if starts:
+                assert [each.status for each in results] == ["done"] * 3
+                assert len(killed) == times
+            else:
+                text = message(SweepError, list, results)
+                how = "CannotStart: a process was killed by SIGKILL before it had begun"
+                assert text.startswith(
+                    f"sweep: no worker can start any more ({how}). If the memory is full, take fewer"
+                )
+                assert Records(tmp_path / "results.jsonl").read() == []
+    finally:
+        over.set()
+        thread.join()
+
+
+@linux
+def test_an_idle_process_that_is_killed_is_replaced() -> None:
+    with Processes(1) as executor:
+        for _ in range(3):
+            os.kill(executor.submit(os.getpid).result(60), signal.SIGKILL)
+        assert executor.submit(pow, 2, 3).result(60) == 8
+
+
+@linux
+def test_a_shutdown_does_not_wait_for_a_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is stopped hears nothing, and holds whatever it held."""
+    monkeypatch.setattr(pool, "_GRACE", 0.5)
+    executor = Processes(2)
+    waiting = [executor.submit(time.sleep, 120) for _ in range(4)]
+    hung = executor.submit(os.getpid)
+    wait_for(lambda: waiting[1].running(), "both processes are started")
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGSTOP)
+    start_ = time.monotonic()
+    executor.shutdown(wait=True, cancel_futures=True)
+    assert time.monotonic() - start_ < 20
+    assert all(each.done() for each in (*waiting, hung))
+    assert hung.cancelled()
+    assert isinstance(waiting[0].exception(), (pool.WorkerDied, pool.CannotStart))
+
+
+def test_what_cannot_be_sent_back_is_said_and_the_process_goes_on() -> None:
+    with Processes(1) as executor:
+        assert "cannot be sent from a worker" in str(executor.submit(sweep_trials.unsendable).exception(60))
+        assert isinstance(executor.submit(sweep_trials.odd).exception(60), TypeError)
+        assert "pickle" in str(executor.submit(lambda: 1).exception(60)).lower()
+        error = executor.submit(divmod, 1, 0).exception(60)
+        assert isinstance(error, ZeroDivisionError)
+        assert "In a worker:" in error.__notes__[0]
+        assert executor.submit(pow, 2, 3).result(60) == 8
+
+
+@linux
+def test_processes_that_nobody_has_any_more_end() -> None:
+    executor = Processes(2)
+    futures = [executor.submit(os.getpid) for _ in range(4)]
+    del executor
+    pids = {future.result(60) for future in futures}
+    wait_for(lambda: not any(map(alive, pids)), "they have ended", 30)
 
 
 # --- Stopping -------------------------------------------------------------------------------------------------
