@@ -18,8 +18,8 @@ from funcnn.experiment.results import draw_predictions
 from funcnn.layer import Array
 from funcnn.model_file import load_trained, probabilities
 from funcnn.report.pictures import can_draw
-from funcnn.system.text import text_table
 from funcnn.system.files import make_folder, write_text
+from funcnn.system.text import show, text_table
 
 MODELS = [Path("runs") / f"cifar10_convnet_{number}" / "model.safetensors" for number in (1, 2)]
 
@@ -61,7 +61,7 @@ def main() -> None:
     if options.plots and can_draw(printer(options.quiet)):
         draw_predictions(data, mean[1], folder)
     if not options.quiet:
-        print(text_table(tuple(rows[0]), [tuple(row.values()) for row in rows], left=1))
+        show(text_table(tuple(rows[0]), [tuple(row.values()) for row in rows], left=1))
 
 
 if __name__ == "__main__":

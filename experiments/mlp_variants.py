@@ -19,9 +19,9 @@ from funcnn.layers import leaky_relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import adamw, add_decayed_weights, chain, momentum, sgd, weights_only
-from funcnn.system.text import text_table
 from funcnn.schedules import inverse_time_decay, warmup_cosine
 from funcnn.system.files import write_text
+from funcnn.system.text import show, text_table
 from funcnn.train import Problem
 
 SETS = ("mnist", "fashion_mnist")
@@ -73,7 +73,7 @@ def main() -> None:
     write_text(options.out / "table.json", json.dumps(rows, indent=2) + "\n")
     if not options.quiet:
         columns = ("data", "variant", "epochs", "best_epoch", "validation_accuracy", "test_accuracy", "train_seconds")
-        print("\n" + text_table(columns, [[row[column] for column in columns] for row in rows], left=2))
+        show("\n" + text_table(columns, [[row[column] for column in columns] for row in rows], left=2))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import sgd
 from funcnn.report.charts import draw_heat_map
-from funcnn.report.pictures import new_figure, write_figure
+from funcnn.report.pictures import as_title, picture
 from funcnn.sweep import Configuration, Result, Training, TrainingTrial
 from funcnn.train import Problem, init_state
 
@@ -73,18 +73,17 @@ def signals(results: Sequence[Result], folder: Path) -> None:
     deepest = max(each.config.depth for each in results)
     for name in dict.fromkeys(each.config.activation for each in results):
         some = [each for each in results if each.config.activation == name]
-        figure = new_figure(9, 3.6)
-        figure.suptitle(f"{name}, {deepest} layers, before the first step")
-        for place, what in enumerate(("activations", "gradients"), start=1):
-            axes = figure.add_subplot(1, 2, place)
-            for each in some:
-                if each.config.depth == deepest and each.seed == 0 and each.status == "done":
-                    axes.semilogy(np.maximum(each.metrics[what], 1e-30), label=each.config.init)
-            axes.set_xlabel("layer")
-            axes.set_ylabel(f"root mean square of {what}")
-            axes.grid(alpha=0.25)
-            axes.legend(frameon=False, fontsize=8)
-        write_figure(figure, folder / f"{name}_norms.png")
+        with picture(folder / f"{name}_norms.png", 9, 3.6) as figure:
+            figure.suptitle(as_title(f"{name}, {deepest} layers, before the first step", figure))
+            for place, what in enumerate(("activations", "gradients"), start=1):
+                axes = figure.add_subplot(1, 2, place)
+                for each in some:
+                    if each.config.depth == deepest and each.seed == 0 and each.status == "done":
+                        axes.semilogy(np.maximum(each.metrics[what], 1e-30), label=each.config.init)
+                axes.set_xlabel("layer")
+                axes.set_ylabel(f"root mean square of {what}")
+                axes.grid(alpha=0.25)
+                axes.legend(frameon=False, fontsize=8)
 
 
 def main() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 
 from funcnn.keys import Key
 from funcnn.settings import Described
-from funcnn.tree import Array, Shape
+from funcnn.tree import Array, Shape, node
 
 __all__ = [
-    "NUMBERS", "FuncnnWarning", "LayerError", "ShapeError", "add_place", "as_array", "check_array",
+    "NUMBERS", "Form", "FuncnnWarning", "LayerError", "ShapeError", "add_place", "as_array", "check_array",
     "check_distributions", "check_dy", "check_dy_array", "check_float", "check_input", "check_key", "check_labels",
     "check_params", "check_residuals", "check_shape", "check_weight", "has_shape",
 ]  # fmt: skip
@@ -99,6 +99,8 @@ def _other_kind(place: str, name: str, value: Any, array: Array) -> str:
     if kind == "O" and array.ndim == 0:
         fix = f"Pass {name}.toarray()" if hasattr(value, "toarray") else "Pass an array, or a list of numbers"
         return f"{place}: {name} must be an array of numbers, got {type(value).__name__}. {fix}"
+    if kind == "O" and array.size and isinstance(array.flat[0], str):  # pandas keeps names as objects
+        kind = "U"
     fix = _MEND.get(kind, "Convert it to plain numbers").format(name=name)
     return f"{place}: {name} must be numbers, got {type(value).__name__} of dtype {array.dtype}. {fix}"
 
@@ -143,9 +145,11 @@ def check_input(
     """
     if type(x) is not np.ndarray:
         check_array(settings, x, dtype)
-    fits = x.ndim == len(shape) + 1
-    if fits and x.shape[1:] != shape:
-        for want, have in zip(shape, x.shape[1:], strict=True):  # runs for every layer at every step: no calls
+    batch = x.shape
+    fits = batch[1:] == shape and x.ndim > 0
+    if not fits and len(batch) == len(shape) + 1:
+        fits = True
+        for want, have in zip(shape, batch[1:], strict=True):  # runs for every layer at every step: no calls
             fits = fits and (want is None or want == have)
     if not fits:
         wanted = ", ".join(["n", *("any" if size is None else str(size) for size in shape)])
@@ -164,7 +168,7 @@ def check_float(settings: Described, x: Array) -> None:
     """Raise unless `x` is a batch of floats."""
     if type(x) is not np.ndarray:
         check_array(settings, x, np.dtype(np.float32))
-    if x.dtype.kind != "f":
+    if x.dtype.kind != "f" or not x.dtype.isnative:
         raise LayerError(
             repr(settings), f"expected an input of floats, got dtype {x.dtype}", _mend_dtype(x, np.dtype(np.float32))
         )
@@ -266,13 +270,27 @@ def check_key(settings: Described, key: Key | None) -> Key:
     return key
 
 
-def check_residuals(settings: Described, residuals: Any) -> Any:
-    """The residuals, or an error that says how to get them."""
+@node
+class Form:
+    """The residuals of a layer whose backward needs nothing else: the form of its input, which tells that of dy."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+def check_residuals(settings: Described, residuals: Any, kind: type = object) -> Any:
+    """The residuals, or an error that says how to get them; one too for those of a layer that keeps another kind."""
     if residuals is None:
         raise LayerError(
             repr(settings),
             "backward needs the residuals of a training pass, got None",
             "Call apply(params, state, x, key=key, train=True) and pass on its residuals",
+        )
+    if not isinstance(residuals, kind):
+        raise LayerError(
+            repr(settings),
+            f"expected residuals of its own, a value of class {kind.__name__}, got {type(residuals).__name__}",
+            "Pass on the residuals that this layer's own apply gave",
         )
     return residuals
 

@@ -160,7 +160,7 @@ def sigmoid_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
 
 def _arrays(place: str, name: str, outputs: Array, targets: Array) -> tuple[Array, Array]:
     outputs = as_array(place, "outputs", outputs)
-    if outputs.dtype.kind != "f":
+    if outputs.dtype.kind != "f" or not outputs.dtype.isnative:
         raise ValueError(
             f"{place}: outputs must be floats, got {outputs.dtype}. Convert them: outputs.astype(np.float32)"
         )
@@ -177,6 +177,8 @@ def _check_rows(place: str, outputs: Array) -> None:
 
 
 def _check_batch(place: str, outputs: Array) -> None:
+    if outputs.ndim == 0:
+        raise ValueError(f"{place}: expected outputs (n, ...), a batch, got a single number. Pass outputs[None]")
     if outputs.size == 0:
         raise ValueError(f"{place}: a batch of zero has no mean, got outputs {outputs.shape}. Skip empty batches")
 
@@ -187,6 +189,6 @@ def _check_targets(place: str, outputs: Array, targets: Array) -> None:
         fix = ""
         if (*targets.shape, 1) == outputs.shape:
             fix = ". Pass targets[..., None]"
-        elif targets.shape == (len(outputs), 1) and targets.dtype.kind in "iu":
+        elif targets.shape == (*outputs.shape[:1], 1) and targets.dtype.kind in "iu":
             fix = ". Pass class numbers: targets[:, 0]"
         raise ValueError(f"{place}: expected targets of the outputs' shape {outputs.shape}, got {targets.shape}{fix}")

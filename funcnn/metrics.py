@@ -10,7 +10,7 @@ import numpy as np
 
 from funcnn.checks import as_array, check_distributions, check_labels
 from funcnn.losses import Loss, mean_squared_error, multiclass_hinge, sigmoid_cross_entropy, softmax_cross_entropy
-from funcnn.settings import is_number
+from funcnn.settings import is_number, refuse
 from funcnn.tree import Array
 
 __all__ = [
@@ -66,8 +66,10 @@ def binary_accuracy(outputs: Array, targets: Array, *, threshold: float = 0.0) -
     Raises ValueError for an empty batch, or targets of another shape or outside [0, 1].
     """
     outputs, targets = as_array("binary_accuracy", "outputs", outputs), as_array("binary_accuracy", "targets", targets)
-    if outputs.size == 0:
-        raise ValueError(f"binary_accuracy: a batch of zero has no accuracy, got outputs {outputs.shape}")
+    if not is_number(threshold):
+        refuse("binary_accuracy", "threshold", "a number", threshold)
+    if outputs.ndim == 0 or outputs.size == 0:
+        raise ValueError(f"binary_accuracy: expected outputs (n, ...) with n > 0, got {outputs.shape}")
     if outputs.shape != targets.shape:
         fix = ". Pass targets[..., None]" if (*targets.shape, 1) == outputs.shape else ""
         classes = ". For class numbers use accuracy" if targets.ndim == 1 and not fix else fix

@@ -117,7 +117,8 @@ def load_trained(
         _check_sizes(path, net, in_shape, largest)
     with _reading(path, "dtype"):
         dtype = _float(description["dtype"])
-    with _reading(path, "net"), shapes_only():  # the file must have such arrays before any takes its memory
+    # The file must have such arrays before any takes its memory. Zeros stand for them, whatever an init makes of them.
+    with _reading(path, "net"), shapes_only(), np.errstate(all="ignore"):
         like = Model(*net.init(Key(0), in_shape, dtype)[:2])
     with _reading(path, "preprocess"):
         stored = description["preprocess"]

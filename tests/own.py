@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from funcnn.init import Initializer
+from funcnn.init import Initializer, ones
 from funcnn.keys import Key
 from funcnn.layer import Applied, Array, Config, Described, Gradients, Initialised, Layer, Shape, config, make_layer
 from funcnn.layers import elementwise, relu
@@ -51,13 +51,14 @@ def power(exponent: Any = 2, **options: Any) -> Layer:
 
 @config
 class Counting(Config):
-    """A layer whose first array is of ints."""
+    """A layer whose first array is of ints, and which divides by what an initialiser gave."""
 
     name: ClassVar[str] = "counting"
 
 
 def counting_init(settings: Counting, key: Key, in_shape: Shape, dtype: Any = np.float32) -> Initialised:
-    return Initialised(np.arange(3), None, in_shape)
+    weight = ones()(key, in_shape, 1, 1, dtype)
+    return Initialised((np.arange(3), weight / np.linalg.norm(weight)), None, in_shape)
 
 
 def counting_apply(
@@ -67,7 +68,7 @@ def counting_apply(
 
 
 def counting_backward(settings: Counting, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    return Gradients(np.zeros(3), dy if need_dx else None)
+    return Gradients((np.zeros(3), np.zeros_like(params[1])), dy if need_dx else None)
 
 
 def counting() -> Layer:

@@ -123,6 +123,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a mask": (MASKED, "has 1 masked values of 6, which a net would take for numbers. Fill them, np.ma.filled({}, 0)"),
     "objects": (np.array([[1, None]] * 3), "must be numbers, got ndarray of dtype object. Convert it: np.asarray("),
     "names": (np.array(["cat", "dog", "cat"]), "must be numbers, got ndarray of dtype <U3. Number names by np.unique("),
+    "names as objects": (np.array(["cat"] * 3, object), "must be numbers, got ndarray of dtype object. Number "),
     "bytes": ([b"cat"] * 3, "must be numbers, got list of dtype |S3. Number names by np.unique("),
     "uneven rows": ([[1.0], [1.0, 2.0]], "is no array of numbers, NumPy refuses this list: setting an array element"),
     "complex": (np.ones((3, 2), complex), "must be numbers, got ndarray of dtype complex128. Pass {}.real, or the "),
@@ -175,8 +176,8 @@ def test_inputs_that_a_preprocessing_turns_into_numbers_may_be_anything() -> Non
     )
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
-def test_losses_take_floats_alone(dtype: type) -> None:
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_, ">f8"])
+def test_losses_take_floats_alone(dtype: Any) -> None:
     outputs = np.ones((3, 2), dtype)
     for loss, targets in ((softmax_cross_entropy, np.zeros(3, int)), (mean_squared_error, ROWS)):
         text = message(ValueError, loss, outputs, targets)
@@ -215,7 +216,7 @@ def test_a_layer_takes_plain_arrays_and_those_on_disk_alone(case: Case) -> None:
     assert "expected a NumPy array, got list" in message(LayerError, apply, x.tolist())
     assert message(LayerError, apply, np.float32(1)).partition("expected")[2]
     assert message(LayerError, apply, np.ones((), np.float32)).partition("expected")[2]
-    for kind in (np.int64, np.bool_, np.complex64, object):
+    for kind in (np.int64, np.bool_, np.complex64, object, ">f4"):
         assert (
             f", got {'dtype ' if 'of floats' in message(LayerError, apply, x.astype(kind)) else ''}{np.dtype(kind)}"
             in (message(LayerError, apply, x.astype(kind)))
@@ -250,6 +251,17 @@ def test_dy_is_checked_as_x_is(case: Case) -> None:
         assert "expected dy" in text or "expected a" in text or "expected its" in text, text
     if any(leaf is not None for leaf in tree.flatten(made.params)):
         assert "expected dy" in message(LayerError, back, dy.astype(np.float64), need_dx=False)
+
+
+@every_case
+def test_residuals_of_another_layer_are_refused(case: Case) -> None:
+    made = ready(case, np.float32)
+    wrong: list[Any] = [1, "residuals", (1, 2), np.ones((1, 2, 3, 4, 5), np.float32), made.layer]
+    if not isinstance(made.train().residuals, tuple | np.ndarray):
+        wrong += [((2, 3), np.dtype(np.float32)), made.x, (None,)]
+    for each in wrong:
+        text = message(LayerError, made.layer.backward, made.params, each, made.dy)
+        assert re.search("expected (residuals|the residuals|dy|an input) ", text)
 
 
 def test_what_a_loss_gives_is_told_from_dy() -> None:

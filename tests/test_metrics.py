@@ -161,7 +161,7 @@ def test_binary_accuracy_of_a_logit_and_its_probability() -> None:
 @pytest.mark.parametrize(
     ("outputs", "targets", "text"),
     [
-        (np.ones((0, 1)), np.ones((0, 1)), "a batch of zero has no accuracy, got outputs (0, 1)"),
+        (np.ones((0, 1)), np.ones((0, 1)), "expected outputs (n, ...) with n > 0, got (0, 1)"),
         (np.ones((3, 1)), np.ones(3),
          "expected targets of the outputs' shape (3, 1), got (3,). Pass targets[..., None]"),
         (np.ones((3, 2)), np.array([0, 1, 1]),

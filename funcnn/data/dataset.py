@@ -72,18 +72,47 @@ class Part:
         return len(self.inputs)
 
     def take(self, index: Any) -> tuple[Array, Array]:
-        """The examples at positions (a slice or an array of them) as arrays (inputs, targets)."""
-        inputs = self.inputs[index]
-        return (self.preprocess(inputs) if self.preprocess else inputs), self.targets[index]
+        """The examples at positions (a slice or an array of them) as arrays (inputs, targets).
+
+        Raises ValueError for what are no positions.
+        """
+        positions = self._positions(index)
+        inputs = self.inputs[positions]
+        return (self.preprocess(inputs) if self.preprocess else inputs), self.targets[positions]
 
     def select(self, index: Any) -> "Part":
-        """A part with the examples at positions."""
-        return attrs.evolve(self, inputs=self.inputs[index], targets=self.targets[index])
+        """A part with the examples at positions; raises ValueError for what are none."""
+        positions = self._positions(index)
+        return attrs.evolve(self, inputs=self.inputs[positions], targets=self.targets[positions])
+
+    def _positions(self, index: Any) -> Any:
+        """What NumPy takes along the first axis alone: of a tuple or None it would take other axes."""
+        n = len(self)
+        if isinstance(index, slice) and all(
+            each is None or isinstance(each, (int, np.integer)) for each in _ends(index)
+        ):
+            return index
+        positions = as_array("Part.take", "index", index)
+        if positions.size == 0 and isinstance(index, (list, tuple)):
+            return slice(0, 0)
+        mask = positions.dtype.kind == "b" and positions.shape == (n,)
+        if not mask and (positions.ndim != 1 or positions.dtype.kind not in "iu"):
+            refuse("Part.take", "index", "a slice or an array of positions", index, "Pass [i] for a single example")
+        if not mask and positions.size and not -n <= positions.min() <= positions.max() < n:
+            raise ValueError(
+                f"Part.take: expected positions below {n}, the number of examples, "
+                f"got some from {positions.min()} to {positions.max()}"
+            )
+        return positions
 
     def thin(self, size: int) -> "Part":
         """At most `size` of the examples, evenly spaced, so that parts that are sorted by class keep every class."""
         n = len(self)
         return self if n <= size else self.select(np.linspace(0, n - 1, size).astype(int))
+
+
+def _ends(index: slice) -> tuple[Any, Any, Any]:
+    return index.start, index.stop, index.step
 
 
 def _names(classes: Any) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ __all__ = ["SUFFIXES", "Size", "check_channels", "check_size", "pillow", "pixels
 SUFFIXES = (".png", ".jpg", ".jpeg")
 IMAGE = 96 * 2**20  # bytes, at _BYTES for a pixel: 25 million pixels in colour
 RATIO = 64  # a photograph packs to a tenth or a twentieth
-FILE = 512 * 2**20  # bytes
+FILE = 256 * 2**20  # bytes
 SCANS = 30  # of a progressive JPEG, which has about ten
 TARGET = 2**24  # pixels of the size that images are resized to
 

@@ -47,6 +47,14 @@ def standardise(images: Array, *, dtype: DTypeLike = np.float32) -> Preprocess:
     Raises ValueError for no images, or some with values that are not finite.
     """
     images = _images("standardise", images)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told below
+        mean, deviation = _statistics(images)
+    _check_finite("standardise", deviation)
+    return _Standardise(mean.tolist(), deviation.tolist(), dtype)
+
+
+def _statistics(images: Array) -> tuple[Array, Array]:
+    """Mean and deviation of each channel; the deviation of one that never varies is 1."""
     axes = tuple(range(images.ndim - 1))
     size = math.prod(images.shape[:-1])
     mean = images.sum(axis=axes, dtype=np.float64) / size
@@ -54,9 +62,8 @@ def standardise(images: Array, *, dtype: DTypeLike = np.float32) -> Preprocess:
     slices = (images[start : start + 1000] for start in range(0, len(images), 1000))
     squares = np.array([np.square(each - mean).sum(axis=axes) for each in slices])
     deviation = np.sqrt(squares.sum(axis=0) / size)
-    _check_finite("standardise", deviation)
     deviation[images.min(axis=axes) == images.max(axis=axes)] = 1
-    return _Standardise(mean.tolist(), deviation.tolist(), dtype)
+    return mean, deviation
 
 
 def subtract_mean_image(images: Array, *, divisor: float = 255, dtype: DTypeLike = np.float32) -> Preprocess:
@@ -69,7 +76,8 @@ def subtract_mean_image(images: Array, *, divisor: float = 255, dtype: DTypeLike
     Raises ValueError for no images, some with values that are not finite, or unless the divisor is positive.
     """
     images = _images("subtract_mean_image", images)
-    mean = images.mean(axis=0, dtype=np.float64).astype("<f4")
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = images.mean(axis=0, dtype=np.float64).astype("<f4")
     _check_finite("subtract_mean_image", mean)
     return _SubtractMeanImage(base64.b64encode(mean.tobytes()).decode(), divisor, dtype)
 

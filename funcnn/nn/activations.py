@@ -178,7 +178,7 @@ def _apply(
 
 @underflow_is_zero
 def _backward(settings: Activation, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    kept = check_residuals(settings, residuals)
+    kept = check_residuals(settings, residuals, np.ndarray)
     check_dy(settings, dy, kept.shape, kept.dtype)
     if not need_dx:
         return Gradients(None, None)

@@ -235,7 +235,7 @@ class _BatchNorm(Coupled):
         return _Statistics(mean, factor, shift, inverse_deviation), read_only(running)
 
     def backward_chunk(self, params: BatchNormParams, residuals: Any, dy: Array, *, need_dx: bool) -> Coroutine:
-        kept = check_residuals(self, residuals)
+        kept = check_residuals(self, residuals, _ChunkResiduals)
         check_params(self, params, BatchNormParams)
         x = kept.centred
         check_dy(self.pool.config if self.pool else self, dy, kept.shape, params.scale.dtype)

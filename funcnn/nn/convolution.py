@@ -151,14 +151,15 @@ class _Conv2d(Config):
             return conv_rows
         return conv_rows if spreads and conv_winograd.stands_out(values) else conv_winograd
 
-    def check(self, params: Any) -> None:
-        """Raise unless the params are a convolution's, with so many filters of this size."""
+    def check(self, params: Any, x: Array) -> None:
+        """Raise unless the params are a convolution's, with so many filters of this size, and x is for them."""
         check_params(self, params, ConvParams)
         weight, bias, filters = params.weight, params.bias, self.filters
         if type(weight) is not np.ndarray or (weight.shape[:2], weight.shape[3:]) != (self.kernel_size, (filters,)):
             check_weight(self, "weight", weight, (*self.kernel_size, None, filters))
         if bias is not None and not has_shape(bias, (filters,)):
             check_weight(self, "bias", bias, (filters,))
+        check_input(self, x, (None, None, weight.shape[2] * self.groups), weight.dtype, weight)
 
     def out_shape(self, in_shape: Shape) -> Shape:
         return (*self.geometry(in_shape).out_size, self.filters)
@@ -181,9 +182,7 @@ def _conv_init(settings: _Conv2d, key: Key, in_shape: Shape, dtype: DTypeLike = 
 def _conv_apply(
     settings: _Conv2d, params: ConvParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    settings.check(params)
-    channels = params.weight.shape[2] * settings.groups
-    check_input(settings, x, (None, None, channels), params.weight.dtype, params.weight)
+    settings.check(params, x)
     geo = settings.geometry(x.shape[1:])
     x = images(np.ascontiguousarray(rows(x)))  # once, for backward too
     y = settings.products(geo, params.weight, x).conv_forward(x, params.weight, geo, settings.groups, params.bias)
@@ -194,8 +193,8 @@ def _conv_apply(
 def _conv_backward(
     settings: _Conv2d, params: ConvParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    x = check_residuals(settings, residuals)
-    settings.check(params)
+    x = check_residuals(settings, residuals, np.ndarray)
+    settings.check(params, x)
     geo = settings.geometry(x.shape[1:])
     check_dy(settings, dy, (len(x), *geo.out_size, settings.filters), x.dtype)
     # A weight meets every pixel of its channel: there a value that stands out is in the result in any case.

@@ -8,7 +8,16 @@ from numpy.typing import DTypeLike
 
 from funcnn.arrays import layout, products
 from funcnn.arrays.elementwise import underflow_is_zero
-from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight, has_shape
+from funcnn.checks import (
+    Form,
+    ShapeError,
+    check_dy,
+    check_input,
+    check_params,
+    check_residuals,
+    check_weight,
+    has_shape,
+)
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
@@ -85,14 +94,15 @@ class _Dense(Config):
             )
         return (self.units,)
 
-    def check(self, params: Any) -> None:
-        """Raise unless the params are a dense layer's, with so many units."""
+    def check(self, params: Any, x: Array) -> None:
+        """Raise unless the params are a dense layer's, with so many units, and x is for them."""
         check_params(self, params, DenseParams)
         weight, bias, units = params.weight, params.bias, self.units
         if type(weight) is not np.ndarray or weight.shape[1:] != (units,):
             check_weight(self, "weight", weight, (None, units))
         if bias is not None and not has_shape(bias, (units,)):
             check_weight(self, "bias", bias, (units,))
+        check_input(self, x, weight.shape[:1], weight.dtype, weight)
 
     def macs(self, in_shape: Shape) -> int:
         return in_shape[0] * self.units
@@ -110,8 +120,7 @@ def _dense_init(settings: _Dense, key: Key, in_shape: Shape, dtype: DTypeLike = 
 def _dense_apply(
     settings: _Dense, params: DenseParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    settings.check(params)
-    check_input(settings, x, params.weight.shape[:1], params.weight.dtype, params.weight)
+    settings.check(params, x)
     y = products.matmul(x, params.weight)
     if params.bias is not None:
         y += params.bias
@@ -122,8 +131,8 @@ def _dense_apply(
 def _dense_backward(
     settings: _Dense, params: DenseParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    x = check_residuals(settings, residuals)
-    settings.check(params)
+    x = check_residuals(settings, residuals, np.ndarray)
+    settings.check(params, x)
     check_dy(settings, dy, (len(x), settings.units), x.dtype)
     bias = layout.sum_examples(dy) if params.bias is not None else None
     dx = None
@@ -159,11 +168,12 @@ def _position_apply(
 ) -> Applied:  # fmt: skip
     check_params(settings, params, PositionBiasParams)
     check_input(settings, x, params.bias.shape, params.bias.dtype, params.bias)
-    return Applied(layout.add_to_examples(x, params.bias), state, (x.shape, x.dtype) if train else None)
+    return Applied(layout.add_to_examples(x, params.bias), state, Form(x.shape, x.dtype) if train else None)
 
 
 def _position_backward(
     settings: _PositionBias, params: PositionBiasParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    check_dy(settings, dy, *check_residuals(settings, residuals))
+    kept = check_residuals(settings, residuals, Form)
+    check_dy(settings, dy, kept.shape, kept.dtype)
     return Gradients(PositionBiasParams(layout.sum_examples(dy)), dy if need_dx else None)

@@ -51,7 +51,7 @@ def _l2_apply(
 
 @underflow_is_zero
 def _l2_backward(settings: _L2Normalize, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    kept = check_residuals(settings, residuals)
+    kept = check_residuals(settings, residuals, _L2Residuals)
     check_dy(settings, dy, kept.y.shape, kept.y.dtype)
     if not need_dx:
         return Gradients(None, None)

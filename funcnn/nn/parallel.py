@@ -13,7 +13,7 @@ from funcnn.keys import Key
 from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
 from funcnn.nn.combining import Composed, check_tuple, check_values, child_key, init_children, place
 from funcnn.settings import check_choice, config
-from funcnn.tree import Array, Shape
+from funcnn.tree import Array, Shape, node
 
 __all__ = ["parallel"]
 
@@ -66,6 +66,14 @@ class _Parallel(Composed):
         return sum(layer.config.macs(in_shape) for layer in self.layers)
 
 
+@node
+class _ParallelResiduals:
+    """The residuals of each layer, and the size of its output's last axis."""
+
+    residuals: Any
+    sizes: tuple[int, ...]
+
+
 def _init(settings: _Parallel, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
     out_shape = settings.out_shape(in_shape)
     return Initialised(*init_children(settings, key, [in_shape] * len(settings.layers), dtype), out_shape)
@@ -85,11 +93,12 @@ def _apply(
     settings.combined([each.shape[1:] for each in outputs])
     y = np.concatenate(outputs, axis=-1) if settings.combine == "concat" else reduce(add, outputs)
     sizes = tuple([each.shape[-1] for each in outputs])
-    return Applied(y, tuple(states), (tuple(kept), sizes) if train else None)
+    return Applied(y, tuple(states), _ParallelResiduals(tuple(kept), sizes) if train else None)
 
 
 def _backward(settings: _Parallel, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    kept, sizes = check_residuals(settings, residuals)
+    its = check_residuals(settings, residuals, _ParallelResiduals)
+    kept, sizes = its.residuals, its.sizes
     check_values(settings, params=params)
     check_tuple(settings, "residuals", kept, len(settings.layers), "layer", "apply")
     check_dy_array(settings.name, dy)

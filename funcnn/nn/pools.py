@@ -9,7 +9,7 @@ from funcnn.arrays import pooling
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.geometry import Geometry, Padding, Size
 from funcnn.arrays.layout import wide
-from funcnn.checks import ShapeError, check_dy, check_residuals
+from funcnn.checks import Form, ShapeError, check_dy, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
 from funcnn.nn.image_settings import check_images, check_padding, check_size, image_geometry, pair, short, sides
@@ -114,7 +114,7 @@ class _PoolResiduals:
 
 def _check_pool(settings: _Pool2d, residuals: Any, dy: Array) -> tuple[Any, Geometry]:
     """The residuals and the geometry, if `dy` fits them."""
-    kept = check_residuals(settings, residuals)
+    kept = check_residuals(settings, residuals, _PoolResiduals)
     n, *in_shape = kept.shape
     geo = settings.geometry(tuple(in_shape))
     check_dy(settings, dy, (n, *geo.out_size, in_shape[2]), kept.dtype)
@@ -172,14 +172,15 @@ def _global_avg_apply(
 ) -> Applied:
     check_images(settings, x)
     settings.out_shape(x.shape[1:])
-    return Applied(x.mean(axis=(1, 2)), state, (x.shape, x.dtype) if train else None)
+    return Applied(x.mean(axis=(1, 2)), state, Form(x.shape, x.dtype) if train else None)
 
 
 @underflow_is_zero
 def _global_avg_backward(
     settings: _GlobalAvgPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    (n, h, w, c), dtype = check_residuals(settings, residuals)
-    check_dy(settings, dy, (n, c), dtype)
+    kept = check_residuals(settings, residuals, Form)
+    n, h, w, c = kept.shape
+    check_dy(settings, dy, (n, c), kept.dtype)
     share = (dy * (1 / (h * w)))[:, None, None, :]
     return Gradients(None, np.broadcast_to(share, (n, h, w, c)) if need_dx else None)

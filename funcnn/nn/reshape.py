@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 
 from funcnn.arrays.layout import images, rows
-from funcnn.checks import ShapeError, check_dy, check_float, check_residuals
+from funcnn.checks import Form, ShapeError, check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
 from funcnn.settings import as_tuple, config, refuse
@@ -80,12 +80,13 @@ def _reshape_apply(
         y = np.moveaxis(x, 0, -1).reshape(*shape, len(x)).T
     else:
         y = x.reshape(len(x), *shape)
-    return Applied(y, state, (x.shape, x.dtype) if train else None)
+    return Applied(y, state, Form(x.shape, x.dtype) if train else None)
 
 
 def _reshape_backward(settings: Config, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    (n, *in_shape), dtype = check_residuals(settings, residuals)
-    check_dy(settings, dy, (n, *settings.out_shape(tuple(in_shape))), dtype)
+    kept = check_residuals(settings, residuals, Form)
+    n, in_shape = kept.shape[0], kept.shape[1:]
+    check_dy(settings, dy, (n, *settings.out_shape(in_shape)), kept.dtype)
     if not need_dx:
         return Gradients(None, None)
     dx = dy.reshape(n, *in_shape)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn.arrays.threads import single_blas_thread
-from funcnn.checks import LayerError, check_dy, check_float, check_residuals
+from funcnn.checks import Form, LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
 from funcnn.nn.chunks import Batch, apply_in_chunks, backward_in_chunks, cut, cut_like
@@ -100,7 +100,7 @@ class _Serial(Composed):
 
     def plan(self, x: Array) -> list[tuple[Stage, tuple[int, ...]]]:
         """The stages that a batch goes through, and the sizes of its chunks in each."""
-        shape = getattr(x, "shape", ())
+        shape = x.shape if isinstance(x, np.ndarray) else ()
         if shape not in self._plans:
             n = shape[0] if shape else 0
             try:
@@ -158,7 +158,7 @@ def _apply(
     check_values(settings, params=params, state=state)
     if not settings.layers:
         check_float(settings, x)
-        return Applied(x, (), (x.shape, x.dtype) if train else None)
+        return Applied(x, (), Form(x.shape, x.dtype) if train else None)
     batch, states, kept = Batch(params, state, key, train), dict(enumerate(state)), []
     with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
         for stage, sizes in settings.plan(x):
@@ -177,7 +177,8 @@ def _backward(settings: _Serial, params: Any, residuals: Any, dy: Any, *, need_d
     kept = check_residuals(settings, residuals)
     check_values(settings, params=params)
     if not settings.layers:
-        check_dy(settings, dy, *kept)
+        form = check_residuals(settings, residuals, Form)
+        check_dy(settings, dy, form.shape, form.dtype)
         return Gradients((), dy if need_dx else None)
     plan = (settings.whole,) if type(kept) is tuple and len(kept) == 1 else settings.stages
     check_tuple(settings, "residuals", kept, len(plan), "run of layers", "apply")

@@ -7,11 +7,11 @@ import numpy as np
 
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.layout import images
-from funcnn.checks import check_dy, check_float, check_key, check_residuals
+from funcnn.checks import Form, check_dy, check_float, check_key, check_residuals
 from funcnn.keys import Key, generator
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
 from funcnn.settings import check_not_negative, check_number, config, number
-from funcnn.tree import Array
+from funcnn.tree import Array, node
 
 __all__ = ["dropout", "gaussian_noise"]
 
@@ -56,6 +56,15 @@ def _check_rate(instance: Any, attribute: Any, rate: float) -> None:
         raise ValueError(f"dropout: rate is rounded to the nearest 1/65536, and must be less than 1 then, got {rate}")
 
 
+@node
+class _DropoutResiduals:
+    """The mask, None if nothing is dropped; the form of x."""
+
+    mask: Array | None
+    shape: tuple[int, ...]
+    dtype: Any
+
+
 @config
 class _Dropout(Config):
     name: ClassVar[str] = "dropout"
@@ -89,20 +98,20 @@ def _dropout_apply(
     if not train:
         return Applied(x, state, None)
     if settings.rate == 0:
-        return Applied(x, state, (None, x.shape, x.dtype))
+        return Applied(x, state, _DropoutResiduals(None, x.shape, x.dtype))
     mask = _keep_mask(check_key(settings, key), x.shape, round(settings.rate * _LEVELS))
     y = x * mask
     y *= _dropout_factor(settings)
-    return Applied(y, state, (mask, x.shape, x.dtype))
+    return Applied(y, state, _DropoutResiduals(mask, x.shape, x.dtype))
 
 
 @underflow_is_zero
 def _dropout_backward(settings: _Dropout, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    mask, shape, dtype = check_residuals(settings, residuals)
-    check_dy(settings, dy, shape, dtype)
-    if not need_dx or mask is None:
+    kept = check_residuals(settings, residuals, _DropoutResiduals)
+    check_dy(settings, dy, kept.shape, kept.dtype)
+    if not need_dx or kept.mask is None:
         return Gradients(None, dy if need_dx else None)
-    dx = dy * mask
+    dx = dy * kept.mask
     dx *= _dropout_factor(settings)
     return Gradients(None, dx)
 
@@ -129,16 +138,17 @@ def _noise_apply(
     if not train:
         return Applied(x, state, None)
     if settings.stddev == 0:
-        return Applied(x, state, (x.shape, x.dtype))
+        return Applied(x, state, Form(x.shape, x.dtype))
     single = x.dtype == np.float32
     noise = generator(check_key(settings, key)).standard_normal(x.shape, np.float32 if single else np.float64)
     noise *= settings.stddev
     noise += x
-    return Applied(noise.astype(x.dtype, copy=False), state, (x.shape, x.dtype))
+    return Applied(noise.astype(x.dtype, copy=False), state, Form(x.shape, x.dtype))
 
 
 def _noise_backward(
     settings: _GaussianNoise, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
-    check_dy(settings, dy, *check_residuals(settings, residuals))
+    kept = check_residuals(settings, residuals, Form)
+    check_dy(settings, dy, kept.shape, kept.dtype)
     return Gradients(None, dy if need_dx else None)

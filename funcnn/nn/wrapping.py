@@ -10,7 +10,7 @@ from funcnn.layer import Applied, Gradients, Layer, make_layer
 from funcnn.nn.chunks import add_up, cut, cut_like, join
 from funcnn.nn.combining import Wrapped, child_key, init_wrapped, place
 from funcnn.settings import config, count
-from funcnn.tree import Array, Shape
+from funcnn.tree import Array, Shape, node
 
 __all__ = ["chunked", "residual"]
 
@@ -100,6 +100,14 @@ class _Chunked(Wrapped):
     size: int = count()
 
 
+@node
+class _ChunkedResiduals:
+    """The chunks' sizes, and their residuals."""
+
+    sizes: tuple[int, ...]
+    residuals: Any
+
+
 def _chunked_apply(
     settings: _Chunked, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -119,18 +127,18 @@ def _chunked_apply(
             return layer.apply(params, state, chunk, key=child_key(key, layer, i), train=train)
 
     applied = threads.run([partial(apply, i, chunk) for i, chunk in enumerate(cut(x, sizes))])
-    residuals = sizes, tuple([each.residuals for each in applied])
-    return Applied(join([each.y for each in applied]), state, residuals if train else None)
+    residuals = _ChunkedResiduals(sizes, tuple([each.residuals for each in applied])) if train else None
+    return Applied(join([each.y for each in applied]), state, residuals)
 
 
 def _chunked_backward(settings: _Chunked, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    sizes, kept = check_residuals(settings, residuals)
+    its = check_residuals(settings, residuals, _ChunkedResiduals)
 
-    def backward(its: Any, chunk: Array) -> tuple[dict[int, Any], Any]:
+    def backward(kept: Any, chunk: Array) -> tuple[dict[int, Any], Any]:
         with place(settings.name):
-            gradients, dx = settings.layer.backward(params, its, chunk, need_dx=need_dx)
+            gradients, dx = settings.layer.backward(params, kept, chunk, need_dx=need_dx)
         return {0: gradients}, dx
 
-    pairs = zip(kept, cut_like(settings.name, dy, sizes), strict=True)
-    sums, dxs = add_up([partial(backward, its, chunk) for its, chunk in pairs])
+    pairs = zip(its.residuals, cut_like(settings.name, dy, its.sizes), strict=True)
+    sums, dxs = add_up([partial(backward, kept, chunk) for kept, chunk in pairs])
     return Gradients(sums[0], join(dxs) if need_dx else None)

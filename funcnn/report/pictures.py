@@ -26,8 +26,7 @@ from funcnn.system.text import columns, cut, printable
 from funcnn.tree import Array
 
 __all__ = [
-    "as_label", "as_title", "can_draw", "draw_confusion", "draw_curves", "draw_filters", "draw_samples", "new_figure",
-    "picture", "write_figure",
+    "as_label", "as_title", "can_draw", "draw_confusion", "draw_curves", "draw_filters", "draw_samples", "picture",
 ]  # fmt: skip
 
 _LINES = {"train": ("#4063d8", 1.4), "validation": ("#d66a28", 1.4), "test": ("#888888", 0.9)}
@@ -81,14 +80,15 @@ def picture(path: Path, width: float, height: float) -> Iterator[Any]:
 
     In the block matplotlib has its own settings, whatever the user's are, and nothing warns.
     """
-    matplotlib = _matplotlib()
-    settings = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
-    settings |= {"font.family": _fonts(matplotlib), "agg.path.chunksize": 10_000}  # a path of any length
-    with _DRAWING, warnings.catch_warnings(), np.errstate(all="ignore"), matplotlib.rc_context(settings):
+    with _DRAWING, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # names in scripts that no font has are drawn as boxes
-        figure = new_figure(width, height)
-        yield figure
-        write_figure(figure, path)
+        matplotlib = _matplotlib()
+        settings = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
+        settings |= {"font.family": _fonts(matplotlib), "agg.path.chunksize": 10_000}  # a path of any length
+        with matplotlib.rc_context(settings):
+            figure = _new_figure(width, height)
+            yield figure
+            _write_figure(figure, path)
 
 
 def _fonts(matplotlib: Any) -> list[str]:
@@ -102,14 +102,14 @@ def _fonts(matplotlib: Any) -> list[str]:
     return [ours, *(name for name in names if name in installed and name != ours)]
 
 
-def new_figure(width: float, height: float) -> Any:
+def _new_figure(width: float, height: float) -> Any:
     """A figure of that many inches, made without pyplot."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
 
 
-def write_figure(figure: Any, path: Path) -> None:
+def _write_figure(figure: Any, path: Path) -> None:
     """Write a figure as PNG, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

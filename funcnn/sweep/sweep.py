@@ -104,6 +104,8 @@ def _seeds(given: Any) -> tuple[int, ...]:
         wrong = True
     if wrong:
         raise TypeError(f"sweep: seeds must be a list of ints, as range(3), got {shown(given)}")
+    if len(seeds) > _MOST:
+        raise SweepError(f"sweep: more than {_MOST:,} seeds")
     numbers = tuple(as_int("sweep", "a seed", seed) for seed in seeds)
     if not numbers or len(set(numbers)) < len(numbers):
         raise SweepError(f"sweep: expected at least one seed, and none twice, got {shown(list(numbers))}")

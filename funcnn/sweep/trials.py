@@ -104,9 +104,10 @@ def check_call(
     place: str, trial: Any, executor: Any, out: Any, version: Any, flags: Mapping[str, Any], name: str = "trial"
 ) -> None:
     """Raise TypeError, naming the argument, for one that a sweep cannot be called with."""
+    submits = callable(getattr(executor, "submit", None)) and not isinstance(executor, type)
     wanted = [
         (name, trial, callable(trial), "a function of (config, seed)"),
-        ("executor", executor, executor is None or callable(getattr(executor, "submit", None)), "as Processes(2) is"),
+        ("executor", executor, executor is None or submits, "as Processes(2) is"),
         ("out", out, out is None or isinstance(out, (str, os.PathLike)), "the path of a folder"),
         ("version", version, version is None or isinstance(version, str), "a text"),
         *((flag, value, isinstance(value, bool), "True or False") for flag, value in flags.items()),

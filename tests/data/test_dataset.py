@@ -149,6 +149,40 @@ def test_a_part_is_of_examples() -> None:
         assert message(ValueError, Part, *arguments) == f"Part: {text}"
 
 
+@pytest.mark.parametrize(
+    "index", [slice(1, None, 2), [1, 3], (1, 3), np.array([-3, -1]), Y != 0, [False, True] * 2], ids=str
+)
+def test_examples_are_taken_by_position(index: Any) -> None:
+    part = Part(np.arange(8).reshape(4, 2), Y)
+    at = index if isinstance(index, slice) else list(index)
+    inputs, targets = part.take(index)
+    np.testing.assert_array_equal(inputs, part.inputs[at])
+    np.testing.assert_array_equal(targets, Y[at])
+    assert len(part.select(index)) == len(inputs)
+    assert len(part.take([])[0]) == 0
+
+
+NO_POSITIONS = "index must be a slice or an array of positions, got"
+
+
+@pytest.mark.parametrize(
+    ("index", "text"),
+    [
+        (None, "index must be an array of numbers, got NoneType"),
+        (2, f"{NO_POSITIONS} 2. Pass [i] for a single example"),
+        ([0.5], f"{NO_POSITIONS} [0.5]"),
+        ([[0, 1]], f"{NO_POSITIONS} [[0, 1]]"),
+        ([True, False], f"{NO_POSITIONS} [True, False]"),
+        ([0, 4], "expected positions below 4, the number of examples, got some from 0 to 4"),
+        ([-5], "expected positions below 4, the number of examples, got some from -5 to -5"),
+        (slice("a", None), "index must be an array of numbers, got slice"),
+    ],
+)
+def test_what_are_no_positions(index: Any, text: str) -> None:
+    for take in (PART.take, PART.select):
+        assert message(ValueError, take, index).startswith(f"Part.take: {text}")
+
+
 @pytest.mark.parametrize("fraction", [0, 1.5, "0.5", None])
 def test_a_share_that_is_none(fraction: Any) -> None:
     text = message(ValueError, stratified_split, Y, fraction, Key(0))

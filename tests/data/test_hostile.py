@@ -152,6 +152,19 @@ def test_a_large_file_may_hold_a_large_image(tmp_path: Path) -> None:
     assert read_images(tmp_path / "1.jpg", size=(10, 12))[1].shape == (1, 10, 12, 3)
 
 
+def test_bytes_that_only_look_like_scans_are_no_scans(tmp_path: Path) -> None:
+    """In a comment, and in the film that telephones put behind a photograph."""
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(out, "JPEG", comment=b"\xff\xda" * 1000)
+    (tmp_path / "1.jpg").write_bytes(out.getvalue() + b"\xff\xda\0\2" * 1000)
+    assert read_images(tmp_path)[1].shape == (1, 16, 16, 3)
+    (tmp_path / "1.jpg").write_bytes(scans(20, 16))
+    assert read_images(tmp_path)[1].shape == (1, 16, 16, 1)
+    (tmp_path / "1.jpg").write_bytes(scans(25, 16))
+    with pytest.raises(DataError, match=r"passes over its pixels 31 times; a JPEG may do so 30 times\)?$"):
+        read_images(tmp_path)
+
+
 def test_all_images_of_a_folder_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(10):
         (tmp_path / "cat").mkdir(exist_ok=True)

@@ -1,9 +1,12 @@
 """What a sweep leaves: summaries, tables, CSV, pictures, the page; and its command line."""
 
+import base64
 import csv
 import html
 import io
+import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,13 +16,16 @@ from pathlib import Path
 
 import attrs
 import pytest
+from processes import TESTS
 
 from funcnn.data import DataError
 from funcnn.experiment import parse_sweep_options, run_sweep
 from funcnn.report.charts import draw_heat_map, draw_lines, draw_pareto
 from funcnn.report.page import page
-from funcnn.report.summary import results_csv, summaries, summary_rows, varied_axes
+from funcnn.report.summary import axis_values, metric_of, results_csv, summaries, summary_rows, varied_axes
 from funcnn.sweep import Result, SweepError, configuration
+from funcnn.sweep.results import Records, trial_key
+from funcnn.sweep.trials import trial_name
 
 AXES = {"lr": (0.1, 0.2), "kind": ("a", "b")}
 
@@ -79,6 +85,72 @@ def test_csv_has_every_result():
     ]  # fmt: skip
 
 
+def test_a_metric_is_a_number_or_nothing():
+    assert [metric_of(result(0, metrics={"a": value}), "a") for value in (1, True, 2.5, "x", [1], None)] == [
+        1.0, 1.0, 2.5, None, None, None,
+    ]  # fmt: skip
+    assert metric_of(result(0, metrics={"seconds": 7.5}), "seconds") == 7.5  # its own, not the trial's
+    (found,) = summaries([result(seed, metrics={"a": 1e300 * seed}, lr=1) for seed in range(3)], "a")
+    assert found.shown() == f"{1e300:,.0f} ± {1e300:,.0f}"  # whose squares are infinite
+
+
+def test_axes_that_python_holds_for_equal_differ():
+    configs = [configuration(a=value, b=1) for value in (1, True, 1.0)]
+    assert varied_axes(configs) == ["a"]
+
+
+def read_csv(results):
+    return list(csv.reader(io.StringIO(results_csv(results))))
+
+
+def test_columns_have_names_of_their_own():
+    own = {"seed": 5, "status": "s", "seconds": 6.0, "host": "h", "epochs": 7, "measured_epochs": 8}
+    header, row = read_csv([attrs.evolve(result(3, metrics=own), config=configuration(seed=9, epochs=4, host="x"))])
+    assert len(set(header)) == len(header)
+    values = dict(zip(header, row, strict=True))
+    assert (values["seed"], values["axis_seed"], values["measured_seed"]) == ("3", "9", "5")
+    assert (values["seconds"], values["measured_seconds"]) == ("2.0", "6.0")
+    assert (values["host"], values["axis_host"], values["measured_host"]) == ("host", "x", "h")
+    assert (values["epochs"], values["measured_epochs"], values["measured_measured_epochs"]) == ("4", "7", "8")
+    found = summaries([result(0, metrics={"lr": 0.5}, lr=1, done=2)], "lr")
+    assert summary_rows(found, {"lr": found, "lr2": []}) == (
+        ["lr", "axis_done", "measured_lr", "lr2", "done"], [["1", "2", "0.5000", "-", "1/1"]]
+    )  # fmt: skip
+    assert axis_values([attrs.evolve(result(3), config=configuration(seed=9))]) == {"axis_seed": [9], "seed": [3]}
+
+
+WILD_NAMES = {
+    "=1+1": "'=1+1", "+a": "'+a", "-a": "'-a", "@a": "'@a", "\t=1": "\\t=1", "\r=1": "\\r=1", "a=1": "a=1",
+    "\x1b[31m": "\\x1b[31m", "a\nb": "a\\nb", "\udc80": "\\udc80", "\u202e": "\\u202e", "$x$": "$x$", "": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "shown"), WILD_NAMES.items())
+def test_no_name_is_calculated_or_obeyed(name, shown, tmp_path):
+    each = attrs.evolve(result(0, metrics={"m": name}, a=name), host=name)
+    _, row = read_csv([each])
+    assert [*row[:1], *row[3:4], row[-1]] == [shown] * 3
+    if name:
+        assert read_csv([result(0, metrics={name: -5})])[0][-3] == shown
+    found = summaries([each], "m")
+    text = page(f"Q {name}", [], summary_rows(found, {"m": found}), [each], command=f"python {name}")
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    assert not set(text) & {"\x1b", "\udc80", "\u202e", "\t", "\r"}
+
+
+def test_numbers_stay_numbers():
+    _, row = read_csv([result(0, metrics={"a": -5, "b": -0.5, "c": 1e-300, "d": True, "e": None}, lr=-1)])
+    assert row == ["-1", "0", "done", "-5", "-0.5", "1e-300", "True", "", "2.0", "host"]
+
+
+@pytest.mark.parametrize("function", [summaries, results_csv])
+@pytest.mark.parametrize("wild", [3, "results", [1], [None]])
+def test_what_are_no_results_are_named(function, wild):
+    arguments = ["a"] if function is summaries else []
+    with pytest.raises(TypeError, match=rf"^{function.__name__}: results must be a list of a sweep's results, got "):
+        function(wild, *arguments)
+
+
 # --- Pictures -------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +204,26 @@ def test_a_browser_renders_the_page(tmp_path):
                             ["0.3", "-", "0/1"]]  # fmt: skip
     assert seen["commands"] == ["python a.py\npython b.py", "python -m it", "lr: 0.1, 0.2, 0.3\ndata: x\nseed: 0, 1"]
     assert seen["sideways"] == 0
+
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def test_nothing_on_the_page_is_obeyed():
+    """Whatever a file of results says: the page is for others to open."""
+    names = {"a": SCRIPT, SCRIPT: 1}
+    each = attrs.evolve(result(0, "failed", **names), trial=SCRIPT, version=SCRIPT, host=SCRIPT, error=SCRIPT)
+    object.__setattr__(each, "status", SCRIPT)  # as no file may hold it any more
+    rows = ([SCRIPT, "x"], [[SCRIPT, SCRIPT]])
+    text = page(f"{SCRIPT}\n\n{SCRIPT}\n\n    {SCRIPT}", [], rows, [each], command=SCRIPT)
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 11
+
+
+@pytest.mark.parametrize("question", [None, "", " \n"])
+def test_without_a_docstring_the_trial_is_the_title(question):
+    assert "<h1>module.trial</h1>" in page(question, [], (["a"], []), RESULTS, command="x")
+    assert "<h1>A sweep</h1>" in page(question, [], (["a"], []), [], command="x")
 
 
 # --- The command line -----------------------------------------------------------------------------------------
@@ -232,8 +324,6 @@ def test_a_sweep_leaves_table_csv_pictures_and_a_page_of_its_own(tmp_path, capsy
 
 
 def records_of(folder):
-    from funcnn.sweep.results import Records
-
     return Records(folder / "results.jsonl").read()
 
 
@@ -259,6 +349,136 @@ def test_what_failed_is_run_again_if_asked_for(tmp_path, capsys):
     header, row = csv.reader((tmp_path / "out" / "results.csv").read_text().splitlines())
     assert len(set(header)) == len(header)
     assert (row[header.index("epochs")], row[header.index("measured_epochs")]) == ("9", "20")
+
+
+# --- The last step ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reported(tmp_path):
+    """Options for a report of results that are there, and a folder with a picture of somebody else's."""
+    records = Records(tmp_path / "results.jsonl")
+    for lr, seed in itertools.product((0.1, 0.2), range(2)):
+        config = configuration(lr=lr, kind="a", data="digits", epochs=9)
+        name, metrics = trial_name(trial), {"validation_accuracy": lr + seed / 100, "test_accuracy": 0.5}
+        records.append(Result(trial_key(config, seed, name, "1"), config, seed, "done", metrics, 1.0, "h", name, "1"))
+    (tmp_path / "private.png").write_bytes(b"\x89PNG somebody else's")
+    return options("--report", "--out", str(tmp_path))
+
+
+def broken(results, folder):
+    (folder / "half.png").write_bytes(b"\x89PNG half")
+    raise RuntimeError("no such \x1b[31mcolour")
+
+
+def failing(error):
+    def fail(*arguments, **more):
+        raise error
+
+    return fail
+
+
+def loads(folder):
+    found = Page()
+    found.feed((folder / "report.html").read_text(encoding="utf-8"))
+    return [base64.b64decode(each.partition(",")[2]) for each in found.loads]
+
+
+def test_only_what_this_sweep_drew_is_on_its_page(reported):
+    run_sweep(trial, reported, question="Q?", draw=draw)
+    assert loads(reported.out) == [(reported.out / "map.png").read_bytes()]
+    first = (reported.out / "map.png").stat().st_ino
+    run_sweep(trial, reported, question="Q?", draw=draw)  # drawn again
+    assert len(loads(reported.out)) == 1
+    assert (reported.out / "map.png").stat().st_ino != first
+    run_sweep(trial, reported, question="Q?", draw=[])
+    assert loads(reported.out) == []
+
+
+def test_a_picture_that_fails_takes_nothing_along(reported, capsys):
+    results = run_sweep(trial, attrs.evolve(reported, quiet=True), question="Q?", draw=[broken, draw])
+    assert len(results) == 4
+    assert sorted(loads(reported.out)) == sorted(
+        (reported.out / f"{name}.png").read_bytes() for name in ("half", "map")
+    )
+    assert (reported.out / "results.csv").exists()
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        "no picture of broken: RuntimeError: no such \\x1b[31mcolour. The results are in results.jsonl: --report makes "
+        "all from them again\n"
+    )
+
+
+@pytest.mark.parametrize("part", ["results_csv", "summary_rows", "page"])
+def test_a_part_that_fails_takes_no_other_along(part, reported, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["funcnn.experiment.run_sweep"], part, failing(RuntimeError("no luck")))
+    assert len(run_sweep(trial, reported, question="Q?", draw=draw)) == 4
+    made = {path.name for path in reported.out.iterdir()} - {"private.png", "results.jsonl"}
+    names = {"results_csv": "results.csv", "page": "report.html", "summary_rows": "table"}
+    assert made == {"map.png", "results.csv", "report.html"} - {names[part]}
+    assert f"no {names[part]}: RuntimeError: no luck" in capsys.readouterr().err
+
+
+def test_a_full_disk_at_last_is_an_error_and_the_rest_is_made(reported, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["funcnn.experiment.run_sweep"], "results_csv", failing(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        run_sweep(trial, reported, question="Q?", draw=draw)
+    assert len(loads(reported.out)) == 1
+    assert "no results.csv: OSError: [Errno 28] full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", None])
+def test_any_terminal_shows_the_table(encoding, reported, monkeypatch):
+    if encoding is None:
+        monkeypatch.setattr(sys, "stdout", None)
+    else:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    run_sweep(trial, reported, question="Q?", draw=draw)
+    if encoding is not None:
+        sys.stdout.flush()
+        text = sys.stdout.buffer.getvalue().decode(encoding)
+        assert re.search(r"0\.2 +0\.2050 \S+ ?0\.0071 +0\.5000 +2/2", text)
+    assert "0.2050 ± 0.0071" in (reported.out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_script_without_docstrings_makes_its_report(reported):
+    """``python -OO`` takes them away."""
+    program = (
+        "from importlib import import_module; from funcnn.experiment import parse_sweep_options, run_sweep\n"
+        f"t = import_module({trial.__module__!r})\n"
+        "options = parse_sweep_options(t.trial.__doc__, name='demo', axes=t.AXES, quick={}, epochs=9)\n"
+        "run_sweep(t.trial, options, question=t.__doc__, draw=t.draw)"
+    )
+    command = [sys.executable, "-OO", "-c", program, "--report", "--no-plots", "--out", str(reported.out)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    run = subprocess.run(
+        command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert f"<h1>{trial_name(trial)}</h1>" in (reported.out / "report.html").read_text(encoding="utf-8")
+
+
+WILD = {
+    "draw": ({"draw": 3}, "draw must be a function of (results, folder), or several, got (3,)"),
+    "draws": ({"draw": [draw, "map"]}, "draw must be a function of (results, folder), or several, got (<function"),
+    "trial": ({"trial": 3}, "trial must be a function of (config, seed), got 3"),
+    "metric": ({"metric": None}, "metric must be a name, got None"),
+    "also": ({"also": "test_accuracy"}, "also must be names, got 'test_accuracy'"),
+}
+
+
+@pytest.mark.parametrize(("given", "text"), WILD.values(), ids=WILD)
+def test_what_can_be_known_is_said_before_the_trials(given, text, tmp_path):
+    arguments = {"trial": trial, "options": options("--out", str(tmp_path / "out")), "question": "Q?", "draw": draw}
+    with pytest.raises(TypeError, match=f"^{re.escape(f'run_sweep: {text}')}"):
+        run_sweep(**(arguments | given))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_home_is_where_results_may_go(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert options("--out=~/runs").out == tmp_path / "runs"
 
 
 def test_a_report_of_another_sweep_says_so(tmp_path):

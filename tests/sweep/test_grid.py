@@ -1,9 +1,12 @@
 """What a sweep runs over: grids in order, samples that only grow, and every refusal with its text."""
 
+import enum
+import itertools
 import json
 import math
 import pickle
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import attrs
@@ -210,10 +213,15 @@ def test_what_repeats_is_drawn_again_until_there_are_no_more() -> None:
     assert message(SweepError, sample, Key(0), 5, **axes) == text
 
 
-@pytest.mark.parametrize(("n", "axes"), [(0, AXES), (-1, AXES), (3, {})])
-def test_a_sample_of_nothing_is_refused(n: int, axes: dict[str, Any]) -> None:
-    text = f"sample: expected at least one axis and n of at least 1, got {len(axes)} and {n}"
-    assert message(SweepError, sample, Key(0), n, **axes) == text
+def test_a_sample_of_nothing_is_refused() -> None:
+    text = "sample: expected at least one axis, as in sample(key, 10, lr=uniform(0, 1))"
+    assert message(SweepError, sample, Key(0), 3) == text
+    for n in (0, -1, 2.5, "3", True, None, 10**9, 10**30):
+        assert (
+            message(SweepError, sample, Key(0), n, **AXES) == f"sample: n must be an int from 1 to 100,000, got {n!r}"
+        )
+    assert message(TypeError, sample, 0, 3, **AXES) == "sample: key must be a Key, as Key(0), got 0"
+    assert len(sample(Key(0), np.int64(3), **AXES)) == 3
 
 
 def test_a_sample_is_drawn_from_distributions() -> None:
@@ -247,3 +255,61 @@ def test_distributions_print_as_the_calls_that_make_them() -> None:
 def test_integers_are_between_integers() -> None:
     with pytest.raises(ValueError, match=r"integers\(low=0.5, high=3.5\): low and high must be ints"):
         integers(0.5, 3.5)  # type: ignore[arg-type]
+    assert integers(np.int64(1), np.int8(3)) == integers(1, 3)
+    text = "integers: low and high must be from -2**63 to 2**63 - 1"
+    assert message(ValueError, integers, 0, 2**63) == text
+    assert -(2**63) <= sample(Key(0), 1, a=integers(-(2**63), 2**63 - 1))[0].a < 2**63
+
+
+@pytest.mark.parametrize("make", [uniform, log_uniform, integers])
+@pytest.mark.parametrize("wild", ["1", True, None, [1], 1j])
+def test_a_range_is_between_numbers(make: Any, wild: Any) -> None:
+    assert message(ValueError, make, wild, 3) == f"{make.__name__}: low must be a number, got {wild!r}"
+    assert message(ValueError, make, 1, wild) == f"{make.__name__}: high must be a number, got {wild!r}"
+
+
+def test_a_range_is_no_wider_than_floats() -> None:
+    text = "uniform(low=-1e+308, high=1e+308): the range is wider than the largest float"
+    assert message(ValueError, uniform, -1e308, 1e308) == text
+
+
+# --- Bounds ---------------------------------------------------------------------------------------------------
+
+
+def nested(depth: int) -> Any:
+    found: Any = 1
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+WILD = {
+    "endless": (grid, {"a": itertools.count()}, "grid: the axis a has more than 100,000 values"),
+    "too many": (grid, {"a": range(1000), "b": range(1000)}, "grid: it would have 1,000,000 configurations, at"),
+    "bytes": (grid, {"a": b"ab"}, "grid: the axis a must be a list of values, got b'ab'. Write a=[b'ab']"),
+    "one number in an array": (grid, {"a": np.array(1)}, "grid: the axis a must be a list of values, got array(1)"),
+    "too long": (configuration, {"a": "x" * 70_000}, "a configuration of 70,009 characters: at most 65,536"),
+    "too deep": (configuration, {"a": nested(33)}, "a: a setting may have tuples within tuples, up to 32 deep"),
+    "far too deep": (configuration, {"a": nested(5000)}, "a: a setting may have tuples within tuples, up to 32 deep"),
+    "beyond floats": (configuration, {"a": 10**400}, "a=1000000"),
+    "endless digits": (configuration, {"a": 10**5000}, "a=a int: a setting must be finite"),
+    "no name": (configuration, {"": 1}, ": no axis can be called so"),
+    "no pairs": (Configuration, {"settings": 3}, "Configuration: settings must be pairs of a name and a value, got 3"),
+    "no names": (Configuration, {"settings": ((1, 2),)}, "1: no axis can be called so"),
+    "a name twice": (Configuration, {"settings": (("a", 1), ("a", 2))}, "Configuration: a name is there twice in (("),
+    "a sample of too few": (
+        partial(sample, Key(0)), {"n": 10_000, "a": choice(1, 2)},
+        "sample: 10000 different configurations were asked for, but only 2 were found",
+    ),
+    "no distribution": (partial(sample, Key(0)), {"n": 1, "a": 3}, "sample: the axis a must be a distribution, got 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "given", "text"), WILD.values(), ids=WILD)
+def test_what_is_wild_is_refused_at_once(make: Any, given: Any, text: str) -> None:
+    assert message(SweepError, make, **given).startswith(text)
+
+
+def test_members_of_enumerations_are_their_values() -> None:
+    name, depth = enum.Enum("Name", {"ADAM": "adam"}, type=str), enum.IntEnum("Depth", {"TWO": 2})
+    assert repr(configuration(a=name.ADAM, b=depth.TWO)) == "configuration(a='adam', b=2)"

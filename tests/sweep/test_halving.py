@@ -1,6 +1,8 @@
 """Successive halving: who goes on, and that those who reach the end are as if nobody had ever stopped."""
 
+import errno
 import os
+import resource
 import signal
 import time
 from collections import Counter
@@ -18,10 +20,10 @@ from cases import message
 from processes import linux, none_left, start, wait_for
 from sweep_trials import BATCHES, EPOCHS, make, notes, outcome
 
-from funcnn import checkpoint
+from funcnn import Key, checkpoint, train
 from funcnn.sweep import Configuration, InProcess, Processes, Result, SweepError, TrainingTrial, grid, halving, sweep
 from funcnn.sweep.halving import _Ladder, rungs
-from funcnn.sweep.results import Records, trial_key
+from funcnn.sweep.results import Records, StorageError, trial_key
 
 RATES = (0.0001, 0.001, 0.01, 0.1, 0.0003, 0.003, 0.03, 0.3, 0.002)
 
@@ -393,17 +395,66 @@ def test_a_training_of_fewer_epochs_says_so(tmp_path: Path) -> None:
     assert "SweepError: halving: epochs must be at most those of the training, 2: configuration(lr=" in results[3].error
 
 
-def test_a_damaged_checkpoint_fails_and_names_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [lambda data: data[:100], lambda data: data[:-1] + bytes([data[-1] ^ 1]), None])
+def test_a_damaged_checkpoint_stops_it_and_is_named(damage: Any, tmp_path: Path) -> None:
+    """It says nothing about the trial, which would else be out, and another the winner."""
     results = climb(tmp_path, RATES[:3])
     for _ in range(3):
         next(results)
     results.close()
+    before = Records(tmp_path / "results.jsonl").read()
     for path in (tmp_path / "checkpoints").iterdir():
-        path.write_bytes(path.read_bytes()[:100])
-    results = list(climb(tmp_path, RATES[:3]))
-    assert [each.status for each in results] == ["done"] * 3 + ["failed"]
-    assert "CheckpointError" in results[3].error
-    assert str(tmp_path / "checkpoints") in results[3].error
+        if damage:
+            path.write_bytes(damage(path.read_bytes()))
+        else:
+            checkpoint.save(path, checkpoint.load(path, state()), description=["no metrics"])
+    text = message(StorageError, list, climb(tmp_path, RATES[:3]))
+    assert text.startswith(f"{tmp_path / 'checkpoints'}{os.sep}")
+    assert text.endswith(". Remove the file, so that the training begins anew, and start the sweep again")
+    assert Records(tmp_path / "results.jsonl").read() == before
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.unlink()
+    assert [each.status for each in climb(tmp_path, RATES[:3])] == ["done"] * 4
+
+
+def state() -> Any:
+    training = make(grid(lr=[0.1])[0], 0)
+    return train.init_state(training.problem, Key(0), training.dataset.in_shape)
+
+
+@pytest.mark.parametrize("executor", [InProcess, partial(ThreadPoolExecutor, 2)], ids=["in process", "threads"])
+@pytest.mark.parametrize("what", ["save", "load"])
+def test_a_disk_that_fails_stops_it_and_no_trial_is_out(
+    what: str, executor: Any, finished: tuple[Path, list[Result]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, working = 0, getattr(checkpoint, what)
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > 3:
+            raise OSError(errno.ENOSPC if what == "save" else errno.EACCES, "the disk says no")
+        return working(*arguments, **options)
+
+    with executor() as workers:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, what, fail)
+            assert "the disk says no" in message(StorageError, list, climb(tmp_path, executor=workers))
+        assert {each.status for each in Records(tmp_path / "results.jsonl").read()} == {"done"}
+        assert {each.status for each in climb(tmp_path, executor=workers)} == {"done"}
+    if executor is InProcess:
+        assert without_folder(list(climb(tmp_path))) == without_folder(finished[1])
+
+
+@linux
+def test_a_disk_that_is_full_in_another_process_stops_it(tmp_path: Path) -> None:
+    with Processes(1) as executor:
+        executor.submit(resource.setrlimit, resource.RLIMIT_FSIZE, (1000, 1000)).result(60)
+        text = message(StorageError, list, climb(tmp_path, RATES[:3], executor=executor))
+    assert text.startswith("the checkpoint of configuration(lr=0.0001, ")
+    assert text.endswith("Make room, and start the sweep again to go on")
+    assert Records(tmp_path / "results.jsonl").read() == []
+    assert [each.status for each in climb(tmp_path, RATES[:3])] == ["done"] * 4
 
 
 def test_a_checkpoint_is_the_state_after_its_rung(finished: tuple[Path, list[Result]]) -> None:
@@ -422,5 +473,51 @@ def test_bad_halvings_are_refused_at_once(tmp_path: Path) -> None:
         halving(make, [], epochs=4, out=tmp_path)
     with pytest.raises(SweepError, match=r"cannot be sent to another process"):
         halving(lambda config, seed: make(config, seed), grid(lr=[0.1]), epochs=4, out=tmp_path)
-    with pytest.raises(TypeError):
-        halving(make, grid(lr=[0.1]), epochs=4, seed=0.5, out=tmp_path)  # type: ignore[arg-type]
+
+
+WILD: dict[str, tuple[dict[str, Any], str]] = {
+    "seed": ({"seed": 0.5}, "halving: seed must be an int, got 0.5"),
+    "epochs": ({"epochs": "4"}, "rungs: epochs must be an int, got '4'"),
+    "first": ({"first": 1.0}, "rungs: first must be an int, got 1.0"),
+    "factor": ({"factor": 2.5}, "rungs: factor must be an int, got 2.5"),
+    "make": ({"make": 3}, "halving: make must be a function of (config, seed), got 3"),
+    "executor": ({"executor": 2}, "halving: executor must be as Processes(2) is, got 2"),
+    "out": ({"out": 3}, "halving: out must be the path of a folder, got 3"),
+    "version": ({"version": 1}, "halving: version must be a text, got 1"),
+    "mix": ({"mix": None}, "halving: mix must be True or False, got None"),
+}
+
+
+@pytest.mark.parametrize(("given", "text"), WILD.values(), ids=WILD)
+def test_wild_arguments_are_named(given: Any, text: str, tmp_path: Path) -> None:
+    arguments = {"make": make, "configurations": grid(lr=[0.1]), "epochs": 4, "out": tmp_path / "out", **given}
+    assert message(TypeError, halving, **arguments) == text
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_trained_is_checked() -> None:
+    good = make(grid(lr=[0.1])[0], 0)
+    for name, value in [("epochs", 0), ("epochs", "3"), ("epochs", True), ("batch_size", 64.0)]:
+        text = f"Training: {name} must be an int of at least 1, got {value!r}"
+        assert message(ValueError, attrs.evolve, good, **{name: value}) == text
+    text = "Training: problem must be a Problem(net, loss, optimizer), got 3"
+    assert message(TypeError, attrs.evolve, good, problem=3) == text
+    assert message(TypeError, TrainingTrial, 3) == "TrainingTrial: make must be a function of (config, seed), got 3"
+    trial = TrainingTrial(lambda config, seed: {"net": 1})
+    text = "make must return a Training(problem, dataset, epochs, batch_size), got {'net': 1}"
+    assert message(TypeError, trial, grid(lr=[0.1])[0], 0) == text
+
+
+def test_results_that_are_none_of_a_halving_are_named(tmp_path: Path) -> None:
+    (first, *_) = climb(tmp_path, RATES[:1])
+    records = Records(tmp_path / "results.jsonl")
+    for metrics, text in [
+        ({"epochs": 1}, "must have a number for validation_accuracy, got None. Remove its line"),
+        ({"epochs": 1, "validation_accuracy": "high"}, "must have a number for validation_accuracy, got 'high'"),
+        ({"epochs": [1]}, "it has results after [1] epochs, and here the rungs are (1, 3, 9)"),
+        ({}, "it has results after None epochs, and here the rungs are (1, 3, 9)"),
+    ]:
+        key = trial_key(first.config, 0, f"{first.trial} {metrics.get('epochs')}", first.version)
+        records.path.unlink()
+        records.append(attrs.evolve(first, metrics=metrics, key=key))
+        assert text in message(SweepError, climb, tmp_path, RATES[:1])
