@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 QUICK ?=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/python experiments/digits_cnn.py $(if $(QUICK),--quick)
@@ -30,6 +30,11 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/elementwise.py
 	$(BIN)/python benchmarks/calls.py
 	$(BIN)/python benchmarks/sweeps.py
+
+# Seeded wild input of every kind; CASES=1000000 for a long run.
+CASES ?= 100000
+fuzz: $(VENV)/installed
+	$(BIN)/python tests/fuzz --cases $(CASES)
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -221,7 +221,7 @@ def make_optimizer(
     ``update(settings, grads, opt_state, params, step) -> (params, opt_state)`` and ``init(settings, params) ->
     opt_state``; without `init` the state is None. Raises TypeError for settings without ``learning_rate(step)``.
     """
-    check_settings("make_optimizer", settings)
+    check_settings("make_optimizer", settings, update, init)
     if not callable(getattr(settings, "learning_rate", None)):
         kind = type(settings).__name__
         raise TypeError(
@@ -255,6 +255,8 @@ def update_leaves(
     TreeError unless all trees have the params' structure and shapes, and TypeError for an update that returns anything
     else.
     """
+    if not callable(update):
+        refuse("update_leaves", "update", "a function (leaf, gradient, *moments) -> (leaf, *moments)", update)
     check_gradients(params, grads)
     for moment in moments:
         tree.check_like(params, moment, ("params", "the optimizer state"), shapes=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Real
@@ -123,7 +124,9 @@ def as_tuple(value: Any) -> Any:
 def float_dtype(value: Any) -> np.dtype[Any] | None:
     """The dtype that a value names, if it is one of floats; None for any other, and for what names none."""
     try:
-        dtype = np.dtype(value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old names, none of which are floats'
+            dtype = np.dtype(value)
     except (TypeError, ValueError):
         return None
     return dtype if dtype.kind == "f" and value is not None else None  # np.dtype(None) is float64

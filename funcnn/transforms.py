@@ -48,14 +48,29 @@ class Rule:
     def _updated(self, grads: Any, state: Any, params: Any, step: int) -> tuple[Any, Any]:
         if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
             refuse(f"{self.name}.update", "step", "an int from 0 on, the number of steps before", step)
-        with np.errstate(under="ignore"):  # what is too small for the dtype is zero, whatever the caller's setting
-            made = self._update(grads, state, params, step)
+        try:
+            with np.errstate(under="ignore"):  # what is too small for the dtype is zero, whatever the caller's setting
+                made = self._update(grads, state, params, step)
+        except (AttributeError, TypeError, ValueError):
+            for what, values in (("gradients", grads), ("params", params)):
+                _check_floats(self.name, what, values)  # looked at only now, since a step has no time to spare
+            raise
         if type(made) is not tuple or len(made) != 2:
             raise TypeError(f"{self.name}: its update must return a tuple of two, got {shown(made)}")
         return made
 
     def __repr__(self) -> str:
         return repr(self.config)
+
+
+def _check_floats(place: str, what: str, values: Any) -> None:
+    """Raise TreeError unless all leaves are plain arrays of floats."""
+    for path, leaf in zip(tree.paths(values), tree.flatten(values), strict=True):
+        if type(leaf) is not np.ndarray or leaf.dtype.kind != "f":
+            raise tree.TreeError(
+                f"{place}: expected {what} that are plain arrays of floats, got {shown(leaf)} at {path!r}. "
+                "Pass those that backward or init gave"
+            )
 
 
 class Transform(Rule):
@@ -110,12 +125,15 @@ def make_transform(
     ``update(settings, grads, state, params, step) -> (grads, state)``, ``init(settings, params) -> state``; without
     `init` the state is None. Raises TypeError for settings that are no `Described`.
     """
-    check_settings("make_transform", settings)
+    check_settings("make_transform", settings, update, init)
     return Transform(settings.name, settings, partial(init or no_state, settings), partial(update, settings))
 
 
-def check_settings(place: str, settings: Any) -> None:
-    """Raise TypeError unless what is to become a rule are settings."""
+def check_settings(place: str, settings: Any, update: Any, init: Any) -> None:
+    """Raise TypeError unless settings and functions are to become a rule."""
+    for name, function in (("update", update), ("init", init)):
+        if not (callable(function) or (name == "init" and function is None)):
+            raise TypeError(f"{place}: {name} must be a function, got {shown(function)}")
     if not isinstance(settings, Described):
         raise TypeError(
             f"{place}: settings must be a Described, got {shown(settings)}. Make their class a subclass: "
@@ -133,7 +151,10 @@ def global_norm(grads: Any) -> float:
     >>> global_norm((np.array([3.0]), (None, np.array([4.0]))))
     5.0
     """
-    return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in tree.flatten(grads)))
+    leaves = tree.flatten(grads)
+    if not all(isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf" for leaf in leaves):
+        _check_floats("global_norm", "gradients", grads)
+    return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in leaves))
 
 
 def weights_only(path: str, leaf: Array) -> bool:
@@ -142,7 +163,7 @@ def weights_only(path: str, leaf: Array) -> bool:
     >>> weights_only("2.weight", np.ones((2, 2))), weights_only("2.bias", np.ones(2))
     (True, False)
     """
-    return path.rpartition(".")[2] == "weight"
+    return str(path).rpartition(".")[2] == "weight"
 
 
 def masked(params: Any, value: float, mask: Mask | None) -> Any:
@@ -153,6 +174,8 @@ def masked(params: Any, value: float, mask: Mask | None) -> Any:
     """
     if mask is None:
         return tree.map(lambda leaf: value, params)
+    if not callable(mask):
+        refuse("masked", "mask", "a function (path, leaf) -> bool or None", mask)
     leaves = zip(tree.paths(params), tree.flatten(params), strict=True)
     return tree.unflatten(params, [value if mask(path, leaf) else 0.0 for path, leaf in leaves])
 

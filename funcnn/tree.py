@@ -247,7 +247,8 @@ def _name_difference(tree: Any, other: Any, path: tuple[str, ...], names: tuple[
             if not _alike(child, its_other, shapes):
                 _name_difference(child, its_other, (*path, label), names, shapes)
     where = repr(".".join(path)) if path else "their root"
-    raise TreeError(f"trees differ at {where}: {names[0]} has {_kind(tree)}, {names[1]} has {_kind(other)}")
+    one, two = names if type(names) is tuple and len(names) == 2 else ("the first tree", "the second")
+    raise TreeError(f"trees differ at {where}: {one} has {_kind(tree)}, {two} has {_kind(other)}")
 
 
 def _kind(tree: Any) -> str:

@@ -118,7 +118,7 @@ def _hyphens(argument: str) -> str:
 
 def folder(text: str) -> Path:
     """A type of argparse's: a path, in which ~ is the user's home; the shell leaves that alone in ``--out=~/runs``."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))  # Path's own raises RuntimeError for the home of nobody
 
 
 def positive(kind: type) -> Callable[[str], Any]:

@@ -37,6 +37,7 @@ from funcnn.sweep.grid import SweepError
 from funcnn.system.files import make_folder, write_json
 from funcnn.system.lock import locked
 from funcnn.system.memory import keep_freed_memory
+from funcnn.system.text import printable
 from funcnn.train import Epoch, Model, NonFiniteError, Problem, Step, TrainState
 from funcnn.tree import TreeError
 
@@ -61,7 +62,8 @@ def run_script(main: Callable[[], None]) -> None:
         with _interrupted_by("SIGTERM", "SIGHUP"):
             main()
     except (CheckpointError, DataError, LayerError, NonFiniteError, OSError, SweepError, TreeError) as error:
-        sys.exit(f"error: {error}")
+        lines = [printable(line) for line in str(error).split("\n")]  # a name in it may hold terminal escapes
+        sys.exit("error: " + "\n".join(lines))
     except KeyboardInterrupt:
         sys.exit(130)
 

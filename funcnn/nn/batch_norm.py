@@ -4,6 +4,7 @@ The chunks' sums are added up in float64, first chunk to last; float16 is comput
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import attrs
@@ -32,6 +33,7 @@ from funcnn.checks import (
     check_weight,
     has_shape,
 )
+from funcnn.init import ones, zeros
 from funcnn.keys import Key
 from funcnn.layer import Initialised, Layer
 from funcnn.nn.coupled import Coroutine, Coupled, make_coupled
@@ -80,10 +82,8 @@ class BatchNormState:
 
 def _init(settings: "_BatchNorm", key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
     out_shape = settings.out_shape(in_shape)
-    channels = in_shape[-1]
-    params = BatchNormParams(scale=np.ones(channels, dtype), shift=np.zeros(channels, dtype))
-    state = BatchNormState(mean=np.zeros(channels, dtype), var=np.ones(channels, dtype))
-    return Initialised(read_only(params), read_only(state), out_shape)
+    one, zero = (partial(each(), key, in_shape[-1:], 1, 1, dtype) for each in (ones, zeros))
+    return Initialised(BatchNormParams(scale=one(), shift=zero()), BatchNormState(mean=zero(), var=one()), out_shape)
 
 
 # --- What chunks say and are sent; all of it for each channel -------------------------------------------------

@@ -24,6 +24,7 @@ import numpy as np
 
 import funcnn
 from funcnn.checkpoint import CheckpointError
+from funcnn.checks import FuncnnWarning
 from funcnn.data import DataError
 from funcnn.grad_check import GradientError
 from funcnn.layer import LayerError
@@ -83,12 +84,18 @@ def run_case(name: str, target: Target, seed: int, case: int) -> tuple[str, str]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            # NumPy says so of numbers that are infinite or too large, and is right.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            warnings.simplefilter("ignore", FuncnnWarning)
             target(rng)
         outcome, what = "taken", ""
     except Hang:
         outcome, what = "hang", f"still at it after {HANG} s"
     except OWN as error:
         outcome, what = type(error).__name__, ""
+    except OSError as error:
+        outcome = type(error).__name__
+        what = "" if error.filename is not None else f"{outcome} without the file: {error}"
     except Exception as error:
         ours = isinstance(error, (ValueError, TypeError)) and _is_raised_here(error)
         outcome = type(error).__name__ if ours else f"foreign {type(error).__name__}"

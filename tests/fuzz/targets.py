@@ -189,7 +189,7 @@ FILES: dict[str, Target] = {
 # --- Arguments ------------------------------------------------------------------------------------------------
 
 # Functions that wait for a network, a terminal or other processes, or run for long, are fuzzed in other ways.
-_LEFT_OUT = {"load", "sweep", "halving", "Processes", "train", "load_folder", "read_class_folders"}
+_LEFT_OUT = {"node", "load", "sweep", "halving", "Processes", "train", "load_folder", "read_class_folders"}
 _USUAL: dict[str, Callable[[Rng], Any]] = {
     "key": lambda rng: Key(0), "in_shape": lambda rng: (4, 4, 2), "shape": lambda rng: (2, 3), "units": lambda rng: 3,
     "filters": lambda rng: 2, "kernel_size": lambda rng: 3, "window": lambda rng: 2, "rate": lambda rng: 0.5,
@@ -199,7 +199,10 @@ _USUAL: dict[str, Callable[[Rng], Any]] = {
     "classes": lambda rng: 3,
     "images": lambda rng: array(rng, (3, 6, 6, 1)), "tree": lambda rng: (np.ones(2), (None, np.zeros((2, 3)))),
     "params": lambda rng: (np.ones(2), None), "step": lambda rng: 3, "n": lambda rng: 2, "batch_size": lambda rng: 2,
-    "name": lambda rng: "own", "f": lambda rng: np.sin, "df": lambda rng: np.cos, "layer": lambda rng: dense(3),
+    "mask": lambda rng: choose(rng, (None, lambda path, leaf: True, 3)), "name": lambda rng: "own",
+    "update": lambda rng: choose(rng, (lambda *given: tuple(given[::2]), 3)), "f": lambda rng: np.sin,
+    "init": lambda rng: choose(rng, (None, lambda *given: None, 3)), "df": lambda rng: np.cos,
+    "fn": lambda rng: choose(rng, (lambda *leaves: leaves[0], None, 3)), "layer": lambda rng: dense(3),
 }  # fmt: skip
 
 
