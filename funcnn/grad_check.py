@@ -83,6 +83,7 @@ def check_contract(
     >>> report  # doctest: +ELLIPSIS
     dense(units=3) on (4,) keeps the contract
     prints               ok       dense(units=3)
+    returns              ok       Initialised, Applied, Gradients
     dtype_of_init        ok       float32 and float64, as asked
     out_shape            ok       (4,) -> (3,)
     ...

@@ -51,6 +51,8 @@ class Rule:
         try:
             with np.errstate(under="ignore"):  # what is too small for the dtype is zero, whatever the caller's setting
                 made = self._update(grads, state, params, step)
+        except tree.TreeError:
+            raise
         except (AttributeError, TypeError, ValueError):
             for what, values in (("gradients", grads), ("params", params)):
                 _check_floats(self.name, what, values)  # looked at only now, since a step has no time to spare
@@ -66,7 +68,7 @@ class Rule:
 def _check_floats(place: str, what: str, values: Any) -> None:
     """Raise TreeError unless all leaves are plain arrays of floats."""
     for path, leaf in zip(tree.paths(values), tree.flatten(values), strict=True):
-        if type(leaf) is not np.ndarray or leaf.dtype.kind != "f":
+        if not isinstance(leaf, (np.ndarray, np.generic)) or leaf.dtype.kind != "f":
             raise tree.TreeError(
                 f"{place}: expected {what} that are plain arrays of floats, got {shown(leaf)} at {path!r}. "
                 "Pass those that backward or init gave"
@@ -152,7 +154,7 @@ def global_norm(grads: Any) -> float:
     5.0
     """
     leaves = tree.flatten(grads)
-    if not all(isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf" for leaf in leaves):
+    if not all(isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "biuf" for leaf in leaves):
         _check_floats("global_norm", "gradients", grads)
     return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in leaves))
 

@@ -287,6 +287,12 @@ FAULTS: dict[str, tuple[Layer, str, str]] = {
     "a printed form that fails": (
         own(settings_with(__repr__=lambda self: self.nothing)), "prints", "Leave it to the class that @config makes"),
     "a printed form of its own": (own(settings_with(__repr__=lambda self: "Own!")), "prints", "got Own!"),
+    "init gives a tuple": (own(init=returning(init, lambda made, *_: tuple(made))), "returns",
+        "init returns a tuple. Return Initialised(params, state, out_shape)"),
+    "apply gives y alone": (own(apply=returning(apply, lambda made, *_, **__: made.y)), "returns",
+        "Return Applied(y, state, residuals)"),
+    "backward gives a tuple": (own(backward=returning(backward, lambda made, *_, **__: tuple(made))), "returns",
+        "backward returns a tuple. Return Gradients(params, dx)"),
     "init ignores the dtype": (
         own(init=lambda settings, key, in_shape, dtype=np.float32: init(settings, key, in_shape, np.float64)),
         "dtype_of_init", "asked for float32, and gives params.scale in float64"),

@@ -40,7 +40,7 @@ def test_the_report_is_a_table_of_the_rules() -> None:
     head, *lines = str(report).splitlines()
     assert head == "own() on (2, 3) keeps the contract"
     assert [line.split()[0] for line in lines] == [rule.__name__ for rule in RULES]
-    assert lines[2] == "out_shape            ok       (2, 3) -> (2, 3)"
+    assert lines[3] == "out_shape            ok       (2, 3) -> (2, 3)"
     assert lines[-1] == "rebuilt              skipped  pass its constructors: layers=[own]"
     assert max(map(len, lines)) <= 90
     assert len({line.index(line.split()[1]) for line in lines}) == 1

@@ -6,7 +6,6 @@ order in which they are checked: each takes for granted what those before it hav
 rule that it breaks, and not by another that suffers from it.
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from funcnn import tree
-from funcnn.checks import LayerError
 from funcnn.contract.candidate import DTYPES, Arguments, Candidate
 from funcnn.contract.comparing import (
     NEW_ARRAYS,
@@ -29,10 +27,9 @@ from funcnn.contract.comparing import (
     named,
 )
 from funcnn.contract.slopes import GradientError
+from funcnn.contract.values import compares, describes, macs, pickles, prints, rebuilt, returns
 from funcnn.keys import Key
 from funcnn.layer import Gradients
-from funcnn.rebuild import constructors, own_parts, rebuild
-from funcnn.settings import describe
 from funcnn.tree import TreeError
 
 __all__ = ["RULES", "RULES_OF_GRADIENTS", "Rule"]
@@ -41,22 +38,9 @@ Rule = Callable[[Candidate], str]
 
 _ROUNDING = 1e-12  # of a leaf's largest value: float64 sums taken in another order may differ by that much
 _KEYS = 16  # tried before a layer is said to draw nothing
-_PLAIN = "Let settings be numbers, strings, tuples, functions at the top of a module, or themselves made by @config"
 
 
 # --- Forms ----------------------------------------------------------------------------------------------------
-
-
-def prints(candidate: Candidate) -> str:
-    """It prints as the call that makes it."""
-    wanted = f"{candidate.layer.config.name}("
-    try:
-        text = repr(candidate.layer)
-    except Exception as error:
-        raise Broken(f"repr raises {kind(error)}", "Leave it to the class that @config makes") from None
-    if not text.startswith(wanted) or " at 0x" in text or "<lambda>" in text:
-        raise Broken(f"expected {wanted}...), a call that makes it again, got {text}", _PLAIN)
-    return text
 
 
 def dtype_of_init(candidate: Candidate) -> str:
@@ -328,70 +312,12 @@ def read_only(candidate: Candidate) -> str:
     return f"{len(arrays)} arrays"
 
 
-# --- A layer is a value ---------------------------------------------------------------------------------------
-
-
-def macs(candidate: Candidate) -> str:
-    """macs is a number of multiply-adds."""
-    count = candidate.layer.config.macs(candidate.in_shape)
-    if type(count) is not int or count < 0:
-        raise Broken(f"expected an int of at least 0, got {count!r}", "Multiply the ints of shapes, by math.prod")
-    return str(count)
-
-
-def pickles(candidate: Candidate) -> str:
-    """It pickles, and its copy computes the same."""
-    try:
-        copy = candidate.pickled()
-    except Exception as error:
-        fix = "Define its functions and the class of its settings at the top of a module: no lambda, no closure"
-        raise Broken(f"pickle raises {kind(error)}", fix) from None
-    if where := difference(candidate.run(candidate.arguments()), copy.run(candidate.arguments())):
-        raise Broken(f"trained with, the layer and its pickled copy give {where}", _PLAIN)
-    return "and trains as its copy does"
-
-
-def compares(candidate: Candidate) -> str:
-    """It is equal to its copy, and has an equal hash."""
-    copy = candidate.pickled().layer
-    try:
-        equal, hashes = copy == candidate.layer, (hash(copy), hash(candidate.layer))
-    except Exception as error:
-        raise Broken(f"to compare or hash it raises {kind(error)}", _PLAIN) from None
-    if not equal or hashes[0] != hashes[1]:
-        raise Broken(f"expected it to be equal to its pickled copy {copy}, got {equal}, hashes {hashes}", _PLAIN)
-    return "equal to its copy"
-
-
-def describes(candidate: Candidate) -> str:
-    """It describes itself as JSON, from which it could be made again."""
-    try:
-        own_parts(layer=candidate.layer)
-    except LayerError as error:
-        raise Broken(f"its description would not do to make it again: {error}") from None
-    return json.dumps(describe(candidate.layer))
-
-
-def rebuilt(candidate: Candidate) -> str:
-    """It is made again from its description."""
-    missing = [name for name in own_parts(layer=candidate.layer) if name not in constructors(candidate.layers)]
-    if missing:
-        raise Skipped(f"pass its constructors: layers=[{', '.join(missing)}]")
-    fix = "Name the class, the settings and their defaults as the constructor has them, and join the same functions"
-    try:
-        made = rebuild(json.loads(json.dumps(describe(candidate.layer))), layers=candidate.layers)
-    except Exception as error:
-        raise Broken(f"rebuild raises {kind(error)}", fix) from None
-    if made != candidate.layer:
-        raise Broken(f"rebuild makes {made} of {describe(candidate.layer)}", fix)
-    return "equal"
-
-
 RULES: tuple[Rule, ...] = (
-    prints, dtype_of_init, out_shape, state_form, residuals_are_data, arguments_unchanged, same_bits,
+    prints, returns, dtype_of_init, out_shape, state_form, residuals_are_data, arguments_unchanged, same_bits,
     residuals_if_train, dtype_kept, gradients, slopes, need_dx, stochastic, examples_apart, empty_batch,
     state_in_evaluation, by_chunks, read_only, macs, pickles, compares, describes, rebuilt,
 )  # fmt: skip
 RULES_OF_GRADIENTS: tuple[Rule, ...] = (  # those that `check_layer` checks
-    dtype_of_init, out_shape, state_form, residuals_are_data, arguments_unchanged, gradients, slopes, need_dx,
+    returns, dtype_of_init, out_shape, state_form, residuals_are_data, arguments_unchanged, gradients, slopes,
+    need_dx,
 )  # fmt: skip
