@@ -313,7 +313,11 @@ def _watch(alive: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         alive.recv_bytes()  # nothing is ever sent: it returns when the parent closes the other end, or dies
     _state.stopping = _state.interrupt = True
-    if not _state.idle:
-        os.kill(os.getpid(), signal.SIGINT)  # which wakes the main thread from whatever it waits for
+    main = threading.main_thread().ident
+    if not _state.idle and main is not None:  # it wakes from whatever it waits for
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(main, signal.SIGINT)
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
     time.sleep(_GRACE)
     os._exit(1)

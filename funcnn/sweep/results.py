@@ -26,7 +26,7 @@ Status = Literal["done", "diverged", "failed", "lost"]
 HALVING = " (halving)"  # ends the name of the trials of a halving, which are parts of a training
 
 # Bounds of what is read: a file may hold anything.
-_LINE = 2**22  # bytes
+_LINE = 2**21  # bytes
 DEEPEST = 32  # lists within lists, the dictionary of metrics included
 _CHECK = re.compile(rb', "check": "([0-9a-f]{8})"}\r?\n$')
 

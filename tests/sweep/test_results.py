@@ -191,7 +191,7 @@ LINES = {
     "twice": (b'{"key": "a", "key": "b"}', "'key' is there twice"),
     "twice within": (b'{"config": {"lr": 1, "lr": 2}}', "'lr' is there twice"),
     "many digits": (b'{"seed": 1%s}' % (DIGITS * 2).encode(), "Exceeds the limit"),
-    "too long": (b" " * 2**22, "it has more than 4,194,304 bytes"),
+    "too long": (b" " * 2**21, "it has more than 2,097,152 bytes"),
     "a list of many": (b"[" + b"[]," * 500_000 + b"[]]", "expected the fields key, config, seed, status, metrics"),
     "many names": (b"{" + b",".join(b'"%d":{}' % i for i in range(150_000)) + b"}", "key is missing"),
 }
