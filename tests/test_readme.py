@@ -32,3 +32,10 @@ def test_the_readme_example_learns_what_it_says():
     assert namespace["out_shape"] == (10,)
     assert namespace["logits"].shape == (64, 10)
     assert np.isfinite(namespace["loss"])
+
+
+def test_the_readme_lists_every_script():
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("| script |")[1].split("\n\n")[0]
+    patterns = [name for cell in re.findall(r"\n\| (`.*?) \|", table) for name in re.findall(r"`([\w*]+\.py)`", cell)]
+    listed = [path for pattern in patterns for path in (ROOT / "experiments").glob(pattern)]
+    assert sorted(listed) == sorted((ROOT / "experiments").glob("*.py"))

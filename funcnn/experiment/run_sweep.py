@@ -22,7 +22,7 @@ from funcnn.report.pictures import can_draw
 from funcnn.report.summary import metric_of, results_csv, summaries, summary_rows
 from funcnn.sweep.grid import Configuration, SweepError, grid, shown
 from funcnn.sweep.halving import halving
-from funcnn.sweep.results import HALVING, Records, Result
+from funcnn.sweep.results import HALVING, Result, ResultsFile
 from funcnn.sweep.sweep import sweep
 from funcnn.sweep.training import TrainingTrial
 from funcnn.sweep.trials import Trial, trial_name
@@ -153,7 +153,7 @@ def run_sweep(
     folder = make_folder(options.out)
     started = time.perf_counter()
     if options.report:
-        results = Records(folder / "results.jsonl").read()
+        results = ResultsFile(folder / "results.jsonl").read()
         if not results:
             raise SweepError(f"{folder / 'results.jsonl'}: no results to report. Run the sweep first, without --report")
         if results[0].trial.removesuffix(HALVING) != trial_name(trial):

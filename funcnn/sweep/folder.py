@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 
 from funcnn.sweep.grid import SweepError
-from funcnn.sweep.results import Records, Result
+from funcnn.sweep.results import Result, ResultsFile
 from funcnn.system.files import make_folder
 from funcnn.system.lock import FolderInUse, locked
 
@@ -22,7 +22,7 @@ class Folder:
     def __init__(self, out: str | os.PathLike[str], name: str) -> None:
         self.path = make_folder(out).absolute()  # wherever a trial changes to
         self.name = name
-        self.records = Records(self.path / "results.jsonl")
+        self.file = ResultsFile(self.path / "results.jsonl")
         self._lock = ExitStack()
         try:
             self._lock.enter_context(locked(self.path, f"a sweep of {name}"))
@@ -38,18 +38,18 @@ class Folder:
 
         Raises SweepError if they are of another trial; and if they are of another version, unless told to mix them.
         """
-        results = self.records.read()
-        self.records.mend()
+        results = self.file.read()
+        self.file.mend()
         alien = [each for each in results if each.trial != self.name]
         if alien:
             raise SweepError(
-                f"{self.records.path}: it has {len(alien)} results of {alien[0].trial}; this is {self.name}. Choose "
+                f"{self.file.path}: it has {len(alien)} results of {alien[0].trial}; this is {self.name}. Choose "
                 "another folder (out, --out)"
             )
         other = [each for each in results if each.version != version]
         if other and not mix:
             raise SweepError(
-                f"{self.records.path}: it has {len(other)} results of {self.name} in version {other[0].version}; this "
+                f"{self.file.path}: it has {len(other)} results of {self.name} in version {other[0].version}; this "
                 f"is version {version}. Choose another folder (out, --out), or pass mix=True (--mix) to count them"
             )
         return [each for each in results if not (retry and each.status in ("failed", "lost"))]

@@ -90,7 +90,7 @@ def halving(
 
     def results() -> Generator[Result, None, None]:
         yield from known
-        for result in run_tasks(take, executor, folder.records, name, version):
+        for result in run_tasks(take, executor, folder.file, name, version):
             ladder.add(result)
             yield result
 
@@ -108,12 +108,12 @@ def _known(
             epochs, accuracy = (result.metrics.get(name) for name in ("epochs", "validation_accuracy"))
             if epochs not in ladder.epochs:
                 raise SweepError(
-                    f"{folder.records.path}: it has results after {shown(epochs)} epochs, and here the rungs are "
+                    f"{folder.file.path}: it has results after {shown(epochs)} epochs, and here the rungs are "
                     f"{ladder.epochs}. Choose the epochs, first and factor that it has, or another folder"
                 )
             if isinstance(accuracy, bool) or not isinstance(accuracy, (int, float)):
                 raise SweepError(
-                    f"{folder.records.path}: the result {result.key} must have a number for validation_accuracy, got "
+                    f"{folder.file.path}: the result {result.key} must have a number for validation_accuracy, got "
                     f"{shown(accuracy)}. Remove its line, or choose another folder"
                 )
         ladder.add(result)

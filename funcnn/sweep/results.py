@@ -19,7 +19,9 @@ import attrs
 
 from funcnn.sweep.grid import Configuration, SweepError, shown
 
-__all__ = ["DEEPEST", "HALVING", "Records", "Result", "Status", "StorageError", "check_results", "is_data", "trial_key"]
+__all__ = [
+    "DEEPEST", "HALVING", "Result", "ResultsFile", "Status", "StorageError", "check_results", "is_data", "trial_key",
+]  # fmt: skip
 
 Status = Literal["done", "diverged", "failed", "lost"]
 
@@ -118,7 +120,7 @@ def trial_key(config: Configuration, seed: int, trial: str, version: str) -> str
     return hashlib.sha256(identity.encode()).hexdigest()[:20]
 
 
-class Records:
+class ResultsFile:
     """The file of a sweep's results. It is written by one process alone, which has its folder locked.
 
     Raises SweepError for a file that holds something else, naming the line and the field, or OSError if it cannot be

@@ -77,7 +77,7 @@ def sweep(
 
     def results() -> Generator[Result, None, None]:
         yield from known
-        yield from run_tasks(_giver(todo), executor, folder.records, name, version)
+        yield from run_tasks(_giver(todo), executor, folder.file, name, version)
 
     return folder.until_end_of(results())
 

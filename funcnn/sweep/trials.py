@@ -19,7 +19,7 @@ import attrs
 import numpy as np
 
 from funcnn.sweep.grid import Configuration, SweepError, shown
-from funcnn.sweep.results import DEEPEST, Records, Result, Status, StorageError, is_data
+from funcnn.sweep.results import DEEPEST, Result, ResultsFile, Status, StorageError, is_data
 from funcnn.sweep.workers import CannotStart, InProcess, Processes, WorkerDied
 from funcnn.system.content import content_hash
 from funcnn.train import NonFiniteError
@@ -132,7 +132,7 @@ def check_picklable(trial: Trial) -> None:
 
 
 def run_tasks(
-    take: Callable[[], Task | None], executor: Executor | None, records: Records | None, name: str, version: str
+    take: Callable[[], Task | None], executor: Executor | None, file: ResultsFile | None, name: str, version: str
 ) -> Generator[Result, None, None]:
     """Run tasks on an executor (None for `Processes`) and yield their results as they finish, each first recorded.
 
@@ -143,8 +143,8 @@ def run_tasks(
     def finished(task: Task, outcome: _Outcome) -> Result:
         fields = attrs.asdict(outcome, recurse=False)
         result = Result(key=task.key, config=task.config, seed=task.seed, trial=name, version=version, **fields)
-        if records:
-            records.append(result)
+        if file:
+            file.append(result)
         return result
 
     workers = executor or Processes()

@@ -24,7 +24,7 @@ from funcnn.report.charts import draw_heat_map, draw_lines, draw_pareto
 from funcnn.report.page import page
 from funcnn.report.summary import axis_values, metric_of, results_csv, summaries, summary_rows, varied_axes
 from funcnn.sweep import Result, SweepError, configuration
-from funcnn.sweep.results import Records, trial_key
+from funcnn.sweep.results import ResultsFile, trial_key
 from funcnn.sweep.trials import trial_name
 
 AXES = {"lr": (0.1, 0.2), "kind": ("a", "b")}
@@ -324,7 +324,7 @@ def test_a_sweep_leaves_table_csv_pictures_and_a_page_of_its_own(tmp_path, capsy
 
 
 def records_of(folder):
-    return Records(folder / "results.jsonl").read()
+    return ResultsFile(folder / "results.jsonl").read()
 
 
 def moody(config, seed):
@@ -357,11 +357,11 @@ def test_what_failed_is_run_again_if_asked_for(tmp_path, capsys):
 @pytest.fixture
 def reported(tmp_path):
     """Options for a report of results that are there, and a folder with a picture of somebody else's."""
-    records = Records(tmp_path / "results.jsonl")
+    file = ResultsFile(tmp_path / "results.jsonl")
     for lr, seed in itertools.product((0.1, 0.2), range(2)):
         config = configuration(lr=lr, kind="a", data="digits", epochs=9)
         name, metrics = trial_name(trial), {"validation_accuracy": lr + seed / 100, "test_accuracy": 0.5}
-        records.append(Result(trial_key(config, seed, name, "1"), config, seed, "done", metrics, 1.0, "h", name, "1"))
+        file.append(Result(trial_key(config, seed, name, "1"), config, seed, "done", metrics, 1.0, "h", name, "1"))
     (tmp_path / "private.png").write_bytes(b"\x89PNG somebody else's")
     return options("--report", "--out", str(tmp_path))
 

@@ -44,7 +44,7 @@ from funcnn.layers import batch_norm, conv2d, dense, flatten, relu
 from funcnn.model_file import Trained, load_trained, save_trained
 from funcnn.rebuild import rebuild
 from funcnn.report.history import read_history
-from funcnn.sweep.results import Records
+from funcnn.sweep.results import ResultsFile
 from funcnn.train import Model
 from fuzz.engine import Target
 from fuzz.wild import Rng, array, choose, mutated, value
@@ -172,7 +172,7 @@ def _mnist(rng: Rng) -> None:
 FILES: dict[str, Target] = {
     "checkpoint": _reading("checkpoint", "c.safetensors", lambda path: checkpoint.load(path, _like())),
     "model": _reading("model", "m.safetensors", load_trained),
-    "results": _reading("results", "results.jsonl", lambda path: Records(path).read()),
+    "results": _reading("results", "results.jsonl", lambda path: ResultsFile(path).read()),
     "sweep": _reading("results", "results.jsonl", _resume_sweep),
     "history": _history,
     "idx": _reading("idx", "images-idx3-ubyte", read_idx),

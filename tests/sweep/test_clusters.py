@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sweep_trials import on_mpi
 
-from funcnn.sweep.results import Records
+from funcnn.sweep.results import ResultsFile
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "sweep_learning_rate.py"
 SETTINGS = ["--quick", "--quiet", "--no-plots", "--axis", "optimizer=momentum,adam"]
@@ -20,7 +20,7 @@ def run(out: Path, *options: str, start: Sequence[str] = (sys.executable,)) -> l
         [*start, str(SCRIPT), *SETTINGS, *options, "--out", str(out)], capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr
-    results = Records(out / "results.jsonl").read()
+    results = ResultsFile(out / "results.jsonl").read()
     return sorted(f"{each.config} {each.seed} {each.status} {each.metrics}" for each in results)
 
 

@@ -23,7 +23,7 @@ from sweep_trials import BATCHES, EPOCHS, make, notes, outcome
 from funcnn import Key, checkpoint, train
 from funcnn.sweep import Configuration, InProcess, Processes, Result, SweepError, TrainingTrial, grid, halving, sweep
 from funcnn.sweep.halving import _Ladder, rungs
-from funcnn.sweep.results import Records, StorageError, trial_key
+from funcnn.sweep.results import ResultsFile, StorageError, trial_key
 
 RATES = (0.0001, 0.001, 0.01, 0.1, 0.0003, 0.003, 0.03, 0.3, 0.002)
 
@@ -200,7 +200,7 @@ def test_no_epoch_is_trained_twice(finished: tuple[Path, list[Result]]) -> None:
 
 def test_a_result_of_each_rung_is_recorded_under_a_key_of_its_own(finished: tuple[Path, list[Result]]) -> None:
     folder, results = finished
-    assert Records(folder / "results.jsonl").read() == results
+    assert ResultsFile(folder / "results.jsonl").read() == results
     assert len({each.key for each in results}) == len(results)
     assert {each.trial for each in results} == {"sweep_trials.make (halving)"}
     assert all(
@@ -257,9 +257,9 @@ def test_stopped_and_started_again_it_ends_the_same(
 def test_stopped_between_checkpoint_and_record_it_ends_the_same(
     which: int, finished: tuple[Path, list[Result]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append, count = Records.append, 0
+    append, count = ResultsFile.append, 0
 
-    def fail(self: Records, result: Result) -> None:
+    def fail(self: ResultsFile, result: Result) -> None:
         nonlocal count
         count += 1
         if count == which + 1:
@@ -267,10 +267,10 @@ def test_stopped_between_checkpoint_and_record_it_ends_the_same(
         append(self, result)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Records, "append", fail)
+        patch.setattr(ResultsFile, "append", fail)
         with pytest.raises(KeyboardInterrupt):
             list(climb(tmp_path))
-    assert len(Records(tmp_path / "results.jsonl").read()) == which
+    assert len(ResultsFile(tmp_path / "results.jsonl").read()) == which
     results = list(climb(tmp_path))
     assert without_folder(results) == without_folder(finished[1])
     assert trained(tmp_path) == trained(finished[0])
@@ -279,7 +279,7 @@ def test_stopped_between_checkpoint_and_record_it_ends_the_same(
 def test_a_record_that_was_removed_is_trained_anew_though_the_checkpoint_is_further(tmp_path: Path) -> None:
     whole = list(climb(tmp_path))
     path = tmp_path / "results.jsonl"
-    last = next(each for each in Records(path).read() if each.metrics["epochs"] == EPOCHS).config
+    last = next(each for each in ResultsFile(path).read() if each.metrics["epochs"] == EPOCHS).config
     lines = [line for line in path.read_text().splitlines() if f'"lr": {last.lr},' not in line]
     path.write_text("\n".join(lines) + "\n")
     results = list(climb(tmp_path))
@@ -334,7 +334,7 @@ def test_killed_again_and_again_it_comes_to_an_end_that_is_the_same(tmp_path: Pa
     program = f"import sweep_trials; sweep_trials.run_halving(folder, {RATES}, {pause}, 2)"
     killed = 0
     for moment in np.random.default_rng(1).uniform(0, 0.25, size=4):
-        before, done = len(notes(tmp_path, "taken")), Records(tmp_path / "results.jsonl").read()
+        before, done = len(notes(tmp_path, "taken")), ResultsFile(tmp_path / "results.jsonl").read()
         process = start(program, tmp_path)
         wait_for(
             lambda: len(notes(tmp_path, "taken")) > before or process.poll() is not None,  # noqa: B023
@@ -345,7 +345,7 @@ def test_killed_again_and_again_it_comes_to_an_end_that_is_the_same(tmp_path: Pa
         killed += process.wait() == -signal.SIGKILL
         process.stderr.close()  # type: ignore[union-attr]
         wait_for(lambda: none_left(tmp_path), "its processes have ended", 30)
-        assert Records(tmp_path / "results.jsonl").read()[: len(done)] == done
+        assert ResultsFile(tmp_path / "results.jsonl").read()[: len(done)] == done
     assert killed >= 2
     check_climbed(tmp_path, sweep_trials.run_halving(str(tmp_path), RATES, pause, 2))
 
@@ -402,7 +402,7 @@ def test_a_damaged_checkpoint_stops_it_and_is_named(damage: Any, tmp_path: Path)
     for _ in range(3):
         next(results)
     results.close()
-    before = Records(tmp_path / "results.jsonl").read()
+    before = ResultsFile(tmp_path / "results.jsonl").read()
     for path in (tmp_path / "checkpoints").iterdir():
         if damage:
             path.write_bytes(damage(path.read_bytes()))
@@ -411,7 +411,7 @@ def test_a_damaged_checkpoint_stops_it_and_is_named(damage: Any, tmp_path: Path)
     text = message(StorageError, list, climb(tmp_path, RATES[:3]))
     assert text.startswith(f"{tmp_path / 'checkpoints'}{os.sep}")
     assert text.endswith(". Remove the file, so that the training begins anew, and start the sweep again")
-    assert Records(tmp_path / "results.jsonl").read() == before
+    assert ResultsFile(tmp_path / "results.jsonl").read() == before
     for path in (tmp_path / "checkpoints").iterdir():
         path.unlink()
     assert [each.status for each in climb(tmp_path, RATES[:3])] == ["done"] * 4
@@ -440,7 +440,7 @@ def test_a_disk_that_fails_stops_it_and_no_trial_is_out(
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint, what, fail)
             assert "the disk says no" in message(StorageError, list, climb(tmp_path, executor=workers))
-        assert {each.status for each in Records(tmp_path / "results.jsonl").read()} == {"done"}
+        assert {each.status for each in ResultsFile(tmp_path / "results.jsonl").read()} == {"done"}
         assert {each.status for each in climb(tmp_path, executor=workers)} == {"done"}
     if executor is InProcess:
         assert without_folder(list(climb(tmp_path))) == without_folder(finished[1])
@@ -453,7 +453,7 @@ def test_a_disk_that_is_full_in_another_process_stops_it(tmp_path: Path) -> None
         text = message(StorageError, list, climb(tmp_path, RATES[:3], executor=executor))
     assert text.startswith("the checkpoint of configuration(lr=0.0001, ")
     assert text.endswith("Make room, and start the sweep again to go on")
-    assert Records(tmp_path / "results.jsonl").read() == []
+    assert ResultsFile(tmp_path / "results.jsonl").read() == []
     assert [each.status for each in climb(tmp_path, RATES[:3])] == ["done"] * 4
 
 
@@ -510,7 +510,7 @@ def test_what_is_trained_is_checked() -> None:
 
 def test_results_that_are_none_of_a_halving_are_named(tmp_path: Path) -> None:
     (first, *_) = climb(tmp_path, RATES[:1])
-    records = Records(tmp_path / "results.jsonl")
+    file = ResultsFile(tmp_path / "results.jsonl")
     for metrics, text in [
         ({"epochs": 1}, "must have a number for validation_accuracy, got None. Remove its line"),
         ({"epochs": 1, "validation_accuracy": "high"}, "must have a number for validation_accuracy, got 'high'"),
@@ -518,6 +518,6 @@ def test_results_that_are_none_of_a_halving_are_named(tmp_path: Path) -> None:
         ({}, "it has results after None epochs, and here the rungs are (1, 3, 9)"),
     ]:
         key = trial_key(first.config, 0, f"{first.trial} {metrics.get('epochs')}", first.version)
-        records.path.unlink()
-        records.append(attrs.evolve(first, metrics=metrics, key=key))
+        file.path.unlink()
+        file.append(attrs.evolve(first, metrics=metrics, key=key))
         assert text in message(SweepError, climb, tmp_path, RATES[:1])

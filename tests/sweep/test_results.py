@@ -15,7 +15,7 @@ from cases import message
 from processes import TESTS
 
 from funcnn.sweep import Configuration, Result, SweepError, configuration, grid
-from funcnn.sweep.results import Records, trial_key
+from funcnn.sweep.results import ResultsFile, trial_key
 
 
 def result(config: Configuration, seed: int, status: Any, metrics: dict[str, Any], error: str = "") -> Result:
@@ -30,25 +30,25 @@ RESULTS = [
 ]
 
 
-def written(path: Path, results: list[Result] = RESULTS) -> Records:
-    records = Records(path / "results.jsonl")
+def written(path: Path, results: list[Result] = RESULTS) -> ResultsFile:
+    file = ResultsFile(path / "results.jsonl")
     for result in results:
-        records.append(result)
-    return records
+        file.append(result)
+    return file
 
 
 def test_results_come_back_as_they_were_in_order(tmp_path: Path) -> None:
-    records = written(tmp_path)
-    assert records.read() == RESULTS
-    assert repr(records.read()) == repr(RESULTS)  # to the type of every number
-    assert len(records.path.read_bytes().splitlines()) == len(RESULTS)
+    file = written(tmp_path)
+    assert file.read() == RESULTS
+    assert repr(file.read()) == repr(RESULTS)  # to the type of every number
+    assert len(file.path.read_bytes().splitlines()) == len(RESULTS)
     assert os.listdir(tmp_path) == ["results.jsonl"]
 
 
 def test_no_file_has_no_results(tmp_path: Path) -> None:
-    records = Records(str(tmp_path / "results.jsonl"))
-    assert records.read() == []
-    records.mend()
+    file = ResultsFile(str(tmp_path / "results.jsonl"))
+    assert file.read() == []
+    file.mend()
     assert os.listdir(tmp_path) == []
 
 
@@ -57,7 +57,7 @@ def test_each_result_is_on_the_disk_when_append_returns(tmp_path: Path, monkeypa
 
     def look(descriptor: int) -> None:
         flush(descriptor)
-        seen.append(len(Records(tmp_path / "results.jsonl").read()))
+        seen.append(len(ResultsFile(tmp_path / "results.jsonl").read()))
 
     monkeypatch.setattr(os, "fsync", look)
     written(tmp_path)
@@ -68,27 +68,27 @@ def test_a_last_line_that_was_cut_anywhere_is_left_out_and_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a thousand times, it takes seconds
-    records = written(tmp_path)
-    data = records.path.read_bytes()
+    file = written(tmp_path)
+    data = file.path.read_bytes()
     whole = data.rindex(b"\n", 0, len(data) - 1) + 1
     for end in range(whole, len(data)):
-        records.path.write_bytes(data[:end])
-        assert records.read() == RESULTS[:-1]
-        assert records.path.read_bytes() == data[:end]  # reading changes nothing
-        records.mend()
-        assert records.path.read_bytes() == data[:whole]
-        records.append(RESULTS[-1])
-        assert records.path.read_bytes() == data
-    records.mend()
-    assert records.path.read_bytes() == data
+        file.path.write_bytes(data[:end])
+        assert file.read() == RESULTS[:-1]
+        assert file.path.read_bytes() == data[:end]  # reading changes nothing
+        file.mend()
+        assert file.path.read_bytes() == data[:whole]
+        file.append(RESULTS[-1])
+        assert file.path.read_bytes() == data
+    file.mend()
+    assert file.path.read_bytes() == data
 
 
 def test_a_first_line_that_was_cut_leaves_an_empty_file(tmp_path: Path) -> None:
-    records = written(tmp_path, RESULTS[:1])
-    records.path.write_bytes(records.path.read_bytes()[:-1])
-    records.mend()
-    assert records.path.read_bytes() == b""
-    assert records.read() == []
+    file = written(tmp_path, RESULTS[:1])
+    file.path.write_bytes(file.path.read_bytes()[:-1])
+    file.mend()
+    assert file.path.read_bytes() == b""
+    assert file.read() == []
 
 
 # --- Damage ---------------------------------------------------------------------------------------------------
@@ -100,16 +100,16 @@ def test_a_first_line_that_was_cut_leaves_an_empty_file(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("number", [1, 2, 5])
 def test_a_line_of_something_else_is_named(garbage: str, number: int, tmp_path: Path) -> None:
-    records = written(tmp_path)
-    lines = records.path.read_text().splitlines()
+    file = written(tmp_path)
+    lines = file.path.read_text().splitlines()
     lines.insert(number - 1, garbage)
-    records.path.write_text("\n".join(lines) + "\n")
-    text = message(SweepError, records.read)
-    assert text.startswith(f"{records.path}, line {number}: not a result of a sweep (")
+    file.path.write_text("\n".join(lines) + "\n")
+    text = message(SweepError, file.read)
+    assert text.startswith(f"{file.path}, line {number}: not a result of a sweep (")
     assert text.endswith(". Remove the line, or choose another folder for the results")
     del lines[number - 1]
-    records.path.write_text("\n".join(lines) + "\n")
-    assert records.read() == RESULTS
+    file.path.write_text("\n".join(lines) + "\n")
+    assert file.read() == RESULTS
 
 
 def unchecked(values: dict[str, Any]) -> str:
@@ -118,11 +118,11 @@ def unchecked(values: dict[str, Any]) -> str:
 
 
 def test_lines_without_a_checksum_are_read(tmp_path: Path) -> None:
-    records = written(tmp_path)
-    lines = [json.loads(line) for line in records.path.read_text().splitlines()]
+    file = written(tmp_path)
+    lines = [json.loads(line) for line in file.path.read_text().splitlines()]
     assert {len(each.pop("check")) for each in lines} == {8}
-    records.path.write_text("".join(map(unchecked, lines)))
-    assert records.read() == RESULTS
+    file.path.write_text("".join(map(unchecked, lines)))
+    assert file.read() == RESULTS
 
 
 DEEP, DIGITS = "[" * 100_000 + "]" * 100_000, "9" * 4000
@@ -162,22 +162,22 @@ FIELDS = {  # what is changed in an old line, and what it is refused with
 
 @pytest.mark.parametrize(("field", "value", "text"), FIELDS.values(), ids=FIELDS)
 def test_a_field_that_is_wrong_is_named(field: str, value: Any, text: str, tmp_path: Path) -> None:
-    records = written(tmp_path, RESULTS[:1])
-    values = json.loads(records.path.read_text())
+    file = written(tmp_path, RESULTS[:1])
+    values = json.loads(file.path.read_text())
     del values["check"]
-    records.path.write_text(json.dumps(values | {field: value}) + "\n")
-    assert f"{records.path}, line 1: not a result of a sweep ({text}" in message(SweepError, records.read).replace(
+    file.path.write_text(json.dumps(values | {field: value}) + "\n")
+    assert f"{file.path}, line 1: not a result of a sweep ({text}" in message(SweepError, file.read).replace(
         "lr=1" + "0" * 196 + "..." if field == "config" else "\0", ""
     )
 
 
 @pytest.mark.parametrize("field", ["key", "config", "seed", "status", "metrics", "seconds", "host", "trial", "version"])
 def test_a_field_that_is_missing_is_named(field: str, tmp_path: Path) -> None:
-    records = written(tmp_path, RESULTS[:1])
-    values = json.loads(records.path.read_text())
+    file = written(tmp_path, RESULTS[:1])
+    values = json.loads(file.path.read_text())
     del values[field]
-    records.path.write_text(unchecked(values))
-    assert f"line 1: not a result of a sweep ({field} is missing)" in message(SweepError, records.read)
+    file.path.write_text(unchecked(values))
+    assert f"line 1: not a result of a sweep ({field} is missing)" in message(SweepError, file.read)
 
 
 LINES = {
@@ -199,10 +199,10 @@ LINES = {
 
 @pytest.mark.parametrize(("line", "text"), LINES.values(), ids=LINES)
 def test_a_hostile_line_is_refused_at_once(line: bytes, text: str, tmp_path: Path) -> None:
-    records = written(tmp_path)
-    with records.path.open("ab") as file:
+    file = written(tmp_path)
+    with file.path.open("ab") as file:
         file.write(line + b"\n")
-    assert f"{records.path}, line 5: not a result of a sweep ({text}" in message(SweepError, records.read)
+    assert f"{file.path}, line 5: not a result of a sweep ({text}" in message(SweepError, file.read)
 
 
 HOSTILE = """
@@ -210,13 +210,13 @@ import resource, sys, time
 from pathlib import Path
 from test_results import LINES
 from funcnn.sweep import SweepError
-from funcnn.sweep.results import Records
+from funcnn.sweep.results import ResultsFile
 path = Path(sys.argv[1]) / "results.jsonl"
 for name, (line, _) in LINES.items():
     path.write_bytes(line + bytes([10]))
     start = time.process_time()
     try:
-        Records(path).read()
+        ResultsFile(path).read()
     except SweepError:
         pass
     took = time.process_time() - start
@@ -224,7 +224,7 @@ for name, (line, _) in LINES.items():
 with path.open("wb") as file:  # a gigabyte that takes no room
     file.truncate(2**30)
 try:
-    Records(path).read()
+    ResultsFile(path).read()
 except SweepError:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
@@ -237,14 +237,14 @@ def test_hostile_lines_take_little_time_and_memory(tmp_path: Path) -> None:
 
 def test_every_bit_that_flips_is_found_out(tmp_path: Path) -> None:
     """Nothing else than what was written is ever read; at worst the last line counts as cut short."""
-    records = written(tmp_path, RESULTS[2:3])
-    data = records.path.read_bytes()
+    file = written(tmp_path, RESULTS[2:3])
+    data = file.path.read_bytes()
     for i in range(8 * len(data)):
         changed = bytearray(data)
         changed[i // 8] ^= 1 << i % 8
-        records.path.write_bytes(changed)
+        file.path.write_bytes(changed)
         try:
-            assert records.read() == []
+            assert file.read() == []
         except SweepError:
             continue
         assert i // 8 == len(data) - 1  # the line's end
@@ -286,68 +286,68 @@ def mutated(rng: np.random.Generator, data: bytes) -> bytes:
 @pytest.mark.parametrize("old", [False, True], ids=["with checksums", "without"])
 def test_a_mutated_file_gives_its_own_results_or_is_refused(old: bool, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    records = written(tmp_path)
-    lines = records.path.read_text().splitlines()
-    data = ("".join(unchecked(json.loads(line)) for line in lines) if old else records.path.read_text()).encode()
+    file = written(tmp_path)
+    lines = file.path.read_text().splitlines()
+    data = ("".join(unchecked(json.loads(line)) for line in lines) if old else file.path.read_text()).encode()
     refused = 0
     for _ in range(1000):
         changed = mutated(rng, data)
-        records.path.write_bytes(changed)
+        file.path.write_bytes(changed)
         try:
-            found = records.read()
+            found = file.read()
         except SweepError:
             refused += 1
             continue
         for each in found if not old else ():
             assert each in RESULTS, changed
-        records.mend()
-        assert records.read() == found
+        file.mend()
+        assert file.read() == found
     assert refused > 400
 
 
 @pytest.mark.parametrize("before", [0, 2])
 def test_a_full_disk_leaves_the_file_as_it_was(before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = written(tmp_path, RESULTS[:before])
-    data = records.path.read_bytes() if before else b""
+    file = written(tmp_path, RESULTS[:before])
+    data = file.path.read_bytes() if before else b""
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        text = message(OSError, records.append, RESULTS[2])
+        text = message(OSError, file.append, RESULTS[2])
     reason = "[Errno 28] No space left on device"
     assert text == (
-        f"{records.path}: the result of a trial could not be written ({reason}). Nothing else is lost: make room, and "
+        f"{file.path}: the result of a trial could not be written ({reason}). Nothing else is lost: make room, and "
         "start the sweep again to go on"
     )
-    assert records.path.read_bytes() == data
-    records.append(RESULTS[2])
-    assert records.read() == [*RESULTS[:before], RESULTS[2]]
+    assert file.path.read_bytes() == data
+    file.append(RESULTS[2])
+    assert file.read() == [*RESULTS[:before], RESULTS[2]]
 
 
 FULL = """
 import resource, sys
 from pathlib import Path
 from test_results import RESULTS, written
-records = written(Path(sys.argv[1]), RESULTS[:2])
-before = records.path.read_bytes()
-records.append(RESULTS[2])
-length = len(records.path.read_bytes())
-records.path.write_bytes(before)
+file = written(Path(sys.argv[1]), RESULTS[:2])
+before = file.path.read_bytes()
+file.append(RESULTS[2])
+length = len(file.path.read_bytes())
+file.path.write_bytes(before)
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 for size in range(len(before), length):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
-        records.append(RESULTS[2])
+        file.append(RESULTS[2])
     except OSError as error:
         assert "the result of a trial could not be written" in str(error), error
     else:
         raise AssertionError("it was written")
-    assert records.path.read_bytes() == before, size
+    assert file.path.read_bytes() == before, size
 resource.setrlimit(resource.RLIMIT_FSIZE, (length, hard))
-records.append(RESULTS[2])
-assert records.read() == RESULTS[:3]
+file.append(RESULTS[2])
+assert file.read() == RESULTS[:3]
 """
 
 
@@ -377,7 +377,7 @@ from pathlib import Path
 import attrs
 from test_results import RESULTS
 from funcnn.sweep import grid
-from funcnn.sweep.results import Records, trial_key
+from funcnn.sweep.results import ResultsFile, trial_key
 path = Path(sys.argv[1]) / "results.jsonl"
 values = attrs.asdict(RESULTS[0], recurse=False)
 names = ("train", "validation", "test")
@@ -391,7 +391,7 @@ with path.open("w") as file:
             body = json.dumps(values)[:-1]
             file.write(f'{body}, "check": "{zlib.crc32(body.encode()):08x}"}}' + chr(10))
 del configs
-results = Records(path).read()
+results = ResultsFile(path).read()
 assert [(each.seed, each.config.lr) for each in results] == [(seed, rate) for seed in range(10) for rate in rates]
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """

@@ -42,7 +42,7 @@ from funcnn.sweep import (
     sweep,
     workers,
 )
-from funcnn.sweep.results import Records, StorageError
+from funcnn.sweep.results import ResultsFile, StorageError
 from funcnn.sweep.trials import trial_name, trial_version
 from funcnn.system.lock import FolderInUse
 
@@ -130,7 +130,7 @@ def test_a_result_says_all_that_it_is_of(executor: Any, tmp_path: Path) -> None:
     }
     assert all(0 <= each.seconds < 60 and each.host for each in results)
     assert len({each.key for each in results}) == 4
-    assert Records(tmp_path / "results.jsonl").read() == results
+    assert ResultsFile(tmp_path / "results.jsonl").read() == results
 
 
 def test_more_trials_than_an_executor_is_given_at_a_time() -> None:
@@ -201,7 +201,7 @@ def test_every_end_is_recorded_and_the_others_go_on(executor: Any, tmp_path: Pat
     configs = grid(how=hows, i=[1], folder=[str(tmp_path)])
     results = list(sweep(behaves, configs, executor=executor(), out=tmp_path))
     check_ends(results, hows)
-    assert Records(tmp_path / "results.jsonl").read() == results
+    assert ResultsFile(tmp_path / "results.jsonl").read() == results
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -216,7 +216,7 @@ def test_every_death_is_recorded_and_the_others_go_on(jobs: int, tmp_path: Path)
     for name, times in began.items():
         # What dies by itself has two times more, alone; nothing is cut short by another's death.
         assert times <= (3 if name.split(":")[0] in DEADLY else 1), name
-    assert Records(tmp_path / "results.jsonl").read() == results
+    assert ResultsFile(tmp_path / "results.jsonl").read() == results
     check_ends([each for each in results if each.config.i == 1], list(ENDS))
 
 
@@ -237,7 +237,7 @@ def test_a_pool_that_cannot_go_on_says_so_and_keeps_what_it_had(tmp_path: Path) 
     configs = grid(how=hows, i=[1], folder=[str(tmp_path)])
     with ProcessPoolExecutor(1, mp_context=spawn) as executor, pytest.raises(BrokenProcessPool):
         list(sweep(behaves, configs, executor=executor, out=tmp_path))
-    assert [each.config.how for each in Records(tmp_path / "results.jsonl").read()] == ["well"]
+    assert [each.config.how for each in ResultsFile(tmp_path / "results.jsonl").read()] == ["well"]
     results = list(sweep(behaves, configs, executor=InProcess(), out=tmp_path))
     check_ends(results, hows)
 
@@ -325,12 +325,12 @@ def test_a_cut_last_line_is_run_again(tmp_path: Path) -> None:
     results = list(sweep(logged, configs, executor=InProcess(), out=tmp_path))
     assert [outcome(each) for each in results] == [outcome(each) for each in whole]
     assert [each.split(":")[1] for each in notes(tmp_path, "began")] == ["0", "1", "2", "2"]
-    assert Records(path).read() == results
+    assert ResultsFile(path).read() == results
 
 
 def test_numpy_integers_are_seeds(tmp_path: Path) -> None:
     results = list(sweep(double, grid(i=[1]), seeds=np.arange(2), executor=InProcess(), out=tmp_path))
-    assert [each.seed for each in Records(tmp_path / "results.jsonl").read()] == [0, 1]
+    assert [each.seed for each in ResultsFile(tmp_path / "results.jsonl").read()] == [0, 1]
     assert results == list(sweep(double, grid(i=[1]), seeds=[0, 1], executor=InProcess(), out=tmp_path))
 
 
@@ -416,7 +416,7 @@ def test_results_of_a_trial_that_only_prints_alike_are_refused(make_trial: Any, 
     assert "it has 1 results of" in text
     assert "Choose another folder" in text
     (again,) = sweep(make_trial(0), configs, executor=InProcess(), out=tmp_path)  # made anew, it is the same
-    assert Records(tmp_path / "results.jsonl").read() == [again]
+    assert ResultsFile(tmp_path / "results.jsonl").read() == [again]
 
 
 def test_a_trial_that_nothing_tells_from_another_needs_a_version(tmp_path: Path) -> None:
@@ -495,24 +495,24 @@ def test_a_disk_that_fails_a_trial_stops_the_sweep(code: int, tmp_path: Path) ->
     text = rf"the trial of configuration\(i=2\), seed 0, cannot read or write \(\[Errno {code}\] the disk says no\)"
     with pytest.raises(StorageError, match=text):
         list(sweep(trial, grid(i=range(4)), **how))
-    found = Records(tmp_path / "results.jsonl").read()
+    found = ResultsFile(tmp_path / "results.jsonl").read()
     assert [each.status for each in found] == ["done", "failed"]  # a file that is missing is the trial's own
     bad.clear()
     assert [each.status for each in sweep(trial, grid(i=range(4)), **how)] == ["done", "failed", "done", "done"]
 
 
 def test_a_full_disk_stops_the_sweep_and_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Records, result: Result) -> None:
+    def full(self: ResultsFile, result: Result) -> None:
         raise OSError(28, "No space left on device")
 
     before = set(multiprocessing.active_children())
     with monkeypatch.context() as patch:
-        patch.setattr(Records, "append", full)
+        patch.setattr(ResultsFile, "append", full)
         configs = grid(i=range(6), quick=[1], folder=[str(tmp_path)])
         with pytest.raises(OSError, match="No space left"):
             list(sweep(waits, configs, out=tmp_path))
     assert set(multiprocessing.active_children()) <= before
-    assert Records(tmp_path / "results.jsonl").read() == []
+    assert ResultsFile(tmp_path / "results.jsonl").read() == []
 
 
 def test_what_had_finished_when_it_was_stopped_is_kept(tmp_path: Path) -> None:
@@ -521,7 +521,7 @@ def test_what_had_finished_when_it_was_stopped_is_kept(tmp_path: Path) -> None:
         next(results)
         wait_for(lambda: executor.now == 0, "all have finished")
         results.close()  # type: ignore[attr-defined]
-    assert sorted(each.config.i for each in Records(tmp_path / "results.jsonl").read()) == list(range(5))
+    assert sorted(each.config.i for each in ResultsFile(tmp_path / "results.jsonl").read()) == list(range(5))
 
 
 # --- What is refused, and what a trial is called --------------------------------------------------------------
@@ -628,7 +628,7 @@ def test_a_script_without_a_guard_is_told_of_it_and_no_trial_is_lost(tmp_path: P
     text = "SweepError: sweep: no worker can start and import the trial script.trial (CannotStart: a process ended with"
     assert f"{text} exit code 1 before it had begun). A script calls" in run.stderr
     assert "A script calls sweep below `if __name__ == '__main__':`" in run.stderr
-    assert Records(tmp_path / "out" / "results.jsonl").read() == []
+    assert ResultsFile(tmp_path / "out" / "results.jsonl").read() == []
     guarded = PROGRAM.replace("for result", "if __name__ == '__main__':\n  for result")
     (tmp_path / "script.py").write_text(guarded)
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -643,7 +643,7 @@ def test_a_trial_that_was_typed_in_is_told_to_be_in_a_file(tmp_path: Path) -> No
         r"SweepError: sweep: no worker can start and import the trial \S+\.trial \((Cannot|Attrib)", run.stderr
     )
     assert "not typed into an interpreter. Or pass executor=InProcess()" in run.stderr
-    assert Records(tmp_path / "results.jsonl").read() == []
+    assert ResultsFile(tmp_path / "results.jsonl").read() == []
     here = PROGRAM.replace("Processes(2)", "InProcess()").replace("import Processes", "import InProcess")
     run = subprocess.run(command, input=here, capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stderr, run.stdout.count("'done'")) == (0, "", 2)
@@ -661,7 +661,7 @@ class Away(Executor):
 def test_workers_that_lack_the_trial_are_told_of_and_no_trial_is_lost(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match=r"import the trial sweep_trials.double \(ModuleNotFoundError: No mod"):
         list(sweep(double, grid(i=[1]), executor=Away(), out=tmp_path))
-    assert Records(tmp_path / "results.jsonl").read() == []
+    assert ResultsFile(tmp_path / "results.jsonl").read() == []
 
 
 @attrs.frozen
@@ -793,7 +793,7 @@ def test_a_process_that_is_killed_while_it_starts_is_replaced(times: int, starts
                 assert text.startswith(
                     f"sweep: no worker can start any more ({how}). If the memory is full, take fewer"
                 )
-                assert Records(tmp_path / "results.jsonl").read() == []
+                assert ResultsFile(tmp_path / "results.jsonl").read() == []
     finally:
         over.set()
         thread.join()
@@ -868,7 +868,7 @@ def test_closing_the_results_stops_the_trials(tmp_path: Path) -> None:
     assert notes(tmp_path, "interrupted")
     assert set(notes(tmp_path, "interrupted")) <= set(began)
     assert [pid for pid in began if alive(pid)] == []
-    assert [each.config.i for each in Records(tmp_path / "results.jsonl").read()] == [0]
+    assert [each.config.i for each in ResultsFile(tmp_path / "results.jsonl").read()] == [0]
 
 
 @linux
@@ -902,7 +902,7 @@ def test_an_interrupt_reaches_the_trials_and_keeps_what_is_done(own: bool, every
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
     assert sorted(notes(tmp_path, "interrupted")) == sorted(notes(tmp_path, "began"))
-    assert sorted(each.config.i for each in Records(tmp_path / "results.jsonl").read()) == [0, 1]
+    assert sorted(each.config.i for each in ResultsFile(tmp_path / "results.jsonl").read()) == [0, 1]
     wait_for(lambda: none_left(tmp_path), "its processes have ended", 30)
 
 
@@ -930,7 +930,7 @@ def test_a_script_of_a_sweep_is_stopped_by_any_signal_as_by_ctrl_c(name: str, ev
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
     assert sorted(notes(tmp_path, "interrupted")) == sorted(notes(tmp_path, "began"))
-    assert [each.config.i for each in Records(tmp_path / "results.jsonl").read()] == [0]
+    assert [each.config.i for each in ResultsFile(tmp_path / "results.jsonl").read()] == [0]
     wait_for(lambda: none_left(tmp_path), "its processes have ended", 30)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["began", "interrupted", "results.jsonl"]
 
@@ -994,7 +994,7 @@ def test_killed_again_and_again_a_sweep_goes_on_and_nothing_is_done_twice(tmp_pa
 
 
 def recorded_all(folder: Path) -> Iterator[int]:
-    return (each.config.i for each in Records(folder / "results.jsonl").read())
+    return (each.config.i for each in ResultsFile(folder / "results.jsonl").read())
 
 
 def recorded(folder: Path) -> set[int]:
