@@ -50,7 +50,7 @@ class Rule:
             refuse(f"{self.name}.update", "step", "an int from 0 on, the number of steps before", step)
         try:
             with np.errstate(under="ignore"):  # what is too small for the dtype is zero, whatever the caller's setting
-                made = self._update(grads, state, params, step)
+                made = self._update(grads, state, params, int(step))  # NumPy's own powers round differently
         except tree.TreeError:
             raise
         except (AttributeError, TypeError, ValueError):

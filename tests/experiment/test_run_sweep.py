@@ -357,11 +357,11 @@ def test_what_failed_is_run_again_if_asked_for(tmp_path, capsys):
 @pytest.fixture
 def reported(tmp_path):
     """Options for a report of results that are there, and a folder with a picture of somebody else's."""
-    file = ResultsFile(tmp_path / "results.jsonl")
+    records = ResultsFile(tmp_path / "results.jsonl")
     for lr, seed in itertools.product((0.1, 0.2), range(2)):
         config = configuration(lr=lr, kind="a", data="digits", epochs=9)
         name, metrics = trial_name(trial), {"validation_accuracy": lr + seed / 100, "test_accuracy": 0.5}
-        file.append(Result(trial_key(config, seed, name, "1"), config, seed, "done", metrics, 1.0, "h", name, "1"))
+        records.append(Result(trial_key(config, seed, name, "1"), config, seed, "done", metrics, 1.0, "h", name, "1"))
     (tmp_path / "private.png").write_bytes(b"\x89PNG somebody else's")
     return options("--report", "--out", str(tmp_path))
 

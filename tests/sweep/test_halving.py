@@ -510,7 +510,7 @@ def test_what_is_trained_is_checked() -> None:
 
 def test_results_that_are_none_of_a_halving_are_named(tmp_path: Path) -> None:
     (first, *_) = climb(tmp_path, RATES[:1])
-    file = ResultsFile(tmp_path / "results.jsonl")
+    records = ResultsFile(tmp_path / "results.jsonl")
     for metrics, text in [
         ({"epochs": 1}, "must have a number for validation_accuracy, got None. Remove its line"),
         ({"epochs": 1, "validation_accuracy": "high"}, "must have a number for validation_accuracy, got 'high'"),
@@ -518,6 +518,6 @@ def test_results_that_are_none_of_a_halving_are_named(tmp_path: Path) -> None:
         ({}, "it has results after None epochs, and here the rungs are (1, 3, 9)"),
     ]:
         key = trial_key(first.config, 0, f"{first.trial} {metrics.get('epochs')}", first.version)
-        file.path.unlink()
-        file.append(attrs.evolve(first, metrics=metrics, key=key))
+        records.path.unlink()
+        records.append(attrs.evolve(first, metrics=metrics, key=key))
         assert text in message(SweepError, climb, tmp_path, RATES[:1])
