@@ -87,7 +87,7 @@ class Problem:
 
 
 _TAKES_LOGITS: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (softmax_cross_entropy, ("softmax",)),  # a log_softmax before it is idle, but harmless
+    (softmax_cross_entropy, ("softmax", "log_softmax")),
     (sigmoid_cross_entropy, ("sigmoid",)),
 )
 

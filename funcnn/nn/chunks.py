@@ -11,11 +11,10 @@ import numpy as np
 
 from funcnn import tree
 from funcnn.arrays import threads
-from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.layout import images, rows
 from funcnn.checks import LayerError, ShapeError, check_dy_array
 from funcnn.keys import Key, fold_in
-from funcnn.nn.coupled import Coroutine, resume
+from funcnn.nn.coupled import Coroutine, apply_chunk, backward_chunk, resume, together
 from funcnn.nn.stages import Link
 from funcnn.tree import Array
 
@@ -37,46 +36,34 @@ class Batch(NamedTuple):
 # --- Forward --------------------------------------------------------------------------------------------------
 
 
-@underflow_is_zero
-def apply_in_chunks(
-    links: Sequence[Link], batch: Batch, xs: Sequence[Array]
-) -> tuple[Array, tuple[Any, ...], dict[int, Any]]:
-    """Chunks through the links of a stage: the joined y, the chunks' residuals, the states that have changed."""
-    chunks = [_forward(links, batch, j, x) for j, x in enumerate(xs)]
-    sent, changed = None, {}
-    for link in links if batch.train else ():
-        if link.coupled:
-            said = threads.run([partial(resume, chunk, sent) for chunk in chunks])
-            try:
-                sent, changed[link.i] = link.coupled.meet(batch.params[link.i], batch.state[link.i], said)
-            except Exception as error:
-                link.blame(error)
-                raise
-    ys, residuals = zip(*threads.run([partial(resume, chunk, sent) for chunk in chunks]), strict=True)
-    return join(ys), residuals, changed
+def apply_in_chunks(links: Sequence[Link], batch: Batch, xs: Sequence[Array]) -> Coroutine:
+    """Chunks through the links of a stage: returns the joined y, the chunks' residuals, the states by position."""
+    chunks = yield from together([_forward(links, batch, j, x) for j, x in enumerate(xs)])
+    ys, residuals, states = zip(*chunks, strict=True)
+    return join(ys), residuals, states[0]
 
 
 def _forward(links: Sequence[Link], batch: Batch, j: int, x: Array) -> Coroutine:
-    """The way of chunk j through the links: returns y and the residuals of each.
+    """The way of chunk j through the links: returns y, the residuals of each, the states by position.
 
     Layer i draws from ``k = fold_in(key, i)`` where the batch is whole, and here from ``fold_in(k, j)``.
     """
-    kept = []
+    kept, states = [], {}
     for link in links:
         i = link.i
         try:
-            if link.coupled and batch.train:
-                x, residuals = yield from link.coupled.apply_chunk(batch.params[i], x)
-            else:
-                key = fold_in(fold_in(batch.key, i), j) if link.draws and batch.key is not None else None
-                x, state, residuals = link.layer.apply(batch.params[i], batch.state[i], x, key=key, train=batch.train)
-                if state is not batch.state[i]:
-                    _check_unchanged(link, batch.state[i], state)
+            key = fold_in(fold_in(batch.key, i), j) if link.draws and batch.key is not None else None
+            state = batch.state[i]
+            x, states[i], residuals = yield from apply_chunk(
+                link.layer, batch.params[i], state, x, key=key, train=batch.train
+            )
+            if states[i] is not state and not link.meets:
+                _check_unchanged(link, state, states[i])
         except Exception as error:
             link.blame(error)
             raise
         kept.append(residuals)
-    return x, tuple(kept)
+    return x, tuple(kept), states
 
 
 def _check_unchanged(link: Link, state: Any, new_state: Any) -> None:
@@ -91,44 +78,34 @@ def _check_unchanged(link: Link, state: Any, new_state: Any) -> None:
 # --- Backward -------------------------------------------------------------------------------------------------
 
 
-@underflow_is_zero
 def backward_in_chunks(
     links: Sequence[Link], params: Any, kept: Sequence[Any], dys: Sequence[Array], *, first: int, need_dx: bool
-) -> tuple[dict[int, Any], Array | None]:
-    """Chunks back through the links of a stage, as far as layer `first`: the gradients by position, the joined dx."""
+) -> Coroutine:
+    """Chunks back through the links, as far as layer `first`: returns the gradients by position, the joined dx."""
     chunks = [_back(links, params, its, dy, first, need_dx) for its, dy in zip(kept, dys, strict=True)]
-    sent, gradients = None, {}
-    for link in reversed(links):
-        if link.coupled and link.i >= first:
-            sums, said = add_up([partial(resume, chunk, sent) for chunk in chunks])
-            try:
-                sent, gradients[link.i] = link.coupled.meet_backward(params[link.i], said)
-            except Exception as error:
-                link.blame(error)
-                raise
-            gradients |= sums
-    sums, dxs = add_up([partial(resume, chunk, sent) for chunk in chunks])
-    return gradients | sums, join(dxs) if dxs[0] is not None else None
+    tasks = [partial(resume, chunk) for chunk in chunks]
+    if any(link.meets and link.i >= first for link in links):
+        made = yield from together(chunks)
+        tasks = [partial(_given, each) for each in made]
+    sums, dxs = add_up(tasks)
+    return sums, join(dxs) if dxs[0] is not None else None
+
+
+def _given(value: T) -> T:
+    return value
 
 
 def _back(links: Sequence[Link], params: Any, kept: Sequence[Any], dy: Any, first: int, need_dx: bool) -> Coroutine:
-    """The way of a chunk back, as far as layer `first`: returns gradients by position, and dx.
-
-    Where it meets others it yields the gradients since the last meeting, and what it says. Those that it yields or
-    returns are never given twice.
-    """
-    gradients: dict[int, Any] = {}
+    """The way of a chunk back, as far as layer `first`: returns the gradients by position, and dx."""
+    gradients = {}
     for link, residuals in zip(reversed(links), reversed(kept), strict=True):
-        i, needed = link.i, need_dx or link.i > first
+        i = link.i
         if i < first:
             break
         try:
-            if link.coupled:
-                chunk = link.coupled.backward_chunk(params[i], residuals, dy, need_dx=needed)
-                sent = yield gradients, next(chunk)
-                gradients, dy = {}, resume(chunk, sent)
-            else:
-                gradients[i], dy = link.layer.backward(params[i], residuals, dy, need_dx=needed)
+            gradients[i], dy = yield from backward_chunk(
+                link.layer, params[i], residuals, dy, need_dx=need_dx or i > first
+            )
         except Exception as error:
             link.blame(error)
             raise

@@ -10,8 +10,9 @@ from numpy.typing import DTypeLike
 
 from funcnn.checks import ShapeError, check_dy_array, check_residuals
 from funcnn.keys import Key
-from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
+from funcnn.layer import Applied, Gradients, Initialised, Layer
 from funcnn.nn.combining import Composed, check_tuple, check_values, child_key, init_children, place
+from funcnn.nn.coupled import Coroutine, Meets, apply_chunk, backward_chunk, make_coupled
 from funcnn.settings import check_choice, config
 from funcnn.tree import Array, Shape, node
 
@@ -30,11 +31,19 @@ def parallel(*layers: Layer, combine: Literal["concat", "add"] = "concat") -> La
 
     Raises TypeError for an argument that is no Layer, ValueError for none at all or an unknown `combine`.
     """
-    return make_layer(_Parallel(layers, combine), _apply, _backward, _init)
+    return make_coupled(_Parallel(layers, combine), _init)
+
+
+@node
+class _ParallelResiduals:
+    """The residuals of each layer, and the size of its output's last axis."""
+
+    residuals: Any
+    sizes: tuple[int, ...]
 
 
 @config
-class _Parallel(Composed):
+class _Parallel(Composed, Meets):
     name: ClassVar[str] = "parallel"
     combine: Literal["concat", "add"] = attrs.field(default="concat", validator=check_choice("concat", "add"))
 
@@ -65,56 +74,47 @@ class _Parallel(Composed):
     def macs(self, in_shape: Shape) -> int:
         return sum(layer.config.macs(in_shape) for layer in self.layers)
 
+    def apply_meeting(
+        self, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+    ) -> Coroutine:
+        check_values(self, params=params, state=state)
+        outputs, states, kept = [], [], []
+        for i, layer in enumerate(self.layers):
+            with place(self.name, i):
+                its_key = child_key(key, layer, i)
+                applied = yield from apply_chunk(layer, params[i], state[i], x, key=its_key, train=train)
+            outputs.append(applied.y)
+            states.append(applied.state)
+            kept.append(applied.residuals)
+        self.combined([each.shape[1:] for each in outputs])
+        y = np.concatenate(outputs, axis=-1) if self.combine == "concat" else reduce(add, outputs)
+        sizes = tuple([each.shape[-1] for each in outputs])
+        return Applied(y, tuple(states), _ParallelResiduals(tuple(kept), sizes) if train else None)
 
-@node
-class _ParallelResiduals:
-    """The residuals of each layer, and the size of its output's last axis."""
-
-    residuals: Any
-    sizes: tuple[int, ...]
+    def backward_meeting(self, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Coroutine:
+        its = check_residuals(self, residuals, _ParallelResiduals)
+        kept, sizes = its.residuals, its.sizes
+        check_values(self, params=params)
+        check_tuple(self, "residuals", kept, len(self.layers), "layer", "apply")
+        check_dy_array(self.name, dy)
+        shares = [dy] * len(sizes)
+        if self.combine == "concat":
+            if dy.shape[-1:] != (sum(sizes),):
+                raise ShapeError(
+                    self.name,
+                    f"expected dy to have {sum(sizes)} values along its last axis like the output, got {dy.shape}",
+                    "Pass the gradient in this layer's own output, and the residuals of the same batch",
+                )
+            shares = [np.ascontiguousarray(each) for each in np.split(dy, np.cumsum(sizes)[:-1], axis=-1)]
+        gradients, dxs = [], []
+        for i, layer in enumerate(self.layers):
+            with place(self.name, i):
+                made = yield from backward_chunk(layer, params[i], kept[i], shares[i], need_dx=need_dx)
+            gradients.append(made.params)
+            dxs.append(made.dx)
+        return Gradients(tuple(gradients), reduce(add, dxs) if need_dx else None)
 
 
 def _init(settings: _Parallel, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
     out_shape = settings.out_shape(in_shape)
     return Initialised(*init_children(settings, key, [in_shape] * len(settings.layers), dtype), out_shape)
-
-
-def _apply(
-    settings: _Parallel, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
-) -> Applied:
-    check_values(settings, params=params, state=state)
-    outputs, states, kept = [], [], []
-    for i, layer in enumerate(settings.layers):
-        with place(settings.name, i):
-            y, its_state, residuals = layer.apply(params[i], state[i], x, key=child_key(key, layer, i), train=train)
-        outputs.append(y)
-        states.append(its_state)
-        kept.append(residuals)
-    settings.combined([each.shape[1:] for each in outputs])
-    y = np.concatenate(outputs, axis=-1) if settings.combine == "concat" else reduce(add, outputs)
-    sizes = tuple([each.shape[-1] for each in outputs])
-    return Applied(y, tuple(states), _ParallelResiduals(tuple(kept), sizes) if train else None)
-
-
-def _backward(settings: _Parallel, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
-    its = check_residuals(settings, residuals, _ParallelResiduals)
-    kept, sizes = its.residuals, its.sizes
-    check_values(settings, params=params)
-    check_tuple(settings, "residuals", kept, len(settings.layers), "layer", "apply")
-    check_dy_array(settings.name, dy)
-    shares = [dy] * len(sizes)
-    if settings.combine == "concat":
-        if dy.shape[-1:] != (sum(sizes),):
-            raise ShapeError(
-                settings.name,
-                f"expected dy to have {sum(sizes)} values along its last axis like the output, got {dy.shape}",
-                "Pass the gradient in this layer's own output, and the residuals of the same batch",
-            )
-        shares = [np.ascontiguousarray(each) for each in np.split(dy, np.cumsum(sizes)[:-1], axis=-1)]
-    gradients, dxs = [], []
-    for i, layer in enumerate(settings.layers):
-        with place(settings.name, i):
-            its_gradients, dx = layer.backward(params[i], kept[i], shares[i], need_dx=need_dx)
-        gradients.append(its_gradients)
-        dxs.append(dx)
-    return Gradients(tuple(gradients), reduce(add, dxs) if need_dx else None)

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.threads import single_blas_thread
 from funcnn.checks import Form, LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
 from funcnn.nn.chunks import Batch, apply_in_chunks, backward_in_chunks, cut, cut_like
 from funcnn.nn.combining import Composed, check_tuple, check_values, place
+from funcnn.nn.coupled import Coroutine, Meets, alone, apply_chunk, backward_chunk
 from funcnn.nn.stages import Link, Stage, stage_sizes, stages
 from funcnn.settings import config
 from funcnn.tree import Array, Shape, node
@@ -40,36 +42,45 @@ def serial(*layers: Layer) -> Layer:
 # --- The plain fold: what runs where nothing is cut -----------------------------------------------------------
 
 
-def _fold(links: tuple[Link, ...], batch: Batch, x: Array) -> tuple[Array, tuple[Any, ...], dict[int, Any]]:
-    """Each layer on what the one before it gives: y, the residuals of each, the states by position."""
+def _fold(links: tuple[Link, ...], batch: Batch, x: Array) -> Coroutine:
+    """Each layer on what the one before it gives: returns y, the residuals of each, the states by position."""
     params, state, key, train = batch.params, batch.state, batch.key, batch.train
     kept, states = [], {}
     for link in links:
         i = link.i
         its_key = fold_in(key, i) if link.draws and key is not None else None
         try:
-            x, states[i], residuals = link.layer.apply(params[i], state[i], x, key=its_key, train=train)
+            if link.meets and train:
+                made = yield from apply_chunk(link.layer, params[i], state[i], x, key=its_key, train=True)
+            else:
+                made = link.layer.apply(params[i], state[i], x, key=its_key, train=train)
         except Exception as error:
             link.blame(error)
             raise
+        x, states[i], residuals = made
         kept.append(residuals)
     return x, tuple(kept), states
 
 
 def _fold_back(
     links: tuple[Link, ...], params: Any, kept: tuple[Any, ...], dy: Any, *, first: int, need_dx: bool
-) -> tuple[dict[int, Any], Any]:
-    """The chain rule, last layer first, as far as layer `first`: the gradients by position, and dx."""
+) -> Coroutine:
+    """The chain rule, last layer first, as far as layer `first`: returns the gradients by position, and dx."""
     gradients = {}
     for link, residuals in zip(reversed(links), reversed(kept), strict=True):
         i = link.i
         if i < first:
             break
+        its_need = need_dx or i > first
         try:
-            gradients[i], dy = link.layer.backward(params[i], residuals, dy, need_dx=need_dx or i > first)
+            if link.meets:
+                made = yield from backward_chunk(link.layer, params[i], residuals, dy, need_dx=its_need)
+            else:
+                made = link.layer.backward(params[i], residuals, dy, need_dx=its_need)
         except Exception as error:
             link.blame(error)
             raise
+        gradients[i], dy = made
     return gradients, dy
 
 
@@ -77,7 +88,7 @@ def _fold_back(
 
 
 @config
-class _Serial(Composed):
+class _Serial(Composed, Meets):
     name: ClassVar[str] = "serial"
 
     @cached_property
@@ -114,6 +125,54 @@ class _Serial(Composed):
                 self._plans.clear()
             self._plans[shape] = plan
         return self._plans[shape]
+
+    def apply_meeting(
+        self, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+    ) -> Coroutine:
+        check_values(self, params=params, state=state)
+        if not self.layers:
+            check_float(self, x)
+            return Applied(x, (), Form(x.shape, x.dtype) if train else None)
+        batch, states, kept = Batch(params, state, key, train), dict(enumerate(state)), []
+        for stage, sizes in self.plan(x):
+            residuals: Any
+            if len(sizes) == 1:
+                x, its, changed = yield from _fold(stage.links, batch, x)
+                residuals = (its,)
+            else:
+                x, residuals, changed = yield from apply_in_chunks(stage.links, batch, cut(x, sizes))
+            states |= changed
+            kept.append(_StageResiduals(sizes, residuals))
+        return Applied(x, tuple(states.values()), tuple(kept) if train else None)
+
+    def backward_meeting(self, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> Coroutine:
+        kept = check_residuals(self, residuals)
+        check_values(self, params=params)
+        if not self.layers:
+            form = check_residuals(self, residuals, Form)
+            check_dy(self, dy, form.shape, form.dtype)
+            return Gradients((), dy if need_dx else None)
+        plan = (self.whole,) if type(kept) is tuple and len(kept) == 1 else self.stages
+        check_tuple(self, "residuals", kept, len(plan), "run of layers", "apply")
+        gradients: dict[int, Any] = dict.fromkeys(range(len(self.layers)))
+        first = 0 if need_dx else _first_trained(params)
+        for stage, its in zip(reversed(plan), reversed(kept), strict=True):
+            if stage.last < first:
+                break
+            if not isinstance(its, _StageResiduals):
+                raise LayerError(
+                    self.name,
+                    f"expected the residuals of this net, got {type(its).__name__}",
+                    "Pass the residuals that this net's own apply gave",
+                )
+            if len(its.sizes) == 1:
+                back = _fold_back(stage.links, params, its.residuals[0], dy, first=first, need_dx=need_dx)
+            else:
+                dys = cut_like(self.name, dy, its.sizes)
+                back = backward_in_chunks(stage.links, params, its.residuals, dys, first=first, need_dx=need_dx)
+            found, dy = yield from back
+            gradients |= found
+        return Gradients(tuple(gradients.values()), dy if need_dx else None)
 
     def out_shape(self, in_shape: Shape) -> Shape:
         for i, layer in enumerate(self.layers):
@@ -152,55 +211,18 @@ def _init(settings: _Serial, key: Key, in_shape: Shape, dtype: DTypeLike = np.fl
     return Initialised(tuple(params), tuple(states), in_shape)
 
 
+@underflow_is_zero
 def _apply(
     settings: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    check_values(settings, params=params, state=state)
-    if not settings.layers:
-        check_float(settings, x)
-        return Applied(x, (), Form(x.shape, x.dtype) if train else None)
-    batch, states, kept = Batch(params, state, key, train), dict(enumerate(state)), []
     with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
-        for stage, sizes in settings.plan(x):
-            residuals: Any
-            if len(sizes) == 1:
-                x, its, changed = _fold(stage.links, batch, x)
-                residuals = (its,)
-            else:
-                x, residuals, changed = apply_in_chunks(stage.links, batch, cut(x, sizes))
-            states |= changed
-            kept.append(_StageResiduals(sizes, residuals))
-    return Applied(x, tuple(states.values()), tuple(kept) if train else None)
+        return alone(settings.apply_meeting(params, state, x, key=key, train=train))  # type: ignore[no-any-return]
 
 
+@underflow_is_zero
 def _backward(settings: _Serial, params: Any, residuals: Any, dy: Any, *, need_dx: bool = True) -> Gradients:
-    kept = check_residuals(settings, residuals)
-    check_values(settings, params=params)
-    if not settings.layers:
-        form = check_residuals(settings, residuals, Form)
-        check_dy(settings, dy, form.shape, form.dtype)
-        return Gradients((), dy if need_dx else None)
-    plan = (settings.whole,) if type(kept) is tuple and len(kept) == 1 else settings.stages
-    check_tuple(settings, "residuals", kept, len(plan), "run of layers", "apply")
-    gradients: dict[int, Any] = dict.fromkeys(range(len(settings.layers)))
-    first = 0 if need_dx else _first_trained(params)
     with single_blas_thread():
-        for stage, its in zip(reversed(plan), reversed(kept), strict=True):
-            if stage.last < first:
-                break
-            if not isinstance(its, _StageResiduals):
-                raise LayerError(
-                    settings.name,
-                    f"expected the residuals of this net, got {type(its).__name__}",
-                    "Pass the residuals that this net's own apply gave",
-                )
-            if len(its.sizes) == 1:
-                found, dy = _fold_back(stage.links, params, its.residuals[0], dy, first=first, need_dx=need_dx)
-            else:
-                dys = cut_like(settings.name, dy, its.sizes)
-                found, dy = backward_in_chunks(stage.links, params, its.residuals, dys, first=first, need_dx=need_dx)
-            gradients |= found
-    return Gradients(tuple(gradients.values()), dy if need_dx else None)
+        return alone(settings.backward_meeting(params, residuals, dy, need_dx=need_dx))  # type: ignore[no-any-return]
 
 
 def _first_trained(params: tuple[Any, ...]) -> int:

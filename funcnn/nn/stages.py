@@ -14,7 +14,7 @@ import attrs
 
 from funcnn.checks import LayerError, add_place
 from funcnn.layer import Layer
-from funcnn.nn.coupled import Coupled
+from funcnn.nn.coupled import Coupled, Meets
 from funcnn.tree import Shape
 
 __all__ = ["Link", "Stage", "chunk_sizes", "stage_sizes", "stages"]
@@ -36,6 +36,11 @@ class Link:
     def coupled(self) -> Coupled | None:
         """Its settings, if it is where chunks meet."""
         return self.layer.config if isinstance(self.layer.config, Coupled) else None
+
+    @cached_property
+    def meets(self) -> bool:
+        """Whether chunks meet in it, or in a layer within it."""
+        return isinstance(self.layer.config, Meets) and self.layer.config.couples_examples
 
     @cached_property
     def by_chunks(self) -> bool:

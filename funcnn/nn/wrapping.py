@@ -9,6 +9,7 @@ from funcnn.keys import Key
 from funcnn.layer import Applied, Gradients, Layer, make_layer
 from funcnn.nn.chunks import add_up, cut, cut_like, join
 from funcnn.nn.combining import Wrapped, child_key, init_wrapped, place
+from funcnn.nn.coupled import Coroutine, Meets, apply_chunk, backward_chunk, make_coupled
 from funcnn.settings import config, count
 from funcnn.tree import Array, Shape, node
 
@@ -28,7 +29,7 @@ def residual(layer: Layer) -> Layer:
 
     Raises TypeError for an argument that is no Layer.
     """
-    return make_layer(_Residual(layer), _residual_apply, _residual_backward, init_wrapped)
+    return make_coupled(_Residual(layer), init_wrapped)
 
 
 def chunked(layer: Layer, size: int) -> Layer:
@@ -55,7 +56,7 @@ def chunked(layer: Layer, size: int) -> Layer:
 
 
 @config
-class _Residual(Wrapped):
+class _Residual(Wrapped, Meets):
     name: ClassVar[str] = "residual"
 
     def out_shape(self, in_shape: Shape) -> Shape:
@@ -72,22 +73,18 @@ class _Residual(Wrapped):
                 'Use as many filters as input channels, stride 1 and padding="same"',
             )
 
+    def apply_meeting(
+        self, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+    ) -> Coroutine:
+        with place(self.name):
+            y, state, kept = yield from apply_chunk(self.layer, params, state, x, key=key, train=train)
+        self.check_kept(x.shape[1:], y.shape[1:])
+        return Applied(x + y, state, kept)
 
-def _residual_apply(
-    settings: _Residual, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
-) -> Applied:
-    with place(settings.name):
-        y, state, kept = settings.layer.apply(params, state, x, key=key, train=train)
-    settings.check_kept(x.shape[1:], y.shape[1:])
-    return Applied(x + y, state, kept)
-
-
-def _residual_backward(
-    settings: _Residual, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
-) -> Gradients:
-    with place(settings.name):
-        gradients, dx = settings.layer.backward(params, residuals, dy, need_dx=need_dx)
-    return Gradients(gradients, dx + dy if need_dx else None)
+    def backward_meeting(self, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Coroutine:
+        with place(self.name):
+            gradients, dx = yield from backward_chunk(self.layer, params, residuals, dy, need_dx=need_dx)
+        return Gradients(gradients, dx + dy if need_dx else None)
 
 
 # --- chunked --------------------------------------------------------------------------------------------------
