@@ -283,6 +283,7 @@ def _foreign_state(settings: Described, opt_state: Any) -> TypeError:
 @config
 class _Sgd(OptimizerSettings):
     name: ClassVar[str] = "sgd"
+    elementwise: ClassVar[bool] = True
 
 
 def _sgd_update(settings: _Sgd, grads: Any, opt_state: None, params: Any, step: int) -> tuple[Any, None]:
@@ -300,6 +301,7 @@ def _one_moment(settings: Described, params: Any) -> Any:
 @config
 class _Momentum(OptimizerSettings):
     name: ClassVar[str] = "momentum"
+    elementwise: ClassVar[bool] = True
     decay: float = number(check_decay, default=0.9)
     nesterov: bool = attrs.field(default=False, validator=check_flag)
 
@@ -313,6 +315,7 @@ def _momentum_update(settings: _Momentum, grads: Any, velocity: Any, params: Any
 @config
 class _RmsProp(OptimizerSettings):
     name: ClassVar[str] = "rmsprop"
+    elementwise: ClassVar[bool] = True
     decay: float = number(check_decay, default=0.99)
     epsilon: float = number(check_positive, default=1e-8)
 
@@ -334,6 +337,7 @@ class Moments:
 @config
 class _Adam(OptimizerSettings):
     name: ClassVar[str] = "adam"
+    elementwise: ClassVar[bool] = True
     b1: float = number(check_decay, default=0.9)
     b2: float = number(check_decay, default=0.999)
     epsilon: float = number(check_positive, default=1e-8)

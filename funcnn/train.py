@@ -11,64 +11,27 @@ import math
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.arrays.finite import first_non_finite
 from funcnn.checks import FuncnnWarning, as_array
 from funcnn.keys import Key, check_is_key, fold_in, generator
 from funcnn.layer import Layer
-from funcnn.problem import (
-    Augment,
-    Batch,
-    Examples,
-    Parts,
-    Problem,
-    call_augment,
-    call_loss,
-    call_metric,
-    check_examples,
-    check_problem,
-)
-from funcnn.settings import check_counts, refuse, shown
-from funcnn.tree import Array, Shape, node
+from funcnn.problem import Augment, Batch, Examples, Parts, Problem, check_examples, check_problem
+from funcnn.settings import check_counts, refuse
+from funcnn.team.member import FromOrder, epoch_order
+from funcnn.team.step import ADVICE, Metrics, Model, NonFiniteError, TrainState, measured, step, step_in_shards
+from funcnn.team.team import Team
+from funcnn.tree import Array, Shape
 
 __all__ = [
     "Augment", "Batch", "Epoch", "Examples", "Metrics", "Model", "NonFiniteError", "Problem", "Step", "TrainState",
     "batches", "evaluate", "init_state", "make_step", "predict", "train",
 ]  # fmt: skip
-
-
-@node
-class TrainState:
-    """A run's whole position. Shuffling and dropout are derived from its seed and step."""
-
-    params: Any
-    state: Any
-    opt_state: Any
-    step: int
-    seed: int
-
-
-@node
-class Model:
-    """What prediction needs of a trained net."""
-
-    params: Any
-    state: Any
-
-
-@attrs.frozen
-class Metrics:
-    """The loss, and in `accuracy` the problem's metric (None without one): means over some examples."""
-
-    loss: float
-    accuracy: float | None
 
 
 @attrs.frozen
@@ -105,10 +68,6 @@ class Epoch:
     test: Metrics | None = None
 
 
-class NonFiniteError(ArithmeticError):
-    """The loss, the state, a gradient or the update became infinite or NaN; names the step, and a bad leaf if known."""
-
-
 def init_state(problem: Problem, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> TrainState:
     """The state at step 0, from a run's root key ``Key(seed)`` and an example's shape.
 
@@ -129,8 +88,13 @@ def init_state(problem: Problem, key: Key, in_shape: Shape, dtype: DTypeLike = n
     return TrainState(params, state, problem.optimizer.init(params), 0, key.seed)
 
 
-def make_step(problem: Problem) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+def make_step(
+    problem: Problem, *, shards: int = 1, team: Team | None = None
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The pure training step: forward, loss, backward, update. The metrics are the batch's, before the update.
+
+    Of a batch in shards the sum of their gradients is taken, whoever computes them: this process, or the members of a
+    team (`funcnn.team`), which has a number of shards of its own.
 
     >>> from funcnn.layers import dense
     >>> from funcnn.losses import softmax_cross_entropy
@@ -142,59 +106,14 @@ def make_step(problem: Problem) -> Callable[[TrainState, Batch], tuple[TrainStat
     1
 
     The step raises NonFiniteError, naming the step and the first bad leaf, before anything is updated by it, and
-    TypeError for a loss, metric or augmentation that gives anything else than it must.
+    TypeError for a loss, metric or augmentation that gives anything else than it must. In shards or with a team it
+    raises LayerError for a layer that must have the whole batch.
     """
     check_problem("make_step", problem)
-    return partial(_step, problem)
-
-
-def _step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise TypeError(f"step: batch must be a tuple (inputs, targets), got {shown(batch)}")
-    inputs, targets = batch
-    key = fold_in(fold_in(Key(state.seed), "step"), state.step) if problem.net.config.stochastic else None
-    for i, augment in enumerate(problem.augment):
-        its_key = fold_in(fold_in(fold_in(Key(state.seed), "augment"), state.step), i)
-        inputs = call_augment(augment, inputs, its_key)
-    # What overflows shows in the loss, the state or the gradients, which are checked: a warning before would say less.
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        outputs, net_state, residuals = problem.net.apply(state.params, state.state, inputs, key=key, train=True)
-        loss, d_outputs = call_loss(problem.loss, outputs, targets)
-        if not math.isfinite(loss):
-            raise NonFiniteError(f"step {state.step}: the loss is {loss}{_since(state, inputs)}. {_ADVICE}")
-        bad = first_non_finite(net_state)
-        if bad is not None:
-            reach = f"the inputs reach {np.abs(inputs).max():g}"
-            message = f"step {state.step}: the state {bad} is not finite (loss {loss:g}, {reach}). {_ADVICE}"
-            raise NonFiniteError(message)
-        grads, _ = problem.net.backward(state.params, residuals, d_outputs, need_dx=False)
-        bad = first_non_finite(grads)
-        if bad is not None:
-            leaf = bad or "the layer"
-            raise NonFiniteError(f"step {state.step}: the gradient of {leaf} is not finite (loss {loss:g}). {_ADVICE}")
-    try:
-        with np.errstate(over="raise", invalid="raise", divide="raise"):
-            params, opt_state = problem.optimizer.update(grads, state.opt_state, state.params, state.step)
-    except FloatingPointError as error:
-        message = f"step {state.step}: the update of the parameters is not finite ({error}). {_ADVICE}"
-        raise NonFiniteError(message) from error
-    metric = call_metric(problem.metric, outputs, targets)
-    return TrainState(params, net_state, opt_state, state.step + 1, state.seed), Metrics(loss, metric)
-
-
-_ADVICE = "Lower the learning rate, put clip_by_global_norm before the optimizer, or look for bad inputs"
-
-
-def _since(state: TrainState | Model, inputs: Array) -> str:
-    """Why a loss is not finite, as far as it can be seen."""
-    for what, values in (("parameter", state.params), ("state", state.state)):
-        bad = first_non_finite(values)
-        if bad is not None:
-            return f", since the {what} {bad} is not finite"
-    bad_inputs = np.count_nonzero(~np.isfinite(inputs).all(axis=tuple(range(1, inputs.ndim))))
-    if bad_inputs:
-        return f", since {bad_inputs} of the batch's {len(inputs)} inputs are not finite"
-    return "; all parameters and inputs are finite, but not what follows from them"
+    check_counts("make_step", shards=shards)
+    if team is not None:
+        return partial(team.step, problem)
+    return partial(step_in_shards, problem, shards) if shards > 1 else partial(step, problem)
 
 
 def batches(examples: Examples, batch_size: int, *, key: Key | None = None, start: int = 0) -> Iterator[Batch]:
@@ -222,7 +141,14 @@ def _batches(examples: Examples, batch_size: int, key: Key | None, start: int) -
 
 
 def train(
-    problem: Problem, state: TrainState, dataset: Parts, *, epochs: int, batch_size: int
+    problem: Problem,
+    state: TrainState,
+    dataset: Parts,
+    *,
+    epochs: int,
+    batch_size: int,
+    workers: int = 1,
+    shards: int | None = None,
 ) -> Iterator[Step | Epoch]:
     """Train from a state to the end of the last epoch, yielding a `Step` after each step, an `Epoch` after each epoch.
 
@@ -242,6 +168,10 @@ def train(
     >>> evaluate(problem, state, data.test).accuracy > 0.9
     True
 
+    With several `workers` (processes, this one among them) every batch is cut into `shards`, by default one for each
+    worker, and the sum of their gradients is taken. The result follows from the number of shards, and not from that of
+    the workers: a run may go on with others. Dropout and augmentation draw for each shard by itself.
+
     Training changes nothing: the trained net is in an event's state. Given the state at step 0 that a run began with,
     `evaluate` and `predict` warn once the run has come through an epoch.
 
@@ -250,7 +180,10 @@ def train(
     1000 times the first step's, or 1000 if that was below 1.
     """
     check_problem("train", problem)
-    check_counts("train", epochs=epochs, batch_size=batch_size)
+    shards = workers if shards is None else shards
+    check_counts("train", epochs=epochs, batch_size=batch_size, workers=workers, shards=shards)
+    if workers > shards:
+        refuse("train", "shards", f"at least {workers}, one for each worker", shards)
     if not isinstance(state, TrainState):
         refuse("train", "state", "a TrainState, such as init_state makes", state)
     if not (hasattr(dataset, "train") and hasattr(dataset, "validation")):
@@ -259,7 +192,7 @@ def train(
     check_examples("train", "the training examples", dataset.train)
     if dataset.validation is not None:
         check_examples("train", "the validation examples", dataset.validation)
-    return _train(problem, state, dataset, epochs, batch_size)
+    return _train(problem, state, dataset, epochs, batch_size, workers, shards)
 
 
 # The states at step 0 that a run of an epoch or more began with. It decides on a warning, and on no result.
@@ -267,37 +200,71 @@ _BEGUN: "weakref.WeakSet[TrainState]" = weakref.WeakSet()
 _EXPLODED = 1e3  # of the first step's loss, or of 1 if that is less
 
 
-def _train(problem: Problem, state: TrainState, dataset: Parts, epochs: int, batch_size: int) -> Iterator[Step | Epoch]:
-    step = make_step(problem)
+def _train(
+    problem: Problem, state: TrainState, dataset: Parts, epochs: int, batch_size: int, workers: int, shards: int
+) -> Iterator[Step | Epoch]:
+    n = len(dataset.train)
+    per_epoch = -(-n // batch_size)
     start, limit = state, 0.0  # limit: a mean loss beyond it has exploded
-    examples = dataset.train
-    per_epoch = -(-len(examples) // batch_size)
-    for epoch in range(state.step // per_epoch, epochs):
-        done = state.step - epoch * per_epoch
-        order = fold_in(fold_in(Key(state.seed), "shuffle"), epoch)
-        mean = _Mean()
-        seconds, rate = 0.0, 0.0
-        started = time.perf_counter()
-        for i, batch in enumerate(batches(examples, batch_size, key=order, start=done), start=done + 1):
-            rate = problem.optimizer.learning_rate(state.step)
-            state, metrics = step(state, batch)
-            mean = mean.add(metrics, len(batch[0]))
-            limit = limit or _EXPLODED * max(1.0, abs(metrics.loss))
-            so_far = mean.metrics()
-            event = Step(
-                state.step, epoch + 1, i, per_epoch, metrics.loss, metrics.accuracy, so_far.loss, so_far.accuracy, rate
-            )
-            seconds += time.perf_counter() - started
-            yield event
-            started = time.perf_counter()  # the time that the caller took is not the training's
-        validation = evaluate(problem, state, dataset.validation) if dataset.validation is not None else None
-        if mean.metrics().loss > limit:
-            message = f"train: the loss has grown to {mean.metrics().loss:.3g} in epoch {epoch + 1}. {_ADVICE}"
-            warnings.warn(message, FuncnnWarning, stacklevel=2)
-            limit = math.inf  # said once
-        if start.step == 0:
-            _BEGUN.add(start)
-        yield Epoch(epoch + 1, epochs, state, mean.metrics(), validation, rate, seconds)
+    if state.step >= epochs * per_epoch:
+        return
+    with _Crew(problem, dataset, workers, shards) as crew:
+        for epoch in range(state.step // per_epoch, epochs):
+            mean = _Mean()
+            seconds, rate = 0.0, 0.0
+            started = time.perf_counter()
+            for i in range(state.step - epoch * per_epoch, per_epoch):
+                batch = FromOrder(epoch, i * batch_size, min((i + 1) * batch_size, n))
+                rate = problem.optimizer.learning_rate(state.step)
+                state, metrics = crew.step(state, batch)
+                mean = mean.add(metrics, batch.size())
+                limit = limit or _EXPLODED * max(1.0, abs(metrics.loss))
+                loss, metric = metrics.loss, metrics.accuracy
+                so_far = mean.metrics()
+                event = Step(state.step, epoch + 1, i + 1, per_epoch, loss, metric, so_far.loss, so_far.accuracy, rate)
+                seconds += time.perf_counter() - started
+                yield event
+                started = time.perf_counter()  # the time that the caller took is not the training's
+            validation = crew.validate(state)
+            if mean.metrics().loss > limit:
+                message = f"train: the loss has grown to {mean.metrics().loss:.3g} in epoch {epoch + 1}. {ADVICE}"
+                warnings.warn(message, FuncnnWarning, stacklevel=2)
+                limit = math.inf  # said once
+            if start.step == 0:
+                _BEGUN.add(start)
+            yield Epoch(epoch + 1, epochs, state, mean.metrics(), validation, rate, seconds)
+
+
+class _Crew:
+    """Who takes the steps of a run: this process alone, or a team of several."""
+
+    def __init__(self, problem: Problem, dataset: Parts, workers: int, shards: int) -> None:
+        self.problem, self.dataset = problem, dataset
+        self.team = Team(workers, shards=shards) if workers > 1 else None
+        self.alone = make_step(problem, shards=shards)
+        self.order: tuple[int, Array] | None = None
+
+    def __enter__(self) -> "_Crew":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.team:
+            self.team.close()
+
+    def step(self, state: TrainState, batch: FromOrder) -> tuple[TrainState, Metrics]:
+        examples = self.dataset.train
+        if self.team:
+            return self.team.step(self.problem, state, batch, examples, self.dataset.validation)
+        if self.order is None or self.order[0] != batch.epoch:
+            self.order = batch.epoch, epoch_order(state.seed, batch.epoch, len(examples))
+        return self.alone(state, examples.take(self.order[1][batch.first : batch.last]))
+
+    def validate(self, state: TrainState) -> Metrics | None:
+        validation = self.dataset.validation
+        if validation is None or not self.team:
+            return None if validation is None else evaluate(self.problem, state, validation)
+        made = self.team.evaluate(self.problem, state, 1, 256, self.dataset.train, validation)
+        return _mean_of("evaluate", made)
 
 
 @attrs.frozen
@@ -330,17 +297,18 @@ def evaluate(problem: Problem, state: TrainState | Model, examples: Examples, *,
     _check_state("evaluate", state)
     check_counts("evaluate", batch_size=batch_size)
     check_examples("evaluate", "the examples", examples)
+    made = (measured(problem, state.params, state.state, batch) for batch in batches(examples, batch_size))
+    return _mean_of("evaluate", made)
+
+
+def _mean_of(place: str, made: Iterable[tuple[Metrics, int, str]]) -> Metrics:
+    """The mean over batches; warns once of one that is not finite."""
     mean, reason = _Mean(), ""
-    for inputs, targets in batches(examples, batch_size):
-        # What overflows shows in the loss.
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            outputs = problem.net.apply(state.params, state.state, inputs).y
-            loss, _ = call_loss(problem.loss, outputs, targets)
-        mean = mean.add(Metrics(loss, call_metric(problem.metric, outputs, targets)), len(inputs))
-        if not (math.isfinite(loss) or reason):
-            reason = f"evaluate: the loss is {loss}{_since(state, inputs)}"
+    for metrics, count, its_reason in made:
+        mean = mean.add(metrics, count)
+        reason = reason or its_reason
     if reason:
-        warnings.warn(reason, FuncnnWarning, stacklevel=2)
+        warnings.warn(f"{place}: {reason}", FuncnnWarning, stacklevel=3)
     return mean.metrics()
 
 

@@ -61,6 +61,22 @@ class Rule:
             raise TypeError(f"{self.name}: its update must return a tuple of two, got {shown(made)}")
         return made
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether it treats every number by itself, so that the update of a part is the part of the update.
+
+        Settings say so, ``elementwise: ClassVar[bool] = True``. A mask of your own might look at a leaf's size.
+        """
+        if hasattr(self.config, "rules"):
+            return all(rule.elementwise for rule in self.config.rules)
+        return getattr(self.config, "elementwise", False) and getattr(self.config, "mask", None) in (None, weights_only)
+
+    @property
+    def asks_masks(self) -> bool:
+        """Whether what it does depends on a leaf's path, by a mask."""
+        rules = getattr(self.config, "rules", ())
+        return getattr(self.config, "mask", None) is not None or any(rule.asks_masks for rule in rules)
+
     def __repr__(self) -> str:
         return repr(self.config)
 
@@ -212,6 +228,7 @@ def _clip_update(settings: _Clip, grads: Any, state: None, params: Any, step: in
 @config
 class _DecayedWeights(Described):
     name: ClassVar[str] = "add_decayed_weights"
+    elementwise: ClassVar[bool] = True
     rate: float = number(check_not_negative)
     mask: Mask | None = attrs.field(default=None, validator=check_mask)
 

@@ -12,7 +12,8 @@ the cores that this process may use.
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache, partial
 from itertools import count
@@ -24,8 +25,9 @@ import numpy as np
 from funcnn.tree import Array
 
 __all__ = [
-    "TASKS", "TASK_OPERATIONS", "blas_is_single", "even_slices", "for_each", "in_a_task", "in_tasks", "run", "scratch",
-    "set_threads", "single_blas_thread", "slices", "sum_in_tasks", "threads",
+    "TASKS", "TASK_OPERATIONS", "blas_architectures", "blas_is_single", "even_slices", "for_each", "in_a_task",
+    "in_tasks", "run", "scratch", "set_threads", "single_blas_thread", "single_thread", "slices", "sum_in_tasks",
+    "threads",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -138,6 +140,23 @@ def in_a_task() -> bool:
     (False, [True, True])
     """
     return _setting.thread.busy
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """This thread as at work on a task: what it does within is not spread over other threads.
+
+    >>> with single_thread():
+    ...     in_a_task()
+    True
+    """
+    before = _setting.thread.busy
+    with single_blas_thread():
+        _setting.thread.busy = True
+        try:
+            yield
+        finally:
+            _setting.thread.busy = before
 
 
 class _Job:
@@ -269,6 +288,11 @@ def _blas() -> list[Any]:
     from threadpoolctl import ThreadpoolController
 
     return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+def blas_architectures() -> set[str]:
+    """The kinds of processors for which BLAS has chosen its kernels, as OpenBLAS calls them: {"SkylakeX"}."""
+    return {getattr(library, "architecture", None) or "" for library in _blas()}
 
 
 class single_blas_thread:

@@ -9,7 +9,9 @@ Leaves of float16 are updated in float32, and so are their moments kept: in floa
 is zero, and so is an epsilon of 1e-8.
 """
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from funcnn.tree import Array
 
 __all__ = [
     "Update", "adam_update", "moment_dtype", "momentum_update", "over_leaves", "rmsprop_update", "sgd_update",
+    "writing_to",
 ]  # fmt: skip
 
 Update = Callable[..., tuple[Array, ...]]
@@ -79,10 +82,30 @@ def _call(update: Update, row: Row) -> list[Array]:
     return results
 
 
+class _Thread(threading.local):
+    destinations: Mapping[int, tuple[Array, ...]] = {}
+
+
+_thread = _Thread()
+
+
+@contextmanager
+def writing_to(destinations: Mapping[int, tuple[Array, ...]]) -> Iterator[None]:
+    """Let updates write new leaves and moments into given memory, found by the old leaf's id, instead of fresh memory.
+
+    That saves a copy where the memory is to be shared. It serves the updates here alone, and of other leaves none.
+    """
+    _thread.destinations = destinations
+    try:
+        yield
+    finally:
+        _thread.destinations = {}
+
+
 def _by_block(fill: Callable[..., None], *row: Array) -> tuple[Array, ...]:
     """The new leaf and moments: arrays that ``fill(*row, *new)`` writes, given flat vectors, block by block."""
     leaf = row[0]
-    new = tuple([np.empty(leaf.shape, leaf.dtype) for _ in row[1:]])
+    new = _thread.destinations.get(id(leaf)) or tuple([np.empty(leaf.shape, leaf.dtype) for _ in row[1:]])
     flat = [array.reshape(-1) for array in (*row, *new)]
     if leaf.size <= elementwise.BLOCK:
         fill(*flat)

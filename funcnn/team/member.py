@@ -1,0 +1,310 @@
+"""A member of a team, and what it does: its shards of every step, its share of the optimizer's work.
+
+All members run the same calls in the same order, as the first of them says, and each knows from its rank what is its
+own. Parameters, moments and gradients lie in shared memory. A step:
+
+    shards      forward, loss and backward of each; its gradients go to the shard's own row of memory
+    -- meet --  all gradients are there, and all members know the metrics
+    share       a member adds up its share of all rows (`funcnn.team.step.add_up`), and makes its share of the new
+                parameters and moments, in the memory of the new state
+    -- meet --  the new state is there
+
+A state's memory is written once, before anybody else has it, and never changed as long as somebody does.
+"""
+
+import mmap
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import attrs
+import numpy as np
+
+from funcnn import tree
+from funcnn.arrays.updates import writing_to
+from funcnn.keys import Key, fold_in, generator
+from funcnn.nn.coupled import Coroutine, Meeting, resume, together
+from funcnn.problem import Batch, Examples, Problem
+from funcnn.team.meeting import MeetingRoom
+from funcnn.team.memory import Plan, StateMemory, copy, piece, write
+from funcnn.team.shared import Handle, open_block, unpack, views
+from funcnn.team.step import (
+    Metrics,
+    Shard,
+    TrainState,
+    add_up,
+    check_finite,
+    forward_and_back,
+    measured,
+    prepared,
+    quiet,
+    shard_slices,
+    summed,
+    unlike,
+    updated,
+)
+from funcnn.tree import Array
+
+__all__ = [
+    "Begin", "Call", "Evaluate", "FromBatch", "FromOrder", "Hello", "Member", "Step", "TeamError", "epoch_order",
+]  # fmt: skip
+
+
+class TeamError(RuntimeError):
+    """A team whose processes cannot start, cannot have what they need, or have ended."""
+
+
+class Call(Protocol):
+    """What all members are to do."""
+
+    def run(self, member: "Member") -> Any: ...
+
+
+class Member:
+    """What a member knows: the room where it meets the others, the problem, the examples, the memory."""
+
+    plan: Plan
+    problem: Problem
+
+    def __init__(self, room: MeetingRoom) -> None:
+        self.room = room
+        self.examples: tuple[Examples | None, ...] = ()
+        self.rows: list[Any] = []  # gradients, shard by shard
+        self.row_shares: list[Any] = []  # of them this member's share
+        self._maps: dict[Handle, Array] = {}
+        self._states: dict[Handle, StateMemory] = {}
+        self._order: tuple[tuple[int, int], Array] | None = None
+
+    def begin(self, plan: Plan, problem: Problem, examples: tuple[Examples | None, ...]) -> None:
+        """Take a problem, and parts of a data set, of which the first is trained on."""
+        self.plan, self.problem, self.examples = plan, problem, examples
+        memory = self.memory(plan.gradients)
+        self.rows = [views(places, memory) for places in plan.rows]
+        self.row_shares = [piece(places, memory, self.part, plan.division) for places in plan.rows]
+        self._states.clear()
+        self._order = None
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which part of so many is this member's."""
+        return self.room.rank, self.room.size
+
+    def add_memory(self, handle: Handle, memory: mmap.mmap) -> None:
+        """Know a block that this process has made."""
+        self._maps[handle] = np.frombuffer(memory, np.uint8)
+
+    def memory(self, handle: Handle) -> Array:
+        """A block as an array of bytes."""
+        if handle not in self._maps:
+            self._maps[handle] = np.frombuffer(open_block(handle), np.uint8)
+        return self._maps[handle]
+
+    def state(self, handle: Handle) -> StateMemory:
+        """The memory of a state."""
+        if handle not in self._states:
+            self._states[handle] = StateMemory(self.plan, self.memory(handle), self.part, self.problem.optimizer)
+        return self._states[handle]
+
+    def order(self, seed: int, epoch: int) -> Array:
+        """The order of the training examples in an epoch."""
+        if self._order is None or self._order[0] != (seed, epoch):
+            examples = self.examples[0]
+            self._order = (seed, epoch), epoch_order(seed, epoch, len(examples) if examples is not None else 0)
+        return self._order[1]
+
+    def own(self, count: int) -> range:
+        """Which of so many things are this member's: consecutive ones, and some of the first member's if there are any.
+
+        In the order of the members they are in order.
+        """
+        rank, size = self.room.rank, self.room.size
+        return range(-(-count * rank // size), -(-count * (rank + 1) // size))
+
+    def meet(self, way: Coroutine | None) -> list[Any]:
+        """Run this member's coroutine, if it has one, meeting those of the others: what all return, in order."""
+        outcome = resume(way) if way is not None else None
+        while True:
+            met = outcome if isinstance(outcome, Meeting) else None
+            told = self.room.gather((met is not None, met.said if met else outcome))
+            if not told[0][0]:  # the first member has a coroutine, and all end together
+                return [words for _, words in told]
+            if way is not None and met:
+                said = [words if meets else [] for meets, words in told]
+                start = sum(map(len, said[: self.room.rank]))
+                try:
+                    replies = met.meet([each for words in said for each in words])
+                except Exception as error:
+                    way.throw(error)  # which names the layer
+                    raise
+                outcome = resume(way, replies[start : start + len(met.said)])
+
+
+def epoch_order(seed: int, epoch: int, n: int) -> Array:
+    """The order in which a run visits its n training examples in an epoch."""
+    return generator(fold_in(fold_in(Key(seed), "shuffle"), epoch)).permutation(n)
+
+
+# --- Calls ----------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Hello:
+    """Be there."""
+
+    def run(self, member: Member) -> None:
+        pass
+
+
+@attrs.frozen
+class Begin:
+    """Take a plan, and from a block a problem and parts of a data set."""
+
+    packed: Handle
+    plan: Plan
+
+    def run(self, member: Member) -> None:
+        if member.room.rank > 0:  # the first has begun before it packed
+            member.begin(self.plan, *self._unpacked())
+        member.room.gather(None)  # all have opened the block, which is then closed
+
+    def _unpacked(self) -> tuple[Problem, tuple[Examples | None, ...]]:
+        try:
+            return unpack(open_block(self.packed))  # type: ignore[no-any-return]
+        except Exception as error:
+            raise TeamError(
+                f"what is to be trained cannot be read in another process ({type(error).__name__}: {error}). Put your "
+                "own layers, losses and data into a module, or into a script's file, not into an interpreter or a "
+                "notebook"
+            ) from error
+
+
+class FromOrder(NamedTuple):
+    """A batch of the training examples: positions in the order of an epoch."""
+
+    epoch: int
+    first: int
+    last: int
+
+    def size(self) -> int:
+        return self.last - self.first
+
+    def take(self, member: Member, seed: int, part: slice) -> Batch:
+        order = member.order(seed, self.epoch)[self.first : self.last]
+        return member.examples[0].take(order[part])  # type: ignore[union-attr]
+
+
+class FromBatch(NamedTuple):
+    """A batch that the first member has written into shared memory: the places of (inputs, targets)."""
+
+    memory: Handle
+    places: Any
+
+    def size(self) -> int:
+        return int(self.places[0].shape[0])
+
+    def take(self, member: Member, seed: int, part: slice) -> Batch:
+        inputs, targets = tree.read_only(views(self.places, member.memory(self.memory)))
+        return inputs[part], targets[part]
+
+
+class _Said(NamedTuple):
+    """What a member says of its shards."""
+
+    metrics: list[tuple[Metrics, int]]
+    state: int  # a checksum of the net's new state
+
+
+@attrs.frozen
+class Step:
+    """A training step, from the memory of one state to that of the next, of a batch in shards."""
+
+    old: Handle
+    new: Handle
+    step: int
+    seed: int
+    shards: int
+    batch: FromOrder | FromBatch
+
+    def run(self, member: Member) -> Metrics:
+        old, new = member.state(self.old), member.state(self.new)
+        state = TrainState(old.params, old.state, old.opt_state, self.step, self.seed)
+        slices = shard_slices(self.batch.size(), self.shards)
+        own = [(number, slices[number]) for number in member.own(len(slices))]
+        with quiet():
+            said = member.meet(self._shards(member, state, own) if own else None)
+        said = [words for words in said if words is not None]
+        if any(words.state != said[0].state for words in said):
+            raise unlike()
+        metrics = summed([each for words in said for each in words.metrics])
+        # A share is added up where the first shard's gradients were: nobody needs these any more.
+        total = add_up(member.row_shares[: len(slices)], _add_to)
+        if member.plan.division == "first":
+            member.room.gather(None)
+            if member.room.rank == 0:
+                check_finite(member.rows[0], state, metrics)
+                params, opt_state = updated(member.problem, state, member.rows[0])
+                write((params, opt_state), (new.written[0], new.written[2]))
+        else:
+            self._update(member, total, old, new, metrics)
+        member.room.gather(None)
+        return metrics
+
+    def _update(self, member: Member, total: Any, old: StateMemory, new: StateMemory, metrics: Metrics) -> None:
+        """Make this member's share of the new params and moments from the sum of its share of the gradients."""
+        params, opt_state = old.share
+        state = TrainState(params, None, opt_state, self.step, self.seed)
+        check_finite(total, state, metrics)
+        there = {id(leaf[0]): to for leaf, to in zip(old.share_by_leaf, new.share_by_leaf, strict=True)}
+        with writing_to(there):
+            made = updated(member.problem, state, total)
+        copy(tree.flatten(made), tree.flatten(new.share))
+
+    def _shards(self, member: Member, state: TrainState, own: Sequence[tuple[int, slice]]) -> Coroutine:
+        """This member's shards: returns what it says of them. Gradients and the new state are in their memory then."""
+        problem, n = member.problem, self.batch.size()
+        ways = []
+        for number, part in own:
+            batch = prepared(problem, state, self.batch.take(member, self.seed, part), Shard(number, n))
+            ways.append(forward_and_back(problem, state, batch, Shard(number, n)))
+        made = yield from together(ways)
+        for (number, _), each in zip(own, made, strict=True):
+            write(each.gradients, member.rows[number])
+        checksums = {_checksum(each.state) for each in made}
+        if len(checksums) > 1:
+            raise unlike()
+        if member.room.rank == 0:
+            write(made[0].state, member.state(self.new).written[1])
+        return _Said([(each.metrics, each.examples) for each in made], *checksums)
+
+
+def _add_to(total: Any, other: Any) -> Any:
+    for one, two in zip(tree.flatten(total), tree.flatten(other), strict=True):
+        np.add(one, two, out=one)
+    return total
+
+
+def _checksum(state: Any) -> int:
+    checksum = 0
+    for leaf in tree.flatten(state):
+        checksum = zlib.crc32(leaf.tobytes(), checksum)
+    return checksum
+
+
+@attrs.frozen
+class Evaluate:
+    """The loss and metric of a part of the examples, by its number: for each batch, and why it is not finite."""
+
+    state: Handle
+    part: int
+    batch_size: int
+
+    def run(self, member: Member) -> list[tuple[Metrics, int, str]]:
+        examples = member.examples[self.part]
+        assert examples is not None
+        memory = member.state(self.state)
+        n = len(examples)
+        own = []
+        for i in member.own(-(-n // self.batch_size)):
+            batch = examples.take(slice(i * self.batch_size, min((i + 1) * self.batch_size, n)))
+            own.append(measured(member.problem, memory.params, memory.state, batch))
+        return [each for several in member.room.gather(own) for each in several]

@@ -1,0 +1,145 @@
+"""How a run's values lie in shared memory, and which part of them a member of a team updates."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+
+from funcnn import tree
+from funcnn.optimizers import Optimizer
+from funcnn.problem import Problem
+from funcnn.team.shared import Handle, Place, lay_out, views
+from funcnn.team.step import TrainState
+from funcnn.tree import Array
+
+__all__ = ["Plan", "StateMemory", "division_of", "piece", "plan_for", "write"]
+
+Division = Literal["vector", "leaves", "first"]
+
+
+@attrs.frozen
+class Plan:
+    """The places of a state (params, the net's state, the optimizer's), and for each shard of its gradients.
+
+    `division` says how the optimizer's work is divided. Each member has a part of all numbers, which it takes for one
+    vector ("vector") or as parts of the leaves ("leaves"); or the first member has them all ("first").
+    """
+
+    state: tuple[Any, Any, Any]
+    rows: tuple[Any, ...]
+    gradients: Handle
+    division: Division
+
+
+def plan_for(state: TrainState, shards: int) -> tuple[tuple[Any, Any, Any], int, tuple[Any, ...], int]:
+    """The places of a state and their end; the places of the shards' gradients and their end.
+
+    Raises TreeError for a state that does not consist of arrays.
+    """
+    places, end = [], 0
+    for values in (state.params, state.state, state.opt_state):
+        its_places, end = lay_out(values, end)
+        places.append(its_places)
+    rows, rows_end = [], 0
+    for _ in range(shards):
+        its_places, rows_end = lay_out(state.params, rows_end)
+        rows.append(its_places)
+    return (places[0], places[1], places[2]), end, tuple(rows), rows_end
+
+
+def division_of(problem: Problem, state: TrainState) -> Division:
+    """How the optimizer's work may be divided.
+
+    An optimizer that treats every number by itself may update a part of them, if its state consists of trees like the
+    params; and if it asks no mask about leaves, it may take them all for one vector.
+    """
+    optimizer = problem.optimizer
+    params, moments = (_forms(values) for values in (state.params, state.opt_state))
+    shapes = [shape for shape, _ in params]
+    if not (
+        params and optimizer.elementwise and [shape for shape, _ in moments] == shapes * (len(moments) // len(params))
+    ):
+        return "first"
+    dtypes = {dtype for _, dtype in params}, {dtype for _, dtype in moments}
+    alike = len(dtypes[0]) == 1 and len(dtypes[1]) <= 1
+    return "vector" if alike and not optimizer.asks_masks else "leaves"
+
+
+def _forms(values: Any) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+    return [(leaf.shape, leaf.dtype) for leaf in tree.flatten(values)]
+
+
+def piece(places: Any, memory: Array, part: tuple[int, int], division: Division) -> Any:
+    """Of a tree at places, part k of n of its numbers: the tuple of one vector, or a tree of parts of the leaves.
+
+    >>> places, end = lay_out((np.zeros((2, 2)), np.zeros(3)))
+    >>> memory = np.zeros(end, np.uint8)
+    >>> [each.size for each in piece(places, memory, (1, 2), "leaves")], piece(places, memory, (1, 2), "vector")[0].size
+    ([1, 3], 4)
+    """
+    leaves: list[Place] = tree.flatten(places)
+    total = sum(leaf.size for leaf in leaves)
+    first, last = (total * k // part[1] for k in (part[0], part[0] + 1))
+    if division == "vector":
+        dtype, start = leaves[0].dtype, leaves[0].start
+        return (memory[start + first * dtype.itemsize : start + last * dtype.itemsize].view(dtype),)
+    parts, start = [], 0
+    for leaf in leaves:
+        low, high = (min(max(bound - start, 0), leaf.size) for bound in (first, last))
+        begin = leaf.start + low * leaf.dtype.itemsize
+        parts.append(memory[begin : begin + (high - low) * leaf.dtype.itemsize].view(leaf.dtype))
+        start += leaf.size
+    return tree.unflatten(places, parts)
+
+
+class StateMemory:
+    """The memory of a state as a member sees it."""
+
+    def __init__(self, plan: Plan, memory: Array, part: tuple[int, int], optimizer: Optimizer) -> None:
+        self.plan, self.memory, self.part, self.optimizer = plan, memory, part, optimizer
+        self.params, self.state, self.opt_state = tree.read_only(views(plan.state, memory))
+
+    @cached_property
+    def written(self) -> tuple[Any, Any, Any]:
+        """(params, state, opt_state) to be written."""
+        return views(self.plan.state, self.memory)  # type: ignore[no-any-return]
+
+    @cached_property
+    def share(self) -> tuple[Any, Any]:
+        """This member's part of the params and of the optimizer's state, as the optimizer would make it for these."""
+        places, _, moments = self.plan.state
+        params = piece(places, self.memory, self.part, self.plan.division)
+        count = len(tree.flatten(places))
+        groups = tree.flatten(moments)
+        parts: list[Array] = []
+        for i in range(0, len(groups), count):
+            group = tree.unflatten(places, groups[i : i + count])
+            parts += tree.flatten(piece(group, self.memory, self.part, self.plan.division))
+        return params, tree.unflatten(self.optimizer.init(params), parts)
+
+    @cached_property
+    def share_by_leaf(self) -> list[tuple[Array, ...]]:
+        """For each leaf of the share, it and its moments."""
+        params, opt_state = self.share
+        leaves, moments = tree.flatten(params), tree.flatten(opt_state)
+        return [(leaf, *moments[i :: len(leaves)]) for i, leaf in enumerate(leaves)]
+
+
+def write(values: Any, memory: Any) -> None:
+    """Copy the arrays of a tree into those of another, where they are not there already.
+
+    Raises TreeError if they differ in structure, shape or dtype.
+    """
+    tree.check_like(memory, values, ("the old state", "the new one"), shapes=True)
+    copy(tree.flatten(values), tree.flatten(memory))
+
+
+def copy(values: Sequence[Array], memory: Sequence[Array]) -> None:
+    """`write`, for lists of arrays of the same shapes."""
+    for target, value in zip(memory, values, strict=True):
+        if value.dtype != target.dtype:
+            raise tree.TreeError(f"the new state has an array of {value.dtype} for one of {target.dtype}")
+        if not np.may_share_memory(target, value):
+            target[...] = value

@@ -1,0 +1,274 @@
+"""A training step as a pure function of (problem, state, batch), for a whole batch or for shards of it.
+
+A shard is a part of the batch with a loss and gradients of its own. It goes through forward, loss and backward as a
+coroutine that meets the others where a layer couples the examples (`funcnn.nn.coupled`), and its part of the batch
+weighs its loss: so the gradients of the shards, added up, are those of the batch. A shard may be computed anywhere, and
+the sum has one order (`add_up`), so the bits follow from the shards and not from who computes them.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import attrs
+import numpy as np
+
+from funcnn import tree
+from funcnn.arrays.finite import first_non_finite
+from funcnn.arrays.threads import single_blas_thread
+from funcnn.checks import LayerError
+from funcnn.keys import Key, fold_in
+from funcnn.nn.coupled import Coroutine, alone, apply_chunk, backward_chunk, check_meets, together
+from funcnn.problem import Batch, Problem, call_augment, call_loss, call_metric
+from funcnn.settings import shown
+from funcnn.tree import Array, node
+
+__all__ = [
+    "ADVICE", "Made", "Metrics", "Model", "NonFiniteError", "Shard", "TrainState", "add_up", "advised", "check_finite",
+    "checked_batch", "forward_and_back", "measured", "prepared", "quiet", "same_state", "shard_slices", "step",
+    "step_in_shards", "summed", "unlike", "updated", "why",
+]  # fmt: skip
+
+
+@node
+class TrainState:
+    """A run's whole position. Shuffling and dropout are derived from its seed and step."""
+
+    params: Any
+    state: Any
+    opt_state: Any
+    step: int
+    seed: int
+
+
+@node
+class Model:
+    """What prediction needs of a trained net."""
+
+    params: Any
+    state: Any
+
+
+@attrs.frozen
+class Metrics:
+    """The loss, and in `accuracy` the problem's metric (None without one): means over some examples."""
+
+    loss: float
+    accuracy: float | None
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss, the state, a gradient or the update became infinite or NaN; names the step, and a bad leaf if known."""
+
+
+class Shard(NamedTuple):
+    """Which of a batch's shards it is, and how many examples the batch has."""
+
+    number: int
+    examples: int
+
+
+class Made(NamedTuple):
+    """What a batch or a shard gives: gradients, the net's new state, metrics of its examples, their number."""
+
+    gradients: Any
+    state: Any
+    metrics: Metrics
+    examples: int
+
+
+# --- The step -------------------------------------------------------------------------------------------------
+
+
+def step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """Forward, loss, backward, update. The metrics are the batch's, before the update. Raises NonFiniteError."""
+    batch = prepared(problem, state, batch)
+    with quiet():
+        made = alone(forward_and_back(problem, state, batch))
+    check_finite(made.gradients, state, made.metrics)
+    params, opt_state = updated(problem, state, made.gradients)
+    return TrainState(params, made.state, opt_state, state.step + 1, state.seed), made.metrics
+
+
+def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """A step whose batch is cut into shards, on the threads of this process."""
+    check_meets(problem.net)
+    inputs, targets = checked_batch(batch)
+    ways = []
+    for number, part in enumerate(shard_slices(len(inputs), shards)):
+        shard = Shard(number, len(inputs))
+        its_batch = prepared(problem, state, (inputs[part], targets[part]), shard)
+        ways.append(forward_and_back(problem, state, its_batch, shard))
+    with quiet():
+        made: list[Made] = alone(together(ways))
+    metrics, net_state = (
+        summed([(each.metrics, each.examples) for each in made]),
+        same_state([each.state for each in made]),
+    )
+    gradients = add_up([each.gradients for each in made], _sum_of_trees)
+    check_finite(gradients, state, metrics)
+    params, opt_state = updated(problem, state, gradients)
+    return TrainState(params, net_state, opt_state, state.step + 1, state.seed), metrics
+
+
+def forward_and_back(problem: Problem, state: TrainState, batch: Batch, shard: Shard | None = None) -> Coroutine:
+    """The way of a prepared batch, or of a shard of it, through forward, loss and backward: returns `Made`.
+
+    A shard's layers draw from the key of the batch with the shard's number folded in.
+    """
+    inputs, targets = batch
+    key = _key(state, "step", shard) if problem.net.config.stochastic else None
+    outputs, net_state, residuals = yield from apply_chunk(
+        problem.net, state.params, state.state, inputs, key=key, train=True
+    )
+    loss, d_outputs = call_loss(problem.loss, outputs, targets)
+    if not math.isfinite(loss):
+        raise NonFiniteError(advised(state, f"the loss is {loss}{why(state, inputs)}"))
+    bad = first_non_finite(net_state)
+    if bad is not None:
+        reach = f"the inputs reach {np.abs(inputs).max():g}"
+        raise NonFiniteError(advised(state, f"the state {bad} is not finite (loss {loss:g}, {reach})"))
+    if shard and shard.examples != len(inputs):
+        d_outputs = d_outputs * d_outputs.dtype.type(len(inputs) / shard.examples)
+    gradients, _ = yield from backward_chunk(problem.net, state.params, residuals, d_outputs, need_dx=False)
+    metric = call_metric(problem.metric, outputs, targets)
+    return Made(gradients, net_state, Metrics(loss, metric), len(inputs))
+
+
+def prepared(problem: Problem, state: TrainState, batch: Batch, shard: Shard | None = None) -> Batch:
+    """The batch, or the shard of it, with its inputs augmented; of a shard with keys of its own."""
+    inputs, targets = checked_batch(batch)
+    for i, augment in enumerate(problem.augment):
+        inputs = call_augment(augment, inputs, _key(state, "augment", shard, i))
+    return inputs, targets
+
+
+def checked_batch(batch: Any) -> Batch:
+    """Raise TypeError for what is no batch."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise TypeError(f"step: batch must be a tuple (inputs, targets), got {shown(batch)}")
+    inputs, targets = batch
+    return inputs, targets
+
+
+def _key(state: TrainState, purpose: str, shard: Shard | None, i: int | None = None) -> Key:
+    key = fold_in(fold_in(Key(state.seed), purpose), state.step)
+    if i is not None:
+        key = fold_in(key, i)
+    return fold_in(key, shard.number) if shard else key
+
+
+def updated(problem: Problem, state: TrainState, gradients: Any) -> tuple[Any, Any]:
+    """The optimizer's new params and state; raises NonFiniteError for an update that is not finite."""
+    try:
+        with np.errstate(over="raise", invalid="raise", divide="raise"):
+            return problem.optimizer.update(gradients, state.opt_state, state.params, state.step)
+    except FloatingPointError as error:
+        raise NonFiniteError(advised(state, f"the update of the parameters is not finite ({error})")) from error
+
+
+def measured(problem: Problem, params: Any, state: Any, batch: Batch) -> tuple[Metrics, int, str]:
+    """The metrics of a batch in evaluation, the number of its examples, and why the loss is not finite, if so."""
+    inputs, targets = batch
+    # What overflows shows in the loss.
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        outputs = problem.net.apply(params, state, inputs).y
+        loss, _ = call_loss(problem.loss, outputs, targets)
+    reason = "" if math.isfinite(loss) else f"the loss is {loss}{why(Model(params, state), inputs)}"
+    return Metrics(loss, call_metric(problem.metric, outputs, targets)), len(inputs), reason
+
+
+ADVICE = "Lower the learning rate, put clip_by_global_norm before the optimizer, or look for bad inputs"
+
+
+# --- What is not finite ---------------------------------------------------------------------------------------
+
+
+def advised(state: TrainState, what: str) -> str:
+    """What is wrong at a step, and what to do."""
+    return f"step {state.step}: {what}. {ADVICE}"
+
+
+def check_finite(gradients: Any, state: TrainState, metrics: Metrics) -> None:
+    """Raise NonFiniteError for gradients that are not finite, naming the first."""
+    bad = first_non_finite(gradients)
+    if bad is not None:
+        where = bad or "the layer"
+        raise NonFiniteError(advised(state, f"the gradient of {where} is not finite (loss {metrics.loss:g})"))
+
+
+def why(state: TrainState | Model, inputs: Array) -> str:
+    """Why a loss is not finite, as far as it can be seen."""
+    for what, values in (("parameter", state.params), ("state", state.state)):
+        bad = first_non_finite(values)
+        if bad is not None:
+            return f", since the {what} {bad} is not finite"
+    bad_inputs = np.count_nonzero(~np.isfinite(inputs).all(axis=tuple(range(1, inputs.ndim))))
+    if bad_inputs:
+        return f", since {bad_inputs} of the batch's {len(inputs)} inputs are not finite"
+    return "; all parameters and inputs are finite, but not what follows from them"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """One BLAS thread, and no warnings of what overflows: that shows in the loss, the state and the gradients."""
+    with single_blas_thread(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        yield
+
+
+# --- Shards ---------------------------------------------------------------------------------------------------
+
+
+def shard_slices(n: int, shards: int) -> list[slice]:
+    """A batch of n examples as shards alike in size; no shard is empty, so there may be fewer.
+
+    >>> shard_slices(7, 3), len(shard_slices(2, 3))
+    ([slice(0, 2, None), slice(2, 4, None), slice(4, 7, None)], 2)
+    """
+    count = max(1, min(shards, n))
+    return [slice(i * n // count, (i + 1) * n // count) for i in range(count)]
+
+
+def add_up(values: Sequence[Any], add: Callable[[Any, Any], Any]) -> Any:
+    """The sum of the shards' values in one order, pairs first: ((0 + 1) + (2 + 3)) + ((4 + 5) + ...).
+
+    >>> add_up(["a", "b", "c", "d", "e"], lambda one, other: f"({one}{other})")
+    '(((ab)(cd))e)'
+    """
+    values = list(values)
+    gap = 1
+    while gap < len(values):
+        for i in range(0, len(values) - gap, 2 * gap):
+            values[i] = add(values[i], values[i + gap])
+        gap *= 2
+    return values[0]
+
+
+def _sum_of_trees(one: Any, other: Any) -> Any:
+    return tree.map(np.add, one, other)
+
+
+def summed(made: Sequence[tuple[Metrics, int]]) -> Metrics:
+    """The metrics of the batch: the shards' means, weighed by their examples."""
+    n = sum(count for _, count in made)
+    loss = math.fsum(each.loss * (count / n) for each, count in made)
+    known = [(each.accuracy, count) for each, count in made if each.accuracy is not None]
+    return Metrics(loss, math.fsum(value * (count / n) for value, count in known) if known else None)
+
+
+def same_state(states: Sequence[Any]) -> Any:
+    """The net's new state, on which all shards agree; raises LayerError if they do not."""
+    if any(each is not states[0] and not tree.equal(states[0], each) for each in states):
+        raise unlike()
+    return states[0]
+
+
+def unlike() -> LayerError:
+    """The error for a net whose state differs from shard to shard."""
+    return LayerError(
+        "the net",
+        "its new state differs from shard to shard of a batch, so that no one state follows from the batch",
+        "A layer whose state follows from the examples must be a Coupled (funcnn.nn.coupled), whose chunks meet; or "
+        "leave the batch whole (one worker, no shards)",
+    )

@@ -1,0 +1,288 @@
+"""A team of processes that train one net together: this process is its first member, and starts the others.
+
+    with Team(4) as team:
+        step = make_step(problem, team=team)
+
+The others wait for a call, run it as this process does, and wait for the next (`funcnn.team.member`). They end when the
+team is closed, when one of them fails, or when this process is gone.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import traceback
+import weakref
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from funcnn import tree
+from funcnn.arrays import threads
+from funcnn.nn.coupled import check_meets
+from funcnn.problem import Batch, Examples, Problem
+from funcnn.settings import check_counts, refuse
+from funcnn.system.memory import keep_freed_memory
+from funcnn.team.meeting import MeetingRoom, Stopped, size_of_room
+from funcnn.team.member import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Member, Step, TeamError
+from funcnn.team.memory import Plan, division_of, plan_for, write
+from funcnn.team.shared import Block, Handle, lay_out, open_block, pack, views
+from funcnn.team.step import Metrics, TrainState, checked_batch
+
+__all__ = ["Team", "TeamError"]
+
+_GRACE = 5.0  # seconds that a member has to end before it is killed
+
+
+class Team:
+    """Processes that train together, this one among them, of one thread each. Close it, or use it in a ``with``.
+
+    What is computed follows from the shards of a batch (`shards`, by default as many as there are members), and not
+    from the number of members.
+
+    Raises ValueError unless the numbers are positive ints, and at most as many members as shards; TeamError if a
+    process cannot start.
+    """
+
+    def __init__(self, size: int, *, shards: int | None = None) -> None:
+        shards = size if shards is None else shards
+        check_counts("Team", size=size, shards=shards)
+        if size > shards:
+            refuse("Team", "shards", f"at least {size}, one for each member", shards)
+        self.size, self.shards = int(size), int(shards)
+        self._blocks: list[Block] = []
+        self._states: weakref.WeakKeyDictionary[TrainState, _Slot] = weakref.WeakKeyDictionary()
+        self._slots: list[_Slot] = []
+        self._begun: tuple[Any, ...] | None = None
+        self._batch: Block | None = None
+        self._closed = False
+        context = multiprocessing.get_context("spawn")
+        room = self._block(size_of_room(self.size))
+        bells = [context.Semaphore(0) for _ in range(self.size)]
+        self._member = Member(MeetingRoom(room.map, 0, bells, self._look))
+        self._processes = [
+            context.Process(target=_serve, args=(room.handle, rank, bells), daemon=True, name=f"funcnn-{rank}")
+            for rank in range(1, self.size)
+        ]
+        try:
+            for process in self._processes:
+                process.start()
+            self._run(Hello())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Team":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the other processes. States that the team has made stay as they are."""
+        if self._closed:
+            return
+        self._closed = True
+        self._member.room.stop()
+        for process in self._processes:
+            if process.pid is None:
+                continue
+            process.join(_GRACE)
+            if process.exitcode is None:
+                process.kill()
+                process.join(_GRACE)
+        for block in self._blocks:
+            block.close()
+
+    # --- What a team does -------------------------------------------------------------------------------------
+
+    def begin(self, problem: Problem, state: TrainState, *examples: Examples | None) -> None:
+        """Have all members know a problem and parts of a data set, and lay out memory for states like this one.
+
+        Raises TeamError for what cannot be sent to another process, LayerError for a layer that needs whole batches.
+        """
+        check_meets(problem.net)
+        places, size, rows, rows_size = plan_for(state, self.shards)
+        plan = Plan(places, rows, self._block(rows_size).handle, division_of(problem, state))
+        self._member.begin(plan, problem, examples)
+        if self.size > 1:
+            try:
+                packed = pack((problem, examples))
+            except Exception as error:
+                raise TeamError(
+                    f"what is to be trained cannot be sent to another process ({type(error).__name__}: {error}). Make "
+                    "it of functions and classes at the top of a module: no lambda, nothing within a function"
+                ) from error
+            self._run(Begin(packed.handle, plan))
+            packed.close()
+        self._begun = problem, examples, size
+        self._slots, self._states = [], weakref.WeakKeyDictionary()
+
+    def step(
+        self, problem: Problem, state: TrainState, batch: Batch | FromOrder, *examples: Examples | None
+    ) -> tuple[TrainState, Metrics]:
+        """A training step, of a batch given as arrays or by its place in an epoch's order."""
+        if not self._knows(problem, state, examples):
+            self.begin(problem, state, *examples)
+        old = self._slot_of(state)
+        taken = batch if isinstance(batch, FromOrder) else self._written(batch)
+        new = self._free_slot(but=old)
+        metrics = self._run(Step(old.handle, new.handle, state.step, state.seed, self.shards, taken))
+        return self._handed_out(new, state.step + 1, state.seed), metrics
+
+    def evaluate(
+        self, problem: Problem, state: TrainState, part: int, batch_size: int, *examples: Examples | None
+    ) -> list[tuple[Metrics, int, str]]:
+        """What each batch of a part of the examples gives: metrics, examples, why they are not finite."""
+        if not self._knows(problem, state, examples):
+            self.begin(problem, state, *examples)
+        return self._run(Evaluate(self._slot_of(state).handle, part, batch_size))  # type: ignore[no-any-return]
+
+    # --- Memory -----------------------------------------------------------------------------------------------
+
+    def _block(self, size: int) -> Block:
+        block = Block(size)
+        self._blocks.append(block)
+        if hasattr(self, "_member"):
+            self._member.add_memory(block.handle, block.map)
+        return block
+
+    def _knows(self, problem: Problem, state: TrainState, examples: tuple[Examples | None, ...]) -> bool:
+        if self._begun is None or self._begun[0] is not problem:
+            return False
+        if len(examples) != len(self._begun[1]) or any(
+            one is not two for one, two in zip(examples, self._begun[1], strict=True)
+        ):
+            return False
+        if state in self._states:
+            return True
+        places = plan_for(state, 0)[0]
+        known = self._member.plan.state
+        return tree.paths(places) == tree.paths(known) and tree.flatten(places) == tree.flatten(known)
+
+    def _slot_of(self, state: TrainState) -> "_Slot":
+        """The memory of a state: its own, if this team has made it, or a copy."""
+        if state not in self._states:
+            slot = self._free_slot()
+            write((state.params, state.state, state.opt_state), self._member.state(slot.handle).written)
+            return slot
+        return self._states[state]
+
+    def _free_slot(self, but: "_Slot | None" = None) -> "_Slot":
+        """Memory for a state that nobody has."""
+        for slot in self._slots:
+            if slot is not but and slot.root() is None:
+                return slot
+        self._slots.append(_Slot(self._block(self._begun[2] if self._begun else 0)))
+        return self._slots[-1]
+
+    def _handed_out(self, slot: "_Slot", step: int, seed: int) -> TrainState:
+        """The state in a slot, which is free again when nobody has any of its arrays."""
+        root = np.frombuffer(slot.block.map, np.uint8)
+        slot.root = weakref.ref(root)
+        params, net_state, opt_state = tree.read_only(views(self._member.plan.state, root))
+        state = TrainState(params, net_state, opt_state, step, seed)
+        self._states[state] = slot
+        return state
+
+    def _written(self, batch: Batch) -> FromBatch:
+        """A batch in memory that all see."""
+        arrays = tuple(map(np.asarray, checked_batch(batch)))
+        places, size = lay_out(arrays)
+        if self._batch is None or self._batch.handle.size < size:
+            self._batch = self._block(size)
+        memory = self._member.memory(self._batch.handle)
+        write(arrays, views(places, memory))
+        return FromBatch(self._batch.handle, places)
+
+    # --- The others -------------------------------------------------------------------------------------------
+
+    def _run(self, call: Call) -> Any:
+        """Have all members run a call: what it gives in this one."""
+        if self._closed:
+            raise TeamError("the team has ended: make another one, with Team(...)")
+        room = self._member.room
+        try:
+            room.gather(call)
+            with threads.single_thread():
+                return call.run(self._member)
+        except Stopped as stopped:
+            failure = room.failure(stopped.by) if stopped.by > 0 else TeamError("the team was stopped")
+            self.close()
+            raise failure from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _look(self) -> None:
+        """Raise TeamError if another member has ended."""
+        for process in self._processes:
+            code = process.exitcode
+            if code is not None:
+                self._member.room.check()  # it may have said why
+                raise TeamError(_ended(process.name, code))
+
+
+class _Slot:
+    """A block for a state, and a reference to the array that all arrays of the state there are views of."""
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self.handle: Handle = block.handle
+        self.root: Any = lambda: None
+
+
+def _ended(name: str, code: int) -> str:
+    if code < 0:
+        names = {each.value: each.name for each in signal.Signals}
+        how = f"was killed by {names.get(-code, f'signal {-code}')}"
+        fix = "If the memory is full, take fewer workers or smaller batches; a run goes on from its last checkpoint"
+    else:
+        how = f"ended with exit code {code}"
+        fix = (
+            "If it could not start: a script trains below `if __name__ == '__main__':`, since every process imports it"
+        )
+    return f"a process of the team, {name}, {how}. {fix}"
+
+
+# --- The other members ----------------------------------------------------------------------------------------
+
+
+def _serve(handle: Handle, rank: int, bells: list[Any]) -> None:
+    """What another process of the team does, until the team is stopped."""
+    for name in ("SIGINT", "SIGHUP"):  # the first member decides what they mean
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    threads.set_threads(1)
+    threadpool_limits(1)
+    keep_freed_memory()
+    room = MeetingRoom(open_block(handle), rank, bells, _look_at_parent)
+    member = Member(room)
+    try:
+        while True:
+            room.gather(None)[0].run(member)
+    except Stopped:
+        pass
+    except BaseException as error:
+        room.stop(failed=_sendable(error, rank))
+
+
+def _look_at_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)
+
+
+def _sendable(error: BaseException, rank: int) -> BaseException:
+    """The error as it can be raised in another process, with where it was raised here."""
+    text = "".join(traceback.format_exception(error))
+    with contextlib.suppress(Exception):
+        copy: BaseException = pickle.loads(pickle.dumps(error))
+        copy.add_note(f"In member {rank} of the team:\n{text}"[-20_000:])
+        return copy
+    return TeamError(f"member {rank} of the team failed:\n{text}"[-20_000:])
