@@ -1,0 +1,295 @@
+"""Teams of real processes: the bits of one process, states that never change, and an end that leaves nothing behind."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import gaussian
+from processes import linux, none_left, start, wait_for
+
+from funcnn import Key, serial, tree
+from funcnn.checks import ShapeError
+from funcnn.compose import residual
+from funcnn.data import Dataset, Part, load
+from funcnn.keys import generator
+from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
+from funcnn.losses import mean_squared_error, softmax_cross_entropy
+from funcnn.optimizers import Optimizer, adam, adamw, chain, clip_by_global_norm, momentum, sgd, weights_only
+from funcnn.team import Team, TeamError
+from funcnn.team.team import _Slot
+from funcnn.train import Epoch, NonFiniteError, Problem, TrainState, evaluate, init_state, make_step, train
+
+DIGITS = load("digits")
+SMALL = Dataset(
+    Part(DIGITS.train.inputs[:90], DIGITS.train.targets[:90], DIGITS.train.preprocess),
+    Part(DIGITS.validation.inputs[:40], DIGITS.validation.targets[:40], DIGITS.train.preprocess),
+    DIGITS.test, DIGITS.classes, DIGITS.in_shape,
+)  # fmt: skip
+NET = serial(
+    conv2d(4, 3), batch_norm(), relu(), residual(serial(conv2d(4, 3, padding="same"), batch_norm())), max_pool2d(2),
+    dropout(0.3), flatten(), dense(10),
+)  # fmt: skip
+
+
+def shaken(inputs: Any, key: Key) -> Any:
+    return inputs + generator(key).normal(size=inputs.shape).astype(inputs.dtype)
+
+
+def problem_of(optimizer: Optimizer) -> Problem:
+    return Problem(NET, softmax_cross_entropy, optimizer, augment=(shaken,))
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Team]:
+    """A team of two, with shards for more."""
+    with Team(2, shards=4) as team:
+        yield team
+
+
+# --- Bits -----------------------------------------------------------------------------------------------------
+
+
+def trained(problem: Problem, state: TrainState, workers: int, epochs: int = 2) -> list[Epoch]:
+    events = train(problem, state, SMALL, epochs=epochs, batch_size=32, workers=workers, shards=4)
+    return [event for event in events if isinstance(event, Epoch)]
+
+
+def same(one: Epoch, other: Epoch) -> bool:
+    return tree.equal(one.state, other.state) and (one.train, one.validation) == (other.train, other.validation)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [adam(0.01), adamw(0.01, mask=weights_only), chain(clip_by_global_norm(0.1), momentum(0.1))],
+    ids=["one vector", "by leaf", "by the first"],
+)
+def test_the_number_of_workers_changes_no_bit(optimizer: Optimizer) -> None:
+    problem = problem_of(optimizer)
+    state = init_state(problem, Key(3), SMALL.in_shape)
+    alone = trained(problem, state, 1)
+    for workers in (2, 3, 4) if optimizer == adam(0.01) else (2,):
+        assert all(map(same, trained(problem, state, workers), alone))
+
+
+def test_a_run_goes_on_with_other_workers() -> None:
+    problem = problem_of(adam(0.01))
+    state = init_state(problem, Key(3), SMALL.in_shape)
+    whole = trained(problem, state, 1)
+    first = trained(problem, state, 2, epochs=1)[-1].state
+    copied = TrainState(*[tree.map(np.copy, each) for each in (first.params, first.state, first.opt_state)], 3, 3)
+    assert same(trained(problem, copied, 3)[-1], whole[-1])
+    events = train(problem, state, SMALL, epochs=2, batch_size=32, workers=2, shards=4)
+    for _ in range(2):
+        middle = next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert middle.step == 2
+
+
+def test_a_team_takes_steps_of_ones_own_loop(pair: Team) -> None:
+    problem = problem_of(adam(0.01))
+    state = init_state(problem, Key(1), SMALL.in_shape)
+    alone, together = make_step(problem, shards=4), make_step(problem, team=pair)
+    expected = state
+    for n in (32, 5, 2, 1, 90):  # fewer examples than shards, and than members
+        batch = SMALL.train.take(slice(n))
+        expected, metrics = alone(expected, batch)
+        state, its_metrics = together(state, batch)
+        assert tree.equal(state, expected)
+        assert its_metrics == metrics
+
+
+def test_another_problem_or_another_form_of_state_is_begun_with(pair: Team) -> None:
+    for dtype, loss in ((np.float64, mean_squared_error), (np.float32, mean_squared_error)):
+        problem = Problem(serial(dense(3), batch_norm(), dense(2)), loss, sgd(0.1))
+        for width in (4, 5):
+            state = init_state(problem, Key(1), (width,), dtype)
+            batch = gaussian((9, width), dtype), gaussian((9, 2), dtype, "targets")
+            assert tree.equal(make_step(problem, team=pair)(state, batch), make_step(problem, shards=4)(state, batch))
+
+
+def test_what_is_evaluated_by_a_team_is_what_one_process_finds(pair: Team) -> None:
+    problem = problem_of(adam(0.01))
+    state = init_state(problem, Key(1), SMALL.in_shape)
+    made = pair.evaluate(problem, state, 0, 16, SMALL.validation)
+    assert [count for _, count, _ in made] == [16, 16, 8]
+    mean = sum(each.loss * count for each, count, _ in made) / 40
+    assert mean == evaluate(problem, state, SMALL.validation, batch_size=16).loss
+
+
+# --- States are values ----------------------------------------------------------------------------------------
+
+
+def test_no_state_ever_changes(pair: Team) -> None:
+    problem = problem_of(adam(0.01))
+    step = make_step(problem, team=pair)
+    states = [init_state(problem, Key(2), SMALL.in_shape)]
+    for _ in range(4):
+        states.append(step(states[-1], SMALL.train.take(slice(8)))[0])
+    copies = [tree.map(np.copy, (each.params, each.state, each.opt_state)) for each in states]
+    leaf = states[2].params[0].weight  # all that is left of a state keeps its memory
+    weight = leaf.copy()
+    for i in (4, 1, 0, 3):  # from any of them, to others
+        made = step(states[i], SMALL.train.take(slice(8, 20)))[0]
+        assert tree.equal(step(states[i], SMALL.train.take(slice(8, 20)))[0], made)
+    assert all(tree.equal((s.params, s.state, s.opt_state), copy) for s, copy in zip(states, copies, strict=True))
+    state = states[0]
+    del states, made
+    for _ in range(6):
+        state = step(state, SMALL.train.take(slice(8)))[0]
+    np.testing.assert_array_equal(leaf, weight)
+    with pytest.raises(ValueError, match="read-only"):
+        state.params[0].weight[:] = 0
+    slots: list[_Slot] = pair._slots
+    assert len(slots) <= 12  # memory is used again when nobody has the state in it
+    count = len(slots)
+    for _ in range(6):
+        state = step(state, SMALL.train.take(slice(8)))[0]
+    assert len(pair._slots) == count
+
+
+# --- What goes wrong ------------------------------------------------------------------------------------------
+
+
+def test_wrong_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Team: size must be an int of at least 1, got 0"):
+        Team(0)
+    with pytest.raises(ValueError, match=r"^Team: shards must be at least 3, one for each member, got 2"):
+        Team(3, shards=2)
+    problem = problem_of(adam(0.01))
+    state = init_state(problem, Key(1), SMALL.in_shape)
+    with pytest.raises(ValueError, match=r"^train: shards must be at least 2, one for each worker, got 1"):
+        train(problem, state, SMALL, epochs=1, batch_size=8, workers=2, shards=1)
+    with pytest.raises(ValueError, match=r"^train: workers must be an int of at least 1, got 1\.5"):
+        train(problem, state, SMALL, epochs=1, batch_size=8, workers=1.5)  # type: ignore[arg-type]
+
+
+def own_children() -> set[int | None]:
+    return {child.pid for child in multiprocessing.active_children() if child.name.startswith("funcnn-")}
+
+
+def test_what_cannot_be_sent_is_said_and_nobody_is_left() -> None:
+    problem = Problem(dense(2), lambda outputs, targets: mean_squared_error(outputs, targets), sgd(0.1))
+    state = init_state(problem, Key(0), (3,))
+    before = own_children()
+    team, batch = Team(2), (np.ones((4, 3), np.float32), np.ones((4, 2), np.float32))
+    with pytest.raises(.*lambda.*\)\. Make it of"), team:
+        make_step(problem, team=team)(state, batch)
+    assert own_children() == before
+    sendable = Problem(dense(2), mean_squared_error, sgd(0.1))
+    with pytest.raises(TeamError, match="the team has ended: make another one"):
+        make_step(sendable, team=team)(state, batch)
+
+
+def raises_elsewhere(outputs: Any, targets: Any) -> Any:
+    """A loss that fails in the processes that a team starts, and not in the first."""
+    if multiprocessing.parent_process() is not None:
+        raise ArithmeticError("the moon is full")
+    return mean_squared_error(outputs, targets)
+
+
+def dies_elsewhere(outputs: Any, targets: Any) -> Any:
+    if multiprocessing.parent_process() is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return mean_squared_error(outputs, targets)
+
+
+def one_step(loss: Any, inputs: Any) -> None:
+    problem = Problem(serial(dense(2), batch_norm(), dense(2)), loss, sgd(0.1))
+    state = init_state(problem, Key(0), (3,))
+    with Team(2) as team:
+        make_step(problem, team=team)(state, (inputs, np.ones((4, 2), np.float32)))
+
+
+def test_a_member_that_raises_ends_the_team_with_its_error() -> None:
+    before = own_children()
+    with pytest.raises(ArithmeticError, match="the moon is full") as caught:
+        one_step(raises_elsewhere, np.ones((4, 3), np.float32))
+    assert "In member 1 of the team" in "".join(caught.value.__notes__)
+    assert own_children() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills by a signal")
+def test_a_member_that_is_killed_ends_the_team_soon() -> None:
+    before, began = own_children(), time.monotonic()
+    with pytest.raises(
+        TeamError, match=r"a process of the team, funcnn-1, was killed by SIGKILL\. If the mem"
+    ):
+        one_step(dies_elsewhere, np.ones((4, 3), np.float32))
+    assert time.monotonic() - began < 10  # its start is in it
+    assert own_children() == before
+
+
+def test_errors_are_those_of_one_process() -> None:
+    with pytest.raises(ShapeError, match=r"^serial\[0\] dense\(units=2\): expected"):
+        one_step(mean_squared_error, np.ones((4, 5), np.float32))
+    inputs = np.ones((4, 3), np.float32)
+    inputs[3] = np.nan
+    with pytest.raises(NonFiniteError, match=r"^step 0: the loss is nan"):
+        one_step(mean_squared_error, inputs)
+
+
+# --- Programs of their own ------------------------------------------------------------------------------------
+
+PROGRAM = """
+import time
+from funcnn import Key
+from funcnn.data import load
+from funcnn.losses import softmax_cross_entropy
+from funcnn.models import fully_connected
+from funcnn.optimizers import adam
+from funcnn.train import Epoch, Problem, init_state, train
+
+def main():
+    data = load("digits")
+    problem = Problem(fully_connected([32], 10), softmax_cross_entropy, adam(0.01))
+    state = init_state(problem, Key(0), data.in_shape)
+    for event in train(problem, state, data, epochs=EPOCHS, batch_size=64, workers=2):
+        if isinstance(event, Epoch):
+            print(event.epoch, f"{event.train.loss:.4f}", flush=True)
+"""
+
+
+def test_it_works_from_a_command_line_and_from_a_script(tmp_path: Path) -> None:
+    program = PROGRAM.replace("EPOCHS", "2")
+    script = tmp_path / "script.py"
+    script.write_text(program + '\nif __name__ == "__main__":\n    main()\n')
+    printed = [
+        subprocess.run([sys.executable, *how], capture_output=True, text=True, timeout=120, check=True).stdout
+        for how in (["-c", program + "\nmain()\n"], [script])
+    ]
+    assert printed[0] == printed[1]
+    assert len(printed[0].splitlines()) == 2
+
+
+def test_a_script_without_its_guard_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(PROGRAM.replace("EPOCHS", "2") + "\nmain()\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    expected = "ended with exit code 1. If it could not start: a script trains below `if __name__ == '__main__':`"
+    assert expected in done.stderr.splitlines()[-1]
+
+
+@linux
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
+def test_nobody_survives_the_first_member(how: signal.Signals, tmp_path: Path) -> None:
+    program = (
+        PROGRAM.replace("EPOCHS", "10_000")
+        .replace("print(", "open(folder + '/epochs', 'a').write(")
+        .replace(', f"{event.train.loss:.4f}", flush=True)', ' and "x")')
+    )
+    process = start(program + "\nmain()\n", tmp_path)
+    wait_for((tmp_path / "epochs").exists, "training")
+    began = time.monotonic()
+    process.send_signal(how)
+    process.communicate(timeout=30)
+    wait_for(lambda: none_left(tmp_path), "all gone", seconds=10)
+    assert time.monotonic() - began < 8
