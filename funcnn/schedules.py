@@ -57,7 +57,10 @@ def value_at(rate: Rate, step: int) -> float:
 
     Raises ValueError unless it is a number, finite and not negative.
     """
-    value = as_float(rate(step) if callable(rate) else rate)
+    try:
+        value = as_float(rate(step) if callable(rate) else rate)
+    except TypeError as error:
+        raise TypeError(f"{as_code(rate)}: a schedule must be a function of the step ({error})") from error
     if not (isinstance(value, float) and 0 <= value < math.inf):
         raise ValueError(
             f"{as_code(rate)}: the learning rate at step {step} must be a number, finite and not negative, "

@@ -16,8 +16,8 @@ from funcnn.system.text import cut
 __all__ = [
     "Described", "as_code", "as_float", "as_int", "as_tuple", "check_choice", "check_count", "check_counts",
     "check_decay", "check_finite", "check_flag", "check_not_negative", "check_number", "check_positive", "check_share",
-    "config", "count", "describe", "float_dtype", "function_of", "is_number", "number", "refuse", "settings_of",
-    "shown",
+    "config", "count", "describe", "float_dtype", "function_of", "is_number", "number", "number_dtype", "refuse",
+    "settings_of", "shown",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -121,15 +121,20 @@ def as_tuple(value: Any) -> Any:
     return tuple([each.item() if isinstance(each, np.generic) else each for each in value])
 
 
-def float_dtype(value: Any) -> np.dtype[Any] | None:
-    """The dtype that a value names, if it is one of floats; None for any other, and for what names none."""
+def number_dtype(value: Any, kinds: str = "biuf") -> np.dtype[Any] | None:
+    """The dtype that a value names, if it is of these kinds of numbers; None for any other, and for what names none."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old names, none of which are floats'
+            warnings.simplefilter("ignore")  # of old names, none of which are numbers'
             dtype = np.dtype(value)
     except (TypeError, ValueError):
         return None
-    return dtype if dtype.kind == "f" and value is not None else None  # np.dtype(None) is float64
+    return dtype if dtype.kind in kinds and value is not None else None  # np.dtype(None) is float64
+
+
+def float_dtype(value: Any) -> np.dtype[Any] | None:
+    """The dtype that a value names, if it is one of floats."""
+    return number_dtype(value, "f")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(attrs.field, number, count))

@@ -18,6 +18,7 @@ import numpy as np
 from funcnn import tree
 from funcnn.settings import (
     Described,
+    as_code,
     check_not_negative,
     check_positive,
     config,
@@ -195,7 +196,10 @@ def masked(params: Any, value: float, mask: Mask | None) -> Any:
     if not callable(mask):
         refuse("masked", "mask", "a function (path, leaf) -> bool or None", mask)
     leaves = zip(tree.paths(params), tree.flatten(params), strict=True)
-    return tree.unflatten(params, [value if mask(path, leaf) else 0.0 for path, leaf in leaves])
+    try:
+        return tree.unflatten(params, [value if mask(path, leaf) else 0.0 for path, leaf in leaves])
+    except TypeError as error:
+        raise TypeError(f"{as_code(mask)}: a mask must be a function (path, leaf) -> bool ({error})") from error
 
 
 def check_mask(instance: Any, attribute: Any, value: Mask | None) -> None:

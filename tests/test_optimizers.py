@@ -760,3 +760,17 @@ def test_a_state_of_other_shapes_is_named(optimizer: Optimizer) -> None:
         transposed = tree.unflatten(opt_state, [leaf.T.copy() for leaf in leaves])
         with pytest.raises(TreeError, match=r"params has .*, the optimizer state has an array of shape \(4, 3\)"):
             optimizer.update(draw(1), transposed, params, 0)
+
+
+def test_what_is_no_array_no_schedule_and_no_mask_is_named() -> None:
+    with pytest.raises(TypeError, match=r"^update_leaves: the leaves of all trees must be arrays, got str\. Make them"):
+        update_leaves(lambda leaf, gradient: (leaf,), ("a",), ("b",))
+    with pytest.raises(TypeError, match=r"^update_leaves: .* must be arrays, got matrix"):
+        update_leaves(lambda leaf, gradient: (leaf,), (np.ones((1, 2)),), (np.ones((1, 2)).view(np.matrix),))
+    params = (np.ones(2),)
+    wrong = adam(dict)
+    with pytest.raises(TypeError, match=r"dict.*: a schedule must be a function of the step \('int' object"):
+        wrong.update(params, wrong.init(params), params, 0)
+    wrong = adamw(0.1, mask=float)
+    with pytest.raises(TypeError, match=r"float.*: a mask must be a function \(path, leaf\) -> bool \(float expected"):
+        wrong.update(params, wrong.init(params), params, 0)

@@ -26,6 +26,7 @@ __all__ = [
 
 Update = Callable[..., tuple[Array, ...]]
 Row = tuple[Array, ...]  # a leaf, its gradient and its moments
+_ARRAYS = {np.ndarray, np.memmap}
 _SMALL = 2**14  # elements: larger leaves are worth a call of their own
 
 
@@ -35,8 +36,14 @@ def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = 
     With `join`, small leaves of one dtype and one update are handed over as one vector, since a dozen calls of NumPy on
     a bias take longer than the bias's share of one call; each leaf then gets its part of the results, as views.
 
-    Raises TypeError unless an update returns a tuple of arrays like its leaf, one for the leaf and for each moment.
+    Raises TypeError for leaves that are no arrays, and unless an update returns a tuple of arrays like its leaf, one
+    for the leaf and for each moment.
     """
+    foreign = {type(array) for row in rows for array in row} - _ARRAYS
+    foreign = {kind for kind in foreign if not issubclass(kind, np.generic)}  # as arithmetic makes of arrays ()
+    if foreign:
+        names = ", ".join(sorted(kind.__name__ for kind in foreign))
+        raise TypeError(f"update_leaves: the leaves of all trees must be arrays, got {names}. Make them np.array(...)")
     groups: dict[Any, list[int]] = {}
     for i, (update, row) in enumerate(zip(updates, rows, strict=True)):
         joined = join and row[0].size <= _SMALL

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 
 from funcnn.arrays.layout import unit_rows
 from funcnn.checks import as_array
-from funcnn.settings import Described, as_tuple, check_positive, config, float_dtype, is_number, refuse
+from funcnn.settings import Described, as_tuple, check_positive, config, float_dtype, is_number, number_dtype, refuse
 from funcnn.tree import Array
 
 __all__ = ["Preprocess", "one_hot", "rescale", "standardise", "subtract_mean_image", "unit_norm"]
@@ -115,16 +115,16 @@ def one_hot(labels: Array, classes: int, *, dtype: DTypeLike = np.float32) -> Ar
         raise ValueError(
             f"one_hot: labels must be from 0 to {classes - 1}, got some from {labels.min()} to {labels.max()}"
         )
-    try:
-        size = labels.size * int(classes) * np.dtype(dtype).itemsize
-    except (TypeError, ValueError):
-        refuse("one_hot", "dtype", "a NumPy dtype", dtype)
+    made = number_dtype(dtype)
+    if made is None:
+        refuse("one_hot", "dtype", "a dtype of numbers", dtype)
+    size = labels.size * int(classes) * made.itemsize
     if size > _MOST_BYTES:
         raise ValueError(
             f"one_hot: {labels.size:,} vectors of {classes:,} values take {size / 1e6:,.0f} MB, more than "
             f"{_MOST_BYTES / 1e6:.0f}. Pass the class numbers themselves: the losses and metrics take them"
         )
-    vectors = np.zeros((*labels.shape, classes), dtype)
+    vectors = np.zeros((*labels.shape, classes), made)
     np.put_along_axis(vectors, labels[..., None], 1, axis=-1)
     return vectors
 

@@ -330,3 +330,9 @@ def test_no_images_have_no_mean(preprocess: Callable[[Array], Preprocess]) -> No
         ValueError, match=f"{preprocess.__name__}: expected at least one image .* {re.escape('(0, 2, 2, 1)')}"
     ):
         preprocess(np.zeros((0, 2, 2, 1), np.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["a", "S3", object, None, "what", 7])
+def test_one_hot_in_no_dtype_of_numbers_is_refused(dtype: Any) -> None:
+    with pytest.raises(ValueError, match=r"^one_hot: dtype must be a dtype of numbers, got"):
+        one_hot(np.array([0, 1]), 2, dtype=dtype)

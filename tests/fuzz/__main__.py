@@ -10,16 +10,15 @@ import argparse
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from funcnn.sweep.workers import Processes, WorkerDied
 from fuzz.engine import Finding, run_case
 from fuzz.targets import TARGETS
-from fuzz.work import start, work
+from fuzz.work import work
 
 _AT_ONCE = 500  # cases handed to a process at a time
 
@@ -44,14 +43,14 @@ def main() -> int:
     outcomes: dict[str, Counter[str]] = {name: Counter() for name in names}
     findings: list[Finding] = []
     started = time.perf_counter()
-    with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=start, max_tasks_per_child=20) as pool:
+    with Processes(options.jobs) as pool:
         parts = [(name, first, min(first + _AT_ONCE, each)) for first in range(0, each, _AT_ONCE) for name in names]
         futures = {pool.submit(work, name, options.seed, first, last): name for name, first, last in parts}
         for future in as_completed(futures):
             try:
                 name, counted, found = future.result()
-            except BrokenProcessPool:
-                findings.append(Finding(futures[future], -1, "a process died (or one beside it)"))
+            except WorkerDied as error:
+                findings.append(Finding(futures[future], -1, f"a process died: {error}"))
                 continue
             outcomes[name] += counted
             findings += found
