@@ -25,9 +25,9 @@ import numpy as np
 from funcnn.tree import Array
 
 __all__ = [
-    "TASKS", "TASK_OPERATIONS", "blas_architectures", "blas_is_single", "even_slices", "for_each", "in_a_task",
-    "in_tasks", "run", "scratch", "set_threads", "single_blas_thread", "single_thread", "slices", "sum_in_tasks",
-    "threads",
+    "TASKS", "TASK_OPERATIONS", "blas_architectures", "blas_is_single", "cores", "even_slices", "for_each",
+    "in_a_task", "in_tasks", "run", "scratch", "set_threads", "single_blas_thread", "single_thread", "slices",
+    "sum_in_tasks", "threads",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ def threads() -> int:
         given = os.environ.get("FUNCNN_THREADS")
         if given is not None and not (given.isdigit() and int(given) > 0):
             raise ValueError(f"FUNCNN_THREADS: expected a positive number of threads, got {given!r}")
-        _setting.count = int(given) if given is not None else _cores()
+        _setting.count = int(given) if given is not None else cores()
     return _setting.count
 
 
@@ -95,16 +95,16 @@ def set_threads(number: int) -> None:
         _setting.started = 0
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use: its CPU affinity, and a container's share where there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
             quota, period = file.read().split()
-        cores = min(cores, max(1, math.ceil(int(quota) / int(period))))
+        count = min(count, max(1, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):  # no such file, or "max" for no limit
         pass
-    return cores
+    return count
 
 
 def run(tasks: Sequence[Callable[[], T]]) -> list[T]:

@@ -23,7 +23,7 @@ __all__ = [
 class Options:
     """What the command line of every experiment sets; `own` has the options that one script adds.
 
-    `recipe` names the way to train, where a script has several ("" where it has one).
+    `recipe` names the way to train, where a script has several ("" where it has one). `shards` is None if not given.
     """
 
     epochs: int
@@ -39,6 +39,8 @@ class Options:
     print_every: int
     plots: bool
     validation: bool
+    workers: int
+    shards: int | None
     own: argparse.Namespace = attrs.field(factory=argparse.Namespace)
 
 
@@ -85,6 +87,10 @@ def parse_options(
     option("--no-plots", dest="plots", action="store_false", help="draw no pictures")
     last = "train on the validation part too and keep the last epoch: when all settings are chosen"
     option("--no-validation", dest="validation", action="store_false", help=last)
+    processes = "processes that train together, each on one core, at most as many as there are (default %(default)s)"
+    option("--workers", type=positive(int), default=1, metavar="N", help=processes)
+    parts = "parts of a batch that they share, from which the result follows (default: --workers, or as it was begun)"
+    option("--shards", type=positive(int), metavar="N", help=parts)
     parser.set_defaults(recipe=next(iter(rates)))
     common = {"recipe"} | {action.dest for action in parser._actions} - {"help"}
     if add is not None:

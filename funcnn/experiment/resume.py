@@ -16,13 +16,30 @@ from funcnn.system.text import cut
 from funcnn.train import Problem, TrainState
 from funcnn.tree import Array
 
-__all__ = ["restore", "run_settings"]
+__all__ = ["restore", "run_settings", "shards_of"]
 
 _HASHED = 2**28  # bytes of a part that count whole
 _CODE = "code of its parts"
 
 
-def run_settings(problem: Problem, dataset: Dataset, options: Options) -> dict[str, Any]:
+def shards_of(options: Options) -> int:
+    """The shards of a run's batches: as given, or as the run was begun that is resumed, or one for each worker.
+
+    Raises CheckpointError for a checkpoint of no run.
+    """
+    if options.shards is not None:
+        return options.shards
+    path = options.out / "checkpoint.safetensors"
+    if options.resume and path.exists():
+        saved = checkpoint.read_description(path)
+        shards = saved.get("shards", 1) if isinstance(saved, dict) else None
+        if isinstance(shards, bool) or not isinstance(shards, int) or shards < 1:
+            raise CheckpointError(f"{path}: no checkpoint of a run. Leave out --resume to start anew")
+        return shards
+    return options.workers
+
+
+def run_settings(problem: Problem, dataset: Dataset, options: Options, shards: int = 1) -> dict[str, Any]:
     """What decides a run's results, as JSON: a checkpoint of other settings is not resumed.
 
     Where a description may be the same and the run another, a hash of the content tells: of the functions that the run
@@ -40,6 +57,7 @@ def run_settings(problem: Problem, dataset: Dataset, options: Options) -> dict[s
         "preprocess": describe(preprocess),
         _CODE: _hash(parts),
         "batch_size": options.batch_size,
+        "shards": shards,
         "epochs": options.epochs,
         "seed": options.seed,
         "in_shape": describe(tuple(dataset.in_shape)),
@@ -78,6 +96,7 @@ def restore(
         raise CheckpointError(f"{path}: no checkpoint of a run. Leave out --resume to start anew")
     # More epochs may be added to a run, unless its schedule (a part of the optimizer) counts on their number.
     now = json.loads(json.dumps(settings))  # tuples as lists
+    saved = {"shards": 1} | saved  # as it was before there were any
     differing = [key for key in saved if key != "epochs" and json.dumps(saved[key]) != json.dumps(now.get(key))]
     if len(differing) > 1 and _CODE in differing:  # which says no more
         differing.remove(_CODE)

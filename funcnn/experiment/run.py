@@ -19,12 +19,13 @@ import attrs
 import numpy as np
 
 from funcnn import checkpoint, train, tree
+from funcnn.arrays.threads import cores
 from funcnn.checkpoint import CheckpointError
 from funcnn.checks import LayerError
 from funcnn.data import DataError, Dataset, load
 from funcnn.experiment.options import Options, printer, same_command, warn
 from funcnn.experiment.results import draw_results, test_metrics
-from funcnn.experiment.resume import restore, run_settings
+from funcnn.experiment.resume import restore, run_settings, shards_of
 from funcnn.keys import Key
 from funcnn.model_file import Trained, save_trained
 from funcnn.rebuild import own_parts
@@ -38,6 +39,7 @@ from funcnn.system.files import make_folder, write_json
 from funcnn.system.lock import locked
 from funcnn.system.memory import keep_freed_memory
 from funcnn.system.text import printable
+from funcnn.team import TeamError
 from funcnn.train import Epoch, Model, NonFiniteError, Problem, Step, TrainState
 from funcnn.tree import TreeError
 
@@ -61,7 +63,7 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         with _interrupted_by("SIGTERM", "SIGHUP"):
             main()
-    except (CheckpointError, DataError, LayerError, NonFiniteError, OSError, SweepError, TreeError) as error:
+    except (CheckpointError, DataError, LayerError, NonFiniteError, OSError, SweepError, TeamError, TreeError) as error:
         lines = [printable(line) for line in str(error).split("\n")]  # a name in it may hold terminal escapes
         sys.exit("error: " + "\n".join(lines))
     except KeyboardInterrupt:
@@ -136,9 +138,11 @@ def _run(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     say = printer(options.quiet)
-    settings = run_settings(problem, dataset, options)
+    shards = shards_of(options)
+    workers = min(options.workers, shards, cores())  # none of which changes a bit
+    settings = run_settings(problem, dataset, options, shards)
     own_parts(layer=problem.net, preprocessing=dataset.test.preprocess)  # refuses now what could not be saved later
-    _banner(problem, dataset, settings, say)
+    _banner(problem, dataset, settings, workers, say)
 
     state = train.init_state(problem, Key(options.seed), dataset.in_shape)
     if initial is not None:
@@ -157,7 +161,10 @@ def _run(
     epochs = _Epochs(folder, problem, dataset, settings, _Reached(state, tuple(rows)))
     write_json(folder / "config.json", settings | _versions())
     try:
-        events = train.train(problem, state, dataset, epochs=options.epochs, batch_size=options.batch_size)
+        events = train.train(
+            problem, state, dataset,
+            epochs=options.epochs, batch_size=options.batch_size, workers=workers, shards=shards,
+        )  # fmt: skip
         for event in progress(
             _measured(events, problem, dataset),
             epochs=options.epochs, print_every=options.print_every, quiet=options.quiet,
@@ -277,7 +284,9 @@ def _versions() -> dict[str, str]:
     return {"funcnn": __version__, "numpy": np.__version__, "python": platform.python_version()}
 
 
-def _banner(problem: Problem, dataset: Dataset, settings: dict[str, Any], say: Callable[[str], None]) -> None:
+def _banner(
+    problem: Problem, dataset: Dataset, settings: dict[str, Any], workers: int, say: Callable[[str], None]
+) -> None:
     held_out = f"{len(dataset.validation):,} to validate, " if dataset.validation is not None else ""
     say(f"data       {len(dataset.train):,} examples to train, {held_out}{len(dataset.test):,} to test")
     if problem.augment:
@@ -285,5 +294,8 @@ def _banner(problem: Problem, dataset: Dataset, settings: dict[str, Any], say: C
     say(f"optimizer  {problem.optimizer}")
     say(f"loss       {as_code(problem.loss)}")
     epochs = f"{settings['epochs']} epoch{'s'[: settings['epochs'] > 1]}"
-    say(f"run        {epochs} of batches of {settings['batch_size']}, seed {settings['seed']}\n")
+    say(f"run        {epochs} of batches of {settings['batch_size']}, seed {settings['seed']}")
+    if settings["shards"] > 1:
+        say(f"workers    {workers}, each batch in {settings['shards']} shards")
+    say("")
     say(layer_table(problem.net, dataset.in_shape) + "\n")

@@ -415,6 +415,18 @@ def test_augmentation_is_told_and_makes_another_run(options, capsys):
     assert (options.out / "model.safetensors").read_bytes() != model
 
 
+def test_a_run_in_shards_goes_on_with_other_workers(options, capsys):
+    whole = attrs.evolve(options, epochs=3, shards=2, quiet=True, out=options.out.parent / "whole")
+    run(problem(), DIGITS, whole)
+    run(problem(), DIGITS, attrs.evolve(options, workers=2))
+    assert "workers    2, each batch in 2 shards\n" in capsys.readouterr().out
+    # The shards are those that it was begun with, whatever the workers now.
+    run(problem(), DIGITS, attrs.evolve(options, epochs=3, resume=True, quiet=True))
+    assert_same_results(options.out, whole.out)
+    with pytest.raises(CheckpointError, match="saved with another shards"):
+        run(problem(), DIGITS, attrs.evolve(options, epochs=4, resume=True, shards=3))
+
+
 def test_another_preprocessing_is_another_run(options):
     run(problem(), DIGITS, attrs.evolve(options, quiet=True))
     other = DIGITS.prepared(standardise(DIGITS.train.inputs))
