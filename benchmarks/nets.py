@@ -15,6 +15,8 @@ from funcnn import Key, Layer, fold_in, serial, tree
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, leaky_relu, max_pool2d, position_bias, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.optimizers import adam
+from funcnn.team import Team
+from funcnn.train import Problem, init_state, make_step
 
 CLASSES = 10
 LEARNING_RATE = 1e-3
@@ -215,6 +217,16 @@ def training_steps(layer: Layer, in_shape: tuple[int, ...], batch: int) -> Itera
 def funcnn_steps(net: Net, batch: int) -> Iterator[float]:
     """Training steps by funcnn: each `next` takes one and gives its loss."""
     return training_steps(net.funcnn, net.in_shape, batch)
+
+
+def team_steps(net: Net, batch: int, team: Team) -> Iterator[float]:
+    """Training steps by the processes of a team: each `next` takes one and gives its loss."""
+    problem = Problem(net.funcnn, softmax_cross_entropy, adam(LEARNING_RATE))
+    state, batches = init_state(problem, Key(0), net.in_shape), data(net.in_shape, batch)
+    step = make_step(problem, team=team)
+    while True:
+        state, metrics = step(state, batches[state.step % BATCHES])
+        yield metrics.loss
 
 
 def torch_steps(net: Net, batch: int, *, channels_last: bool = False, fused: bool = False) -> Iterator[float]:
