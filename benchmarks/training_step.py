@@ -5,9 +5,9 @@
     python benchmarks/training_step.py --nets mlp dropout_cnn --rounds 30 --json training_step.json
 
 Both run on as many cores, turn by turn (see `measure.interleaved`). funcnn runs on threads, and on processes that
-share the batch (`funcnn.team`, with as many shards); PyTorch in its default and its channels-last layout, each with its
-default and its fused Adam. The fastest of each is its figure. The limit is the time that the step's products alone would
-take at the rate of a square matrix product measured in the same rounds. The last column says how many cores other
+share the batch (`funcnn.team`, with as many shards); PyTorch in its default and its channels-last layout, each with
+its default and its fused Adam. The fastest of each is its figure. The limit is the time that the step's products alone
+would take at the rate of a square matrix product measured in the same rounds. The last column says how many cores other
 programs took meanwhile: both wait for each other by spinning, and nothing measured on a busy machine means anything.
 """
 
