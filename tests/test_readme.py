@@ -1,6 +1,7 @@
 """The documents' Python is run as it stands, each document's blocks in order in one namespace."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,13 @@ def test_examples_run(document, monkeypatch, tmp_path):
     assert blocks
     for block in blocks:
         exec(compile(block, document, "exec"), vars(module))
+
+
+def test_the_script_of_workers_runs(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("\n".join(python_blocks("docs/workers.md")) + "    print(run.step, metrics.loss < 2)\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.stderr) == ("43 True\n", "")
 
 
 def test_the_readme_example_learns_what_it_says():
