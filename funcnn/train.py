@@ -21,16 +21,19 @@ from numpy.typing import DTypeLike
 from funcnn.checks import FuncnnWarning, as_array
 from funcnn.keys import Key, check_is_key, fold_in, generator
 from funcnn.layer import Layer
+from funcnn.nn.fold import fold
+from funcnn.nn.prediction import forward_for, predictor
 from funcnn.problem import Augment, Batch, Examples, Parts, Problem, check_examples, check_problem
 from funcnn.settings import check_counts, refuse
 from funcnn.team.member import FromOrder, epoch_order
+from funcnn.team.mpi import team_of
 from funcnn.team.step import ADVICE, Metrics, Model, NonFiniteError, TrainState, measured, step, step_in_shards
 from funcnn.team.team import Team
 from funcnn.tree import Array, Shape
 
 __all__ = [
     "Augment", "Batch", "Epoch", "Examples", "Metrics", "Model", "NonFiniteError", "Problem", "Step", "TrainState",
-    "batches", "evaluate", "init_state", "make_step", "predict", "train",
+    "batches", "evaluate", "fold", "init_state", "make_step", "predict", "predictor", "train",
 ]  # fmt: skip
 
 
@@ -170,7 +173,8 @@ def train(
 
     With several `workers` (processes, this one among them) every batch is cut into `shards`, by default one for each
     worker, and the sum of their gradients is taken. The result follows from the number of shards, and not from that of
-    the workers: a run may go on with others. Dropout and augmentation draw for each shard by itself.
+    the workers: a run may go on with others. Dropout and augmentation draw for each shard by itself. On the first of
+    MPI's ranks, the workers are the ranks (`funcnn.team.mpi.serving`).
 
     Training changes nothing: the trained net is in an event's state. Given the state at step 0 that a run began with,
     `evaluate` and `predict` warn once the run has come through an epoch.
@@ -240,7 +244,7 @@ class _Crew:
 
     def __init__(self, problem: Problem, dataset: Parts, workers: int, shards: int) -> None:
         self.problem, self.dataset = problem, dataset
-        self.team = Team(workers, shards=shards) if workers > 1 else None
+        self.team = team_of(workers, shards) if workers > 1 else None
         self.alone = make_step(problem, shards=shards)
         self.order: tuple[int, Array] | None = None
 
@@ -297,7 +301,8 @@ def evaluate(problem: Problem, state: TrainState | Model, examples: Examples, *,
     _check_state("evaluate", state)
     check_counts("evaluate", batch_size=batch_size)
     check_examples("evaluate", "the examples", examples)
-    made = (measured(problem, state.params, state.state, batch) for batch in batches(examples, batch_size))
+    forward = forward_for(problem.net, state.params, state.state, batches=-(-len(examples) // batch_size))
+    made = (measured(problem, state.params, state.state, batch, forward) for batch in batches(examples, batch_size))
     return _mean_of("evaluate", made)
 
 
@@ -347,8 +352,8 @@ def predict(net: Layer, state: TrainState | Model, inputs: Array | Examples, *, 
         if inputs.ndim == 0:
             refuse("predict", "inputs", "a batch of inputs", inputs)
     starts = range(0, max(len(inputs), 1), batch_size)
-    taken = (take(slice(start, start + batch_size)) for start in starts)
-    return np.concatenate([net.apply(state.params, state.state, each).y for each in taken])
+    forward = forward_for(net, state.params, state.state, batches=len(starts))
+    return np.concatenate([forward(take(slice(start, start + batch_size))) for start in starts])
 
 
 def _inputs(examples: Examples, part: slice) -> Array:

@@ -13,6 +13,7 @@ from funcnn.report.history import Row, best_row, read_history
 from funcnn.settings import describe
 from funcnn.system.content import content_hash
 from funcnn.system.text import cut
+from funcnn.team.mpi import ranks
 from funcnn.train import Problem, TrainState
 from funcnn.tree import Array
 
@@ -36,7 +37,7 @@ def shards_of(options: Options) -> int:
         if isinstance(shards, bool) or not isinstance(shards, int) or shards < 1:
             raise CheckpointError(f"{path}: no checkpoint of a run. Leave out --resume to start anew")
         return shards
-    return options.workers
+    return max(options.workers, ranks())
 
 
 def run_settings(problem: Problem, dataset: Dataset, options: Options, shards: int = 1) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from funcnn.system.lock import locked
 from funcnn.system.memory import keep_freed_memory
 from funcnn.system.text import printable
 from funcnn.team import TeamError
+from funcnn.team.mpi import ranks, serving
 from funcnn.train import Epoch, Model, NonFiniteError, Problem, Step, TrainState
 from funcnn.tree import TreeError
 
@@ -129,7 +130,7 @@ def run(
             "loop over funcnn.train.train"
         )
     folder = make_folder(options.out).absolute()  # wherever the process goes meanwhile
-    with locked(folder, "a run"):
+    with serving(), locked(folder, "a run"):
         return _run(problem, dataset, options, initial, folder)
 
 
@@ -139,7 +140,7 @@ def _run(
     started = time.perf_counter()
     say = printer(options.quiet)
     shards = shards_of(options)
-    workers = min(options.workers, shards, cores())  # none of which changes a bit
+    workers = min(options.workers, shards, cores()) if ranks() == 1 else ranks()  # none of which changes a bit
     settings = run_settings(problem, dataset, options, shards)
     own_parts(layer=problem.net, preprocessing=dataset.test.preprocess)  # refuses now what could not be saved later
     _banner(problem, dataset, settings, workers, say)

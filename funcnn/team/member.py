@@ -12,7 +12,6 @@ own. Parameters, moments and gradients lie in shared memory. A step:
 A state's memory is written once, before anybody else has it, and never changed as long as somebody does.
 """
 
-import mmap
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -24,8 +23,8 @@ from funcnn import tree
 from funcnn.arrays.updates import writing_to
 from funcnn.keys import Key, fold_in, generator
 from funcnn.nn.coupled import Coroutine, Meeting, resume, together
+from funcnn.nn.prediction import forward_for
 from funcnn.problem import Batch, Examples, Problem
-from funcnn.team.meeting import MeetingRoom
 from funcnn.team.memory import Plan, StateMemory, copy, piece, write
 from funcnn.team.shared import Handle, open_block, unpack, views
 from funcnn.team.step import (
@@ -46,7 +45,8 @@ from funcnn.team.step import (
 from funcnn.tree import Array
 
 __all__ = [
-    "Begin", "Call", "Evaluate", "FromBatch", "FromOrder", "Hello", "Member", "Step", "TeamError", "epoch_order",
+    "Begin", "Call", "Evaluate", "FromBatch", "FromOrder", "Hello", "Member", "Room", "Step", "TeamError",
+    "epoch_order", "own",
 ]  # fmt: skip
 
 
@@ -60,13 +60,31 @@ class Call(Protocol):
     def run(self, member: "Member") -> Any: ...
 
 
+class Room(Protocol):
+    """Where the members meet (`funcnn.team.meeting`)."""
+
+    rank: int
+    size: int
+
+    def gather(self, words: Any) -> list[Any]: ...
+
+    def stop(self, *, failed: BaseException | None = None) -> None: ...
+
+    def failure(self, rank: int) -> BaseException: ...
+
+    def check(self) -> None: ...
+
+
 class Member:
-    """What a member knows: the room where it meets the others, the problem, the examples, the memory."""
+    """What a member knows: the room where it meets the others, the problem, the examples, the memory.
+
+    Where members do not see one memory (`funcnn.team.mpi`), the methods of the last group send what they need of it.
+    """
 
     plan: Plan
     problem: Problem
 
-    def __init__(self, room: MeetingRoom) -> None:
+    def __init__(self, room: Room) -> None:
         self.room = room
         self.examples: tuple[Examples | None, ...] = ()
         self.rows: list[Any] = []  # gradients, shard by shard
@@ -89,7 +107,7 @@ class Member:
         """Which part of so many is this member's."""
         return self.room.rank, self.room.size
 
-    def add_memory(self, handle: Handle, memory: mmap.mmap) -> None:
+    def add_memory(self, handle: Handle, memory: Any) -> None:
         """Know a block that this process has made."""
         self._maps[handle] = np.frombuffer(memory, np.uint8)
 
@@ -117,8 +135,19 @@ class Member:
 
         In the order of the members they are in order.
         """
-        rank, size = self.room.rank, self.room.size
-        return range(-(-count * rank // size), -(-count * (rank + 1) // size))
+        return own(count, *self.part)
+
+    def receive(self, handle: Handle) -> None:
+        """See what the first member has written into a block."""
+
+    def exchange_rows(self, count: int) -> None:
+        """See this member's share of the gradients of so many shards."""
+
+    def exchange_total(self) -> None:
+        """As the first member, see the sum of the gradients, which lies in the first row."""
+
+    def exchange_state(self, memory: StateMemory) -> None:
+        """See all of a new state."""
 
     def meet(self, way: Coroutine | None) -> list[Any]:
         """Run this member's coroutine, if it has one, meeting those of the others: what all return, in order."""
@@ -137,6 +166,11 @@ class Member:
                     way.throw(error)  # which names the layer
                     raise
                 outcome = resume(way, replies[start : start + len(met.said)])
+
+
+def own(count: int, rank: int, size: int) -> range:
+    """Which of so many things are a member's, of so many members."""
+    return range(-(-count * rank // size), -(-count * (rank + 1) // size))
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> Array:
@@ -163,13 +197,14 @@ class Begin:
     plan: Plan
 
     def run(self, member: Member) -> None:
+        member.receive(self.packed)
         if member.room.rank > 0:  # the first has begun before it packed
-            member.begin(self.plan, *self._unpacked())
+            member.begin(self.plan, *self._unpacked(member))
         member.room.gather(None)  # all have opened the block, which is then closed
 
-    def _unpacked(self) -> tuple[Problem, tuple[Examples | None, ...]]:
+    def _unpacked(self, member: Member) -> tuple[Problem, tuple[Examples | None, ...]]:
         try:
-            return unpack(open_block(self.packed))  # type: ignore[no-any-return]
+            return unpack(member.memory(self.packed))  # type: ignore[no-any-return]
         except Exception as error:
             raise TeamError(
                 f"what is to be trained cannot be read in another process ({type(error).__name__}: {error}). Put your "
@@ -224,8 +259,13 @@ class Step:
     seed: int
     shards: int
     batch: FromOrder | FromBatch
+    fresh: bool  # whether the first member has just written the old state
 
     def run(self, member: Member) -> Metrics:
+        if self.fresh:
+            member.receive(self.old)
+        if isinstance(self.batch, FromBatch):
+            member.receive(self.batch.memory)
         old, new = member.state(self.old), member.state(self.new)
         state = TrainState(old.params, old.state, old.opt_state, self.step, self.seed)
         slices = shard_slices(self.batch.size(), self.shards)
@@ -236,10 +276,12 @@ class Step:
         if any(words.state != said[0].state for words in said):
             raise unlike()
         metrics = summed([each for words in said for each in words.metrics])
+        member.exchange_rows(len(slices))
         # A share is added up where the first shard's gradients were: nobody needs these any more.
         total = add_up(member.row_shares[: len(slices)], _add_to)
         if member.plan.division == "first":
             member.room.gather(None)
+            member.exchange_total()
             if member.room.rank == 0:
                 check_finite(member.rows[0], state, metrics)
                 params, opt_state = updated(member.problem, state, member.rows[0])
@@ -247,6 +289,7 @@ class Step:
         else:
             self._update(member, total, old, new, metrics)
         member.room.gather(None)
+        member.exchange_state(new)
         return metrics
 
     def _update(self, member: Member, total: Any, old: StateMemory, new: StateMemory, metrics: Metrics) -> None:
@@ -297,14 +340,19 @@ class Evaluate:
     state: Handle
     part: int
     batch_size: int
+    fresh: bool
 
     def run(self, member: Member) -> list[tuple[Metrics, int, str]]:
+        if self.fresh:
+            member.receive(self.state)
         examples = member.examples[self.part]
         assert examples is not None
         memory = member.state(self.state)
         n = len(examples)
+        count = -(-n // self.batch_size)
+        forward = forward_for(member.problem.net, memory.params, memory.state, batches=count)
         own = []
-        for i in member.own(-(-n // self.batch_size)):
+        for i in member.own(count):
             batch = examples.take(slice(i * self.batch_size, min((i + 1) * self.batch_size, n)))
-            own.append(measured(member.problem, memory.params, memory.state, batch))
+            own.append(measured(member.problem, memory.params, memory.state, batch, forward))
         return [each for several in member.room.gather(own) for each in several]

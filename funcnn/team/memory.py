@@ -1,5 +1,6 @@
 """How a run's values lie in shared memory, and which part of them a member of a team updates."""
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from funcnn.team.shared import Handle, Place, lay_out, views
 from funcnn.team.step import TrainState
 from funcnn.tree import Array
 
-__all__ = ["Plan", "StateMemory", "division_of", "piece", "plan_for", "write"]
+__all__ = ["Plan", "StateMemory", "byte_ranges", "copy", "division_of", "piece", "plan_for", "write"]
 
 Division = Literal["vector", "leaves", "first"]
 
@@ -92,6 +93,26 @@ def piece(places: Any, memory: Array, part: tuple[int, int], division: Division)
         parts.append(memory[begin : begin + (high - low) * leaf.dtype.itemsize].view(leaf.dtype))
         start += leaf.size
     return tree.unflatten(places, parts)
+
+
+def byte_ranges(places: Any, size: int) -> list[slice]:
+    """Where the parts of `piece` lie in the memory, for each of so many members: bytes without gaps between them.
+
+    >>> byte_ranges(lay_out((np.zeros((2, 2)), np.zeros(3)))[0], 2)
+    [slice(0, 24, None), slice(24, 56, None)]
+    """
+    leaves: list[Place] = tree.flatten(places)
+    total = sum(leaf.size for leaf in leaves)
+
+    def byte_of(number: int) -> int:
+        for leaf in leaves:
+            if number < leaf.size:
+                return leaf.start + number * leaf.dtype.itemsize
+            number -= leaf.size
+        return leaves[-1].start + leaves[-1].size * leaves[-1].dtype.itemsize if leaves else 0
+
+    bounds = [byte_of(total * member // size) for member in range(size + 1)]
+    return [slice(first, last) for first, last in itertools.pairwise(bounds)]
 
 
 class StateMemory:

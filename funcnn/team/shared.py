@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import attrs
@@ -128,7 +129,7 @@ def views(places: Any, memory: Array) -> Any:
 # --- Values ---------------------------------------------------------------------------------------------------
 
 
-def pack(value: Any) -> Block:
+def pack(value: Any, new_block: Callable[[int], Block] = Block) -> Block:
     """A block with a value in it, pickled; what its arrays hold lies beside, so that nobody copies it again.
 
     Raises what pickle raises for a value that cannot be sent.
@@ -140,7 +141,7 @@ def pack(value: Any) -> Block:
     sizes = [each.nbytes for each in raws]
     head = pickle.dumps((len(body), sizes))
     first = _aligned(8 + len(head)) + _aligned(len(body))
-    block = Block(first + (ends[-1] if ends else 0))
+    block = new_block(first + (ends[-1] if ends else 0))
     memory = memoryview(block.map)
     memory[:8] = len(head).to_bytes(8, "little")
     memory[8 : 8 + len(head)] = head
@@ -152,9 +153,9 @@ def pack(value: Any) -> Block:
     return block
 
 
-def unpack(memory: mmap.mmap) -> Any:
+def unpack(memory: Array) -> Any:
     """The value in a block; its arrays are read-only views of the block."""
-    whole = memoryview(memory).toreadonly()
+    whole = memoryview(memory.data).toreadonly()
     length = int.from_bytes(whole[:8], "little")
     size, sizes = pickle.loads(whole[8 : 8 + length])
     at = _aligned(8 + length)

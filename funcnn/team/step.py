@@ -168,12 +168,14 @@ def updated(problem: Problem, state: TrainState, gradients: Any) -> tuple[Any, A
         raise NonFiniteError(advised(state, f"the update of the parameters is not finite ({error})")) from error
 
 
-def measured(problem: Problem, params: Any, state: Any, batch: Batch) -> tuple[Metrics, int, str]:
-    """The metrics of a batch in evaluation, the number of its examples, and why the loss is not finite, if so."""
+def measured(
+    problem: Problem, params: Any, state: Any, batch: Batch, forward: Callable[[Array], Array]
+) -> tuple[Metrics, int, str]:
+    """The metrics of a batch given the net as a function, its size, and why the loss is not finite, if it is not."""
     inputs, targets = batch
     # What overflows shows in the loss.
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        outputs = problem.net.apply(params, state, inputs).y
+        outputs = forward(inputs)
         loss, _ = call_loss(problem.loss, outputs, targets)
     reason = "" if math.isfinite(loss) else f"the loss is {loss}{why(Model(params, state), inputs)}"
     return Metrics(loss, call_metric(problem.metric, outputs, targets)), len(inputs), reason

@@ -14,6 +14,7 @@ import pickle
 import signal
 import traceback
 import weakref
+from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any
 
@@ -32,7 +33,7 @@ from funcnn.team.memory import Plan, division_of, plan_for, write
 from funcnn.team.shared import Block, Handle, lay_out, open_block, pack, views
 from funcnn.team.step import Metrics, TrainState, checked_batch
 
-__all__ = ["Team", "TeamError"]
+__all__ = ["Team", "TeamError", "sendable"]
 
 _GRACE = 5.0  # seconds that a member has to end before it is killed
 
@@ -59,21 +60,24 @@ class Team:
         self._begun: tuple[Any, ...] | None = None
         self._batch: Block | None = None
         self._closed = False
-        context = multiprocessing.get_context("spawn")
-        room = self._block(size_of_room(self.size))
-        bells = [context.Semaphore(0) for _ in range(self.size)]
-        self._member = Member(MeetingRoom(room.map, 0, bells, self._look))
-        self._processes = [
-            context.Process(target=_serve, args=(room.handle, rank, bells), daemon=True, name=f"funcnn-{rank}")
-            for rank in range(1, self.size)
-        ]
+        self._processes: list[SpawnProcess] = []
         try:
-            for process in self._processes:
-                process.start()
+            self._member = self._assembled()
             self._run(Hello())
         except BaseException:
             self.close()
             raise
+
+    def _assembled(self) -> Member:
+        """Start the other processes: this one as a member."""
+        context = multiprocessing.get_context("spawn")
+        room = self._new_block(size_of_room(self.size))
+        bells = [context.Semaphore(0) for _ in range(self.size)]
+        for rank in range(1, self.size):
+            arguments = (room.handle, rank, bells)
+            self._processes.append(context.Process(target=_serve, args=arguments, daemon=True, name=f"funcnn-{rank}"))
+            self._processes[-1].start()
+        return Member(MeetingRoom(room.map, 0, bells, self._look))
 
     def __enter__(self) -> "Team":
         return self
@@ -88,7 +92,8 @@ class Team:
         if self._closed:
             return
         self._closed = True
-        self._member.room.stop()
+        if hasattr(self, "_member"):
+            self._member.room.stop()
         for process in self._processes:
             if process.pid is None:
                 continue
@@ -112,7 +117,7 @@ class Team:
         self._member.begin(plan, problem, examples)
         if self.size > 1:
             try:
-                packed = pack((problem, examples))
+                packed = pack((problem, examples), self._block)
             except Exception as error:
                 raise TeamError(
                     f"what is to be trained cannot be sent to another process ({type(error).__name__}: {error}). Make "
@@ -129,10 +134,11 @@ class Team:
         """A training step, of a batch given as arrays or by its place in an epoch's order."""
         if not self._knows(problem, state, examples):
             self.begin(problem, state, *examples)
+        fresh = state not in self._states
         old = self._slot_of(state)
         taken = batch if isinstance(batch, FromOrder) else self._written(batch)
         new = self._free_slot(but=old)
-        metrics = self._run(Step(old.handle, new.handle, state.step, state.seed, self.shards, taken))
+        metrics = self._run(Step(old.handle, new.handle, state.step, state.seed, self.shards, taken, fresh))
         return self._handed_out(new, state.step + 1, state.seed), metrics
 
     def evaluate(
@@ -141,15 +147,20 @@ class Team:
         """What each batch of a part of the examples gives: metrics, examples, why they are not finite."""
         if not self._knows(problem, state, examples):
             self.begin(problem, state, *examples)
-        return self._run(Evaluate(self._slot_of(state).handle, part, batch_size))  # type: ignore[no-any-return]
+        fresh = state not in self._states
+        call = Evaluate(self._slot_of(state).handle, part, batch_size, fresh)
+        return self._run(call)  # type: ignore[no-any-return]
 
     # --- Memory -----------------------------------------------------------------------------------------------
 
+    def _new_block(self, size: int) -> Block:
+        self._blocks.append(Block(size))
+        return self._blocks[-1]
+
     def _block(self, size: int) -> Block:
-        block = Block(size)
-        self._blocks.append(block)
-        if hasattr(self, "_member"):
-            self._member.add_memory(block.handle, block.map)
+        """Memory that all members see, which this one knows."""
+        block = self._new_block(size)
+        self._member.add_memory(block.handle, block.map)
         return block
 
     def _knows(self, problem: Problem, state: TrainState, examples: tuple[Examples | None, ...]) -> bool:
@@ -183,7 +194,7 @@ class Team:
 
     def _handed_out(self, slot: "_Slot", step: int, seed: int) -> TrainState:
         """The state in a slot, which is free again when nobody has any of its arrays."""
-        root = np.frombuffer(slot.block.map, np.uint8)
+        root = np.frombuffer(slot.block.map, np.uint8)  # of no other array, so that NumPy has it for the views' base
         slot.root = weakref.ref(root)
         params, net_state, opt_state = tree.read_only(views(self._member.plan.state, root))
         state = TrainState(params, net_state, opt_state, step, seed)
@@ -269,7 +280,7 @@ def _serve(handle: Handle, rank: int, bells: list[Any]) -> None:
     except Stopped:
         pass
     except BaseException as error:
-        room.stop(failed=_sendable(error, rank))
+        room.stop(failed=sendable(error, rank))
 
 
 def _look_at_parent() -> None:
@@ -278,7 +289,7 @@ def _look_at_parent() -> None:
         os._exit(1)
 
 
-def _sendable(error: BaseException, rank: int) -> BaseException:
+def sendable(error: BaseException, rank: int) -> BaseException:
     """The error as it can be raised in another process, with where it was raised here."""
     text = "".join(traceback.format_exception(error))
     with contextlib.suppress(Exception):
