@@ -33,6 +33,7 @@ from funcnn.settings import (
     check_not_negative,
     check_positive,
     config,
+    is_number,
     number,
     refuse,
     shown,
@@ -266,6 +267,8 @@ def update_leaves(
         rates = tree.flatten(weight_decay)
         if len(rates) != len(rows):
             tree.check_like(params, weight_decay, ("params", "weight_decay"))  # names where they differ
+        if not all(map(is_number, rates)):
+            refuse("update_leaves", "weight_decay", "a tree of numbers like the params", weight_decay)
         by_rate = {rate: partial(update, weight_decay=rate) for rate in rates}
         by_leaf = [by_rate[rate] for rate in rates]
     results = updates.over_leaves(by_leaf, rows, join=elementwise)

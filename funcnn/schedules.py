@@ -59,8 +59,11 @@ def value_at(rate: Rate, step: int) -> float:
     """
     try:
         value = as_float(rate(step) if callable(rate) else rate)
-    except TypeError as error:
-        raise TypeError(f"{as_code(rate)}: a schedule must be a function of the step ({error})") from error
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{as_code(rate)}: a schedule must give a number for step {step}, and fails ({text})"
+        ) from error
     if not (isinstance(value, float) and 0 <= value < math.inf):
         raise ValueError(
             f"{as_code(rate)}: the learning rate at step {step} must be a number, finite and not negative, "

@@ -24,7 +24,7 @@ from funcnn.layer import Layer
 from funcnn.nn.fold import fold
 from funcnn.nn.prediction import forward_for, predictor
 from funcnn.problem import Augment, Batch, Examples, Parts, Problem, check_examples, check_problem
-from funcnn.settings import check_counts, refuse
+from funcnn.settings import as_int, check_counts, refuse
 from funcnn.team.member import FromOrder, epoch_order
 from funcnn.team.mpi import team_of
 from funcnn.team.step import ADVICE, Metrics, Model, NonFiniteError, TrainState, measured, step, step_in_shards
@@ -128,10 +128,16 @@ def batches(examples: Examples, batch_size: int, *, key: Key | None = None, star
     >>> [len(labels) for _, labels in batches(load("digits").test, 256)]
     [256, 103]
 
-    Raises ValueError at once for a batch size that is no positive int, or examples that are no part.
+    Raises ValueError at once for a batch size that is no positive int, a start that is no int from 0 on, or examples
+    that are no part, TypeError for a key that is none.
     """
     check_counts("batches", batch_size=batch_size)
     check_examples("batches", "examples", examples)
+    start = as_int(start)
+    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+        refuse("batches", "start", "an int from 0 on", start)
+    if key is not None:
+        check_is_key("batches", key)
     return _batches(examples, batch_size, key, start)
 
 

@@ -47,7 +47,7 @@ class Rule:
     _update: Callable[..., tuple[Any, Any]] = attrs.field(eq=function_of)
 
     def _updated(self, grads: Any, state: Any, params: Any, step: int) -> tuple[Any, Any]:
-        if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 0:
+        if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or not 0 <= step < 2**63:
             refuse(f"{self.name}.update", "step", "an int from 0 on, the number of steps before", step)
         try:
             with np.errstate(under="ignore"):  # what is too small for the dtype is zero, whatever the caller's setting
@@ -171,6 +171,8 @@ def global_norm(grads: Any) -> float:
     5.0
     """
     leaves = tree.flatten(grads)
+    if any(isinstance(leaf, np.ma.MaskedArray) for leaf in leaves):
+        raise TypeError("global_norm: the gradients are masked arrays. Pass plain ones: array.filled(0)")
     if not all(isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "biuf" for leaf in leaves):
         _check_floats("global_norm", "gradients", grads)
     return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in leaves))
@@ -198,8 +200,11 @@ def masked(params: Any, value: float, mask: Mask | None) -> Any:
     leaves = zip(tree.paths(params), tree.flatten(params), strict=True)
     try:
         return tree.unflatten(params, [value if mask(path, leaf) else 0.0 for path, leaf in leaves])
-    except TypeError as error:
-        raise TypeError(f"{as_code(mask)}: a mask must be a function (path, leaf) -> bool ({error})") from error
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{as_code(mask)}: a mask must be a function (path, leaf) -> bool, and fails ({text})"
+        ) from error
 
 
 def check_mask(instance: Any, attribute: Any, value: Mask | None) -> None:

@@ -216,6 +216,8 @@ def check_like(
     Traceback (most recent call last):
     funcnn.tree.TreeError: trees differ at '1': params has a leaf (int), gradients has None
     """
+    if type(shapes) is not bool:
+        raise TypeError(f"check_like: shapes must be True or False, got {type(shapes).__name__}")
     try:
         if not _alike(tree, other, shapes):
             _name_difference(tree, other, (), names, shapes)
@@ -376,9 +378,7 @@ def _node_text(self: Any) -> str:
 
 
 def show(tree: Any) -> Text:
-    """The table of a tree: each leaf's path, shape, dtype (or type) and bytes, and the totals; it prints itself.
-
-    An array that appears twice counts once in the totals, as in `nbytes`.
+    """The table of a tree: each leaf's path, shape, dtype (or type) and bytes, totals as `nbytes`; it prints itself.
 
     >>> show((np.zeros((2, 3), np.float32), None, (np.ones(2), 5)))
     path   shape      dtype    bytes

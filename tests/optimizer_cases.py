@@ -95,7 +95,7 @@ class Halving(Described):
     every: int = attrs.field(default=1)
 
     def __call__(self, step: int) -> float:
-        return self.start / 2 ** (step // self.every)
+        return self.start * 0.5 ** (step // self.every)
 
 
 OWN = {each.__name__: each for each in (not_scalars, lion, clip_by_value)} | {"halving": Halving}

@@ -769,8 +769,18 @@ def test_what_is_no_array_no_schedule_and_no_mask_is_named() -> None:
         update_leaves(lambda leaf, gradient: (leaf,), (np.ones((1, 2)),), (np.ones((1, 2)).view(np.matrix),))
     params = (np.ones(2),)
     wrong = adam(dict)
-    with pytest.raises(TypeError, match=r"dict.*: a schedule must be a function of the step \('int' object"):
+    with pytest.raises(
+        ValueError, match=r"dict.*: a schedule must give a number for step 0, and fails \(TypeError: 'int'"
+    ):
         wrong.update(params, wrong.init(params), params, 0)
     wrong = adamw(0.1, mask=float)
-    with pytest.raises(TypeError, match=r"float.*: a mask must be a function \(path, leaf\) -> bool \(float expected"):
+    with pytest.raises(
+        ValueError, match=r"float.*: a mask must be a function \(path, leaf\) -> bool, and fails \(Type"
+    ):
         wrong.update(params, wrong.init(params), params, 0)
+    with pytest.raises(ValueError, match=r"^update_leaves: weight_decay must be a tree of numbers like the params"):
+        update_leaves(lambda leaf, gradient, weight_decay: (leaf,), params, params, weight_decay=(np.ones(2),))
+    with pytest.raises(TypeError, match=r"^global_norm: the gradients are masked arrays\. Pass plain ones"):
+        global_norm((np.ma.masked_array(np.ones(2), [True, False]),))
+    with pytest.raises(ValueError, match=r"^sgd\.update: step must be an int from 0 on"):
+        sgd(0.1).update(params, None, params, 2**63)

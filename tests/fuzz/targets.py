@@ -202,8 +202,12 @@ _USUAL: dict[str, Callable[[Rng], Any]] = {
     "mask": lambda rng: choose(rng, (None, lambda path, leaf: True, 3)), "name": lambda rng: "own",
     "update": lambda rng: choose(rng, (lambda *given: tuple(given[::2]), 3)), "f": lambda rng: np.sin,
     "init": lambda rng: choose(rng, (None, lambda *given: None, 3)), "df": lambda rng: np.cos,
-    "fn": lambda rng: choose(rng, (lambda *leaves: leaves[0], None, 3)), "layer": lambda rng: dense(3),
+    "layer": lambda rng: dense(3),
 }  # fmt: skip
+
+
+# What a function raises that `map` is given is the function's own, and passes through.
+_NEVER_WILD = {"fn": lambda rng: choose(rng, (lambda *leaves: leaves[0], None, 3))}
 
 
 def _functions(*modules: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -223,6 +227,7 @@ def _arguments(rng: Rng, function: Callable[..., Any]) -> Any:
         if parameter.default is not inspect.Parameter.empty and rng.integers(3) == 0:
             continue
         given = usual(rng) if usual is not None and rng.integers(4) else value(rng)
+        given = _NEVER_WILD[name](rng) if name in _NEVER_WILD else given
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             positional += [choose(rng, (dense(3), relu(), given)) for _ in range(int(rng.integers(3)))]
         elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
