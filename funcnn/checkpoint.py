@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from funcnn import tree
 from funcnn.system.files import as_path, write_bytes
@@ -149,6 +148,8 @@ def _excess(header: bytes) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """A file whose arrays can be read by name, and its metadata; what safetensors raises is a CheckpointError."""
+    from safetensors import SafetensorError, safe_open  # here, since training does without
+
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint file")
     try:
