@@ -297,16 +297,23 @@ class _Mean:
         return Metrics(self.loss / self.examples, None if self.accuracy is None else self.accuracy / self.examples)
 
 
-def evaluate(problem: Problem, state: TrainState | Model, examples: Examples, *, batch_size: int = 256) -> Metrics:
+def evaluate(
+    problem: Problem, state: TrainState | Model, examples: Examples, *, batch_size: int = 256, workers: int = 1
+) -> Metrics:
     """The loss and metric over examples, each counted once, with the layers as for prediction (``train=False``).
+
+    Several `workers` (processes, which take a while to start) share the batches, to the same bits.
 
     Raises ValueError for no examples, a batch size that is no positive int, or arguments of another kind. Warns of a
     loss that is not finite, which is given as it is, and of the state that training began with.
     """
     check_problem("evaluate", problem)
     _check_state("evaluate", state)
-    check_counts("evaluate", batch_size=batch_size)
+    check_counts("evaluate", batch_size=batch_size, workers=workers)
     check_examples("evaluate", "the examples", examples)
+    if workers > 1:
+        with team_of(workers, workers) as team:
+            return _mean_of("evaluate", team.evaluate(problem, _bare(state), 0, batch_size, examples))
     forward = forward_for(problem.net, state.params, state.state, batches=-(-len(examples) // batch_size))
     made = (measured(problem, state.params, state.state, batch, forward) for batch in batches(examples, batch_size))
     return _mean_of("evaluate", made)
@@ -323,6 +330,11 @@ def _mean_of(place: str, made: Iterable[tuple[Metrics, int, str]]) -> Metrics:
     return mean.metrics()
 
 
+def _bare(state: TrainState | Model) -> TrainState:
+    """What a team needs to know of a state that is not trained."""
+    return TrainState(state.params, state.state, None, 0, 0)
+
+
 def _check_state(place: str, state: TrainState | Model) -> None:
     if not isinstance(state, (TrainState, Model)):
         refuse(place, "state", "a TrainState or a Model(params, state)", state)
@@ -334,7 +346,9 @@ def _check_state(place: str, state: TrainState | Model) -> None:
         warnings.warn(message, FuncnnWarning, stacklevel=3)
 
 
-def predict(net: Layer, state: TrainState | Model, inputs: Array | Examples, *, batch_size: int = 256) -> Array:
+def predict(
+    net: Layer, state: TrainState | Model, inputs: Array | Examples, *, batch_size: int = 256, workers: int = 1
+) -> Array:
     """The net's outputs for inputs (n, ...) or examples, with the layers as for prediction: -> (n, ...).
 
     >>> from funcnn.layers import dense
@@ -342,13 +356,15 @@ def predict(net: Layer, state: TrainState | Model, inputs: Array | Examples, *, 
     >>> predict(dense(2), Model(params, state), np.ones((1000, 4), np.float32)).shape
     (1000, 2)
 
+    Several `workers` (processes, which take a while to start) share the batches, to the same bits.
+
     Raises ValueError for a batch size that is no positive int, or inputs that are neither examples nor taken for an
     array (`funcnn.checks.as_array`). Warns of the state that training began with.
     """
     if not isinstance(net, Layer):
         refuse("predict", "net", "a Layer", net, "Pass problem.net" if isinstance(net, Problem) else "")
     _check_state("predict", state)
-    check_counts("predict", batch_size=batch_size)
+    check_counts("predict", batch_size=batch_size, workers=workers)
     take: Callable[[slice], Array]
     if hasattr(inputs, "take") and not hasattr(inputs, "__array__"):
         take = partial(_inputs, inputs)
@@ -357,6 +373,9 @@ def predict(net: Layer, state: TrainState | Model, inputs: Array | Examples, *, 
         take = inputs.__getitem__
         if inputs.ndim == 0:
             refuse("predict", "inputs", "a batch of inputs", inputs)
+    if workers > 1 and len(inputs):
+        with team_of(workers, workers) as team:
+            return team.predict(net, _bare(state), inputs, take(slice(0, 1)), batch_size)
     starts = range(0, max(len(inputs), 1), batch_size)
     forward = forward_for(net, state.params, state.state, batches=len(starts))
     return np.concatenate([forward(take(slice(start, start + batch_size))) for start in starts])

@@ -45,8 +45,8 @@ from funcnn.team.step import (
 from funcnn.tree import Array
 
 __all__ = [
-    "Begin", "Call", "Evaluate", "FromBatch", "FromOrder", "Hello", "Member", "Room", "Step", "TeamError",
-    "epoch_order", "own",
+    "Begin", "Call", "Evaluate", "FromBatch", "FromOrder", "Hello", "Member", "Predict", "Room", "Step",
+    "TeamError", "epoch_order", "own",
 ]  # fmt: skip
 
 
@@ -148,6 +148,9 @@ class Member:
 
     def exchange_state(self, memory: StateMemory) -> None:
         """See all of a new state."""
+
+    def exchange_outputs(self, outputs: Array, parts: list[slice]) -> None:
+        """As the first member, see the outputs of which this member has made parts."""
 
     def meet(self, way: Coroutine | None) -> list[Any]:
         """Run this member's coroutine, if it has one, meeting those of the others: what all return, in order."""
@@ -356,3 +359,25 @@ class Evaluate:
             batch = examples.take(slice(i * self.batch_size, min((i + 1) * self.batch_size, n)))
             own.append(measured(member.problem, memory.params, memory.state, batch, forward))
         return [each for several in member.room.gather(own) for each in several]
+
+
+@attrs.frozen
+class Predict:
+    """The net's outputs, batch by batch, into a block."""
+
+    state: Handle
+    outputs: Handle
+    place: Any
+    batch_size: int
+
+    def run(self, member: Member) -> None:
+        member.receive(self.state)
+        memory, outputs = member.state(self.state), views(self.place, member.memory(self.outputs))
+        inputs: Any = member.examples[0]
+        count = -(-len(inputs) // self.batch_size)
+        forward = forward_for(member.problem.net, memory.params, memory.state, batches=count)
+        parts = [slice(i * self.batch_size, (i + 1) * self.batch_size) for i in member.own(count)]
+        for part in parts:
+            outputs[part] = forward(inputs[part] if isinstance(inputs, np.ndarray) else inputs.take(part)[0])
+        member.exchange_outputs(outputs, parts)
+        member.room.gather(None)

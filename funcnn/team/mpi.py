@@ -151,6 +151,11 @@ class _MpiMember(Member):
         for place in tree.flatten(state):
             self.room.world.Bcast(memory.memory[place.start : place.start + place.size * place.dtype.itemsize], root=0)
 
+    def exchange_outputs(self, outputs: Array, parts: list[slice]) -> None:
+        made = self.room.world.gather([(part, outputs[part]) for part in parts], root=0)
+        for part, values in [each for several in made or () for each in several]:
+            outputs[part] = values
+
     def _gather_parts(self, memory: Array, places: Any) -> None:
         """Have every rank's part of what lies at places, on all ranks."""
         ranges = byte_ranges(places, self.room.size)

@@ -23,15 +23,19 @@ from threadpoolctl import threadpool_limits
 
 from funcnn import tree
 from funcnn.arrays import threads
+from funcnn.layer import Layer
+from funcnn.losses import mean_squared_error
 from funcnn.nn.coupled import check_meets
+from funcnn.optimizers import sgd
 from funcnn.problem import Batch, Examples, Problem
 from funcnn.settings import check_counts, refuse
 from funcnn.system.memory import keep_freed_memory
 from funcnn.team.meeting import MeetingRoom, Stopped, size_of_room
-from funcnn.team.member import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Member, Step, TeamError
+from funcnn.team.member import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Member, Predict, Step, TeamError
 from funcnn.team.memory import Plan, division_of, plan_for, write
 from funcnn.team.shared import Block, Handle, lay_out, open_block, pack, views
 from funcnn.team.step import Metrics, TrainState, checked_batch
+from funcnn.tree import Array
 
 __all__ = ["Team", "TeamError", "sendable"]
 
@@ -150,6 +154,17 @@ class Team:
         fresh = state not in self._states
         call = Evaluate(self._slot_of(state).handle, part, batch_size, fresh)
         return self._run(call)  # type: ignore[no-any-return]
+
+    def predict(self, net: Layer, state: TrainState, inputs: Any, one: Array, batch_size: int) -> Array:
+        """The net's outputs for inputs, an array or examples; `one` is a batch of the first alone."""
+        problem = Problem(net, mean_squared_error, sgd(0.0), metric=None)  # of which the net alone is used
+        self.begin(problem, state, inputs)
+        like = net.apply(state.params, state.state, one).y
+        places, size = lay_out(np.broadcast_to(like, (len(inputs), *like.shape[1:])))
+        block = self._block(size)
+        self._run(Predict(self._slot_of(state).handle, block.handle, places, batch_size))
+        outputs: Array = views(places, np.frombuffer(block.map, np.uint8))
+        return outputs
 
     # --- Memory -----------------------------------------------------------------------------------------------
 

@@ -35,11 +35,12 @@ def test_ranks_train_one_net_to_the_bits_of_one_process(tmp_path: Path) -> None:
 PROGRAM = """
 import numpy as np
 from funcnn import Key, serial, tree
+from funcnn.data import Part
 from funcnn.layers import batch_norm, dense
 from funcnn.losses import mean_squared_error
 from funcnn.optimizers import adamw, chain, clip_by_global_norm, weights_only
 from funcnn.team.mpi import MpiTeam, ranks, serving
-from funcnn.train import Problem, init_state, make_step
+from funcnn.train import Problem, evaluate, init_state, make_step, predict
 
 def failing(outputs, targets):
     if (targets > 1).any():
@@ -70,6 +71,10 @@ with serving():
         except ArithmeticError as error:
             print(error)
         team.close()
+        part = Part(x, targets)
+        assert evaluate(problem, state, part, batch_size=2, workers=3) == evaluate(problem, state, part, batch_size=2)
+        outputs = predict(net, state, x, batch_size=2, workers=3)
+        assert tree.equal(outputs, predict(net, state, x, batch_size=2))
 print("the first goes on")
 """
 

@@ -25,7 +25,18 @@ from funcnn.losses import mean_squared_error, softmax_cross_entropy
 from funcnn.optimizers import Optimizer, adam, adamw, chain, clip_by_global_norm, momentum, sgd, weights_only
 from funcnn.team import Team, TeamError
 from funcnn.team.team import _Slot
-from funcnn.train import Epoch, NonFiniteError, Problem, TrainState, evaluate, init_state, make_step, train
+from funcnn.train import (
+    Epoch,
+    Model,
+    NonFiniteError,
+    Problem,
+    TrainState,
+    evaluate,
+    init_state,
+    make_step,
+    predict,
+    train,
+)  # fmt: skip
 
 DIGITS = load("digits")
 SMALL = Dataset(
@@ -122,6 +133,17 @@ def test_what_is_evaluated_by_a_team_is_what_one_process_finds(pair: Team) -> No
     assert [count for _, count, _ in made] == [16, 16, 8]
     mean = sum(each.loss * count for each, count, _ in made) / 40
     assert mean == evaluate(problem, state, SMALL.validation, batch_size=16).loss
+
+
+def test_workers_share_what_is_evaluated_and_predicted() -> None:
+    problem = problem_of(adam(0.01))
+    state = init_state(problem, Key(1), SMALL.in_shape)
+    here = evaluate(problem, state, SMALL.test, batch_size=50)
+    assert evaluate(problem, state, SMALL.test, batch_size=50, workers=2) == here
+    for inputs in (SMALL.test, SMALL.test.take(slice(100))[0]):
+        outputs = predict(NET, Model(state.params, state.state), inputs, batch_size=30, workers=2)
+        np.testing.assert_array_equal(outputs, predict(NET, state, inputs, batch_size=30), strict=True)
+        outputs[0] = 0  # they are the caller's
 
 
 # --- States are values ----------------------------------------------------------------------------------------
