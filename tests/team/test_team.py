@@ -313,3 +313,15 @@ def test_nobody_survives_the_first_member(how: signal.Signals, tmp_path: Path) -
     process.communicate(timeout=30)
     wait_for(lambda: none_left(tmp_path), "all gone", seconds=10)
     assert time.monotonic() - began < 8
+
+
+def test_what_is_typed_in_cannot_be_found_elsewhere(tmp_path: Path) -> None:
+    program = PROGRAM.replace("EPOCHS", "1").replace(
+        "def main", "def own(*given):\n    return softmax_cross_entropy(*given)\n\ndef main"
+    )
+    program = program.replace("10), softmax_cross_entropy", "10), own")
+    done = subprocess.run([sys.executable, "-c", program + "\nmain()\n"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    line = next(line for line in done.stderr.splitlines() if line.startswith("funcnn.team.member.TeamError"))
+    assert "what is to be trained cannot be read in another process (AttributeError: Can't get attribute 'own'" in line
+    assert line.endswith("into a module, or into a script's file, not into an interpreter or a notebook")
