@@ -106,6 +106,10 @@ class _Serial(Composed, Meets):
         return any(link.draws for link in self.whole.links)
 
     @cached_property
+    def couples_examples(self) -> bool:
+        return any(link.layer.config.couples_examples for link in self.whole.links)
+
+    @cached_property
     def _plans(self) -> dict[Shape, list[tuple[Stage, tuple[int, ...]]]]:
         return {}  # by the batch's shape: worked out at the first such batch, not at every step
 

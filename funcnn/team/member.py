@@ -28,6 +28,7 @@ from funcnn.problem import Batch, Examples, Problem
 from funcnn.team.memory import Plan, StateMemory, copy, piece, write
 from funcnn.team.shared import Handle, open_block, unpack, views
 from funcnn.team.step import (
+    QUIET,
     Metrics,
     Shard,
     TrainState,
@@ -36,7 +37,6 @@ from funcnn.team.step import (
     forward_and_back,
     measured,
     prepared,
-    quiet,
     shard_slices,
     summed,
     unlike,
@@ -273,7 +273,7 @@ class Step:
         state = TrainState(old.params, old.state, old.opt_state, self.step, self.seed)
         slices = shard_slices(self.batch.size(), self.shards)
         own = [(number, slices[number]) for number in member.own(len(slices))]
-        with quiet():
+        with np.errstate(**QUIET):
             said = member.meet(self._shards(member, state, own) if own else None)
         said = [words for words in said if words is not None]
         if any(words.state != said[0].state for words in said):

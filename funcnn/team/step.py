@@ -7,8 +7,7 @@ the sum has one order (`add_up`), so the bits follow from the shards and not fro
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -25,8 +24,8 @@ from funcnn.settings import shown
 from funcnn.tree import Array, node
 
 __all__ = [
-    "ADVICE", "Made", "Metrics", "Model", "NonFiniteError", "Shard", "TrainState", "add_up", "advised", "check_finite",
-    "checked_batch", "forward_and_back", "measured", "prepared", "quiet", "same_state", "shard_slices", "step",
+    "ADVICE", "QUIET", "Made", "Metrics", "Model", "NonFiniteError", "Shard", "TrainState", "add_up", "advised",
+    "check_finite", "checked_batch", "forward_and_back", "measured", "prepared", "same_state", "shard_slices", "step",
     "step_in_shards", "summed", "unlike", "updated", "why",
 ]  # fmt: skip
 
@@ -58,6 +57,10 @@ class Metrics:
     accuracy: float | None
 
 
+# What overflows shows in the loss, the state or the gradients, which are checked: a warning before would say less.
+QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "under": "ignore"}
+
+
 class NonFiniteError(ArithmeticError):
     """The loss, the state, a gradient or the update became infinite or NaN; names the step, and a bad leaf if known."""
 
@@ -84,7 +87,7 @@ class Made(NamedTuple):
 def step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """Forward, loss, backward, update. The metrics are the batch's, before the update. Raises NonFiniteError."""
     batch = prepared(problem, state, batch)
-    with quiet():
+    with single_blas_thread(), np.errstate(**QUIET):
         made = alone(forward_and_back(problem, state, batch))
     check_finite(made.gradients, state, made.metrics)
     params, opt_state = updated(problem, state, made.gradients)
@@ -100,7 +103,7 @@ def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batc
         shard = Shard(number, len(inputs))
         its_batch = prepared(problem, state, (inputs[part], targets[part]), shard)
         ways.append(forward_and_back(problem, state, its_batch, shard))
-    with quiet():
+    with single_blas_thread(), np.errstate(**QUIET):
         made: list[Made] = alone(together(ways))
     metrics, net_state = (
         summed([(each.metrics, each.examples) for each in made]),
@@ -173,8 +176,7 @@ def measured(
 ) -> tuple[Metrics, int, str]:
     """The metrics of a batch given the net as a function, its size, and why the loss is not finite, if it is not."""
     inputs, targets = batch
-    # What overflows shows in the loss.
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+    with np.errstate(**QUIET):
         outputs = forward(inputs)
         loss, _ = call_loss(problem.loss, outputs, targets)
     reason = "" if math.isfinite(loss) else f"the loss is {loss}{why(Model(params, state), inputs)}"
@@ -210,13 +212,6 @@ def why(state: TrainState | Model, inputs: Array) -> str:
     if bad_inputs:
         return f", since {bad_inputs} of the batch's {len(inputs)} inputs are not finite"
     return "; all parameters and inputs are finite, but not what follows from them"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """One BLAS thread, and no warnings of what overflows: that shows in the loss, the state and the gradients."""
-    with single_blas_thread(), np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        yield
 
 
 # --- Shards ---------------------------------------------------------------------------------------------------
