@@ -25,7 +25,8 @@ from funcnn.nn.fold import fold
 from funcnn.nn.prediction import forward_for, predictor
 from funcnn.problem import Augment, Batch, Examples, Parts, Problem, check_examples, check_problem
 from funcnn.settings import as_int, check_counts, refuse
-from funcnn.team.member import FromOrder, epoch_order
+from funcnn.team.calls import FromOrder
+from funcnn.team.member import epoch_order
 from funcnn.team.mpi import team_of
 from funcnn.team.step import ADVICE, Metrics, Model, NonFiniteError, TrainState, measured, step, step_in_shards
 from funcnn.team.team import Team

@@ -3,7 +3,7 @@
     with Team(4) as team:
         step = make_step(problem, team=team)
 
-The others wait for a call, run it as this process does, and wait for the next (`funcnn.team.member`). They end when the
+The others wait for a call, run it as this process does, and wait for the next (`funcnn.team.calls`). They end when the
 team is closed, when one of them fails, or when this process is gone.
 """
 
@@ -30,8 +30,9 @@ from funcnn.optimizers import sgd
 from funcnn.problem import Batch, Examples, Problem
 from funcnn.settings import check_counts, refuse
 from funcnn.system.memory import keep_freed_memory
+from funcnn.team.calls import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Predict, Step
 from funcnn.team.meeting import MeetingRoom, Stopped, size_of_room
-from funcnn.team.member import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Member, Predict, Step, TeamError
+from funcnn.team.member import Member, TeamError
 from funcnn.team.memory import Plan, division_of, plan_for, write
 from funcnn.team.shared import Block, Handle, lay_out, open_block, pack, views
 from funcnn.team.step import Metrics, TrainState, checked_batch

@@ -1,0 +1,251 @@
+"""What all members of a team do, called by the first: a step, an evaluation, a prediction.
+
+All run the same calls in the same order, and each knows from its rank what is its own. Parameters, moments and
+gradients lie in shared memory. A step:
+
+    shards      forward, loss and backward of each; its gradients go to the shard's own row of memory
+    -- meet --  all gradients are there, and all members know the metrics
+    share       a member adds up its share of all rows (`funcnn.team.step.add_up`), and makes its share of the new
+                parameters and moments, in the memory of the new state
+    -- meet --  the new state is there
+
+A state's memory is written once, before anybody else has it, and never changed as long as somebody does.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import attrs
+import numpy as np
+
+from funcnn import tree
+from funcnn.arrays.updates import writing_to
+from funcnn.nn.coupled import Coroutine, together
+from funcnn.nn.prediction import forward_for
+from funcnn.problem import Batch, Examples, Problem
+from funcnn.team.member import Member, TeamError
+from funcnn.team.memory import Plan, StateMemory, copy, write
+from funcnn.team.shared import Handle, unpack, views
+from funcnn.team.step import (
+    QUIET,
+    Metrics,
+    Shard,
+    TrainState,
+    add_up,
+    check_finite,
+    forward_and_back,
+    measured,
+    prepared,
+    shard_slices,
+    summed,
+    unlike,
+    updated,
+)
+
+__all__ = ["Begin", "Call", "Evaluate", "FromBatch", "FromOrder", "Hello", "Predict", "Step"]
+
+
+class Call(Protocol):
+    """What all members are to do."""
+
+    def run(self, member: Member) -> Any: ...
+
+
+@attrs.frozen
+class Hello:
+    """Be there."""
+
+    def run(self, member: Member) -> None:
+        pass
+
+
+@attrs.frozen
+class Begin:
+    """Take a plan, and from a block a problem and parts of a data set."""
+
+    packed: Handle
+    plan: Plan
+
+    def run(self, member: Member) -> None:
+        member.receive(self.packed)
+        if member.room.rank > 0:  # the first has begun before it packed
+            member.begin(self.plan, *self._unpacked(member))
+        member.room.gather(None)  # all have opened the block, which is then closed
+
+    def _unpacked(self, member: Member) -> tuple[Problem, tuple[Examples | None, ...]]:
+        try:
+            return unpack(member.memory(self.packed))  # type: ignore[no-any-return]
+        except Exception as error:
+            raise TeamError(
+                f"what is to be trained cannot be read in another process ({type(error).__name__}: {error}). Put your "
+                "own layers, losses and data into a module, or into a script's file, not into an interpreter or a "
+                "notebook"
+            ) from error
+
+
+class FromOrder(NamedTuple):
+    """A batch of the training examples: positions in the order of an epoch."""
+
+    epoch: int
+    first: int
+    last: int
+
+    def size(self) -> int:
+        return self.last - self.first
+
+    def take(self, member: Member, seed: int, part: slice) -> Batch:
+        order = member.order(seed, self.epoch)[self.first : self.last]
+        return member.examples[0].take(order[part])  # type: ignore[union-attr]
+
+
+class FromBatch(NamedTuple):
+    """A batch that the first member has written into shared memory: the places of (inputs, targets)."""
+
+    memory: Handle
+    places: Any
+
+    def size(self) -> int:
+        return int(self.places[0].shape[0])
+
+    def take(self, member: Member, seed: int, part: slice) -> Batch:
+        inputs, targets = tree.read_only(views(self.places, member.memory(self.memory)))
+        return inputs[part], targets[part]
+
+
+class _Said(NamedTuple):
+    """What a member says of its shards."""
+
+    metrics: list[tuple[Metrics, int]]
+    state: int  # a checksum of the net's new state
+
+
+@attrs.frozen
+class Step:
+    """A training step, from the memory of one state to that of the next, of a batch in shards."""
+
+    old: Handle
+    new: Handle
+    step: int
+    seed: int
+    shards: int
+    batch: FromOrder | FromBatch
+    fresh: bool  # whether the first member has just written the old state
+
+    def run(self, member: Member) -> Metrics:
+        if self.fresh:
+            member.receive(self.old)
+        if isinstance(self.batch, FromBatch):
+            member.receive(self.batch.memory)
+        old, new = member.state(self.old), member.state(self.new)
+        state = TrainState(old.params, old.state, old.opt_state, self.step, self.seed)
+        slices = shard_slices(self.batch.size(), self.shards)
+        own = [(number, slices[number]) for number in member.own(len(slices))]
+        with np.errstate(**QUIET):
+            said = member.meet(self._shards(member, state, own) if own else None)
+        said = [words for words in said if words is not None]
+        if any(words.state != said[0].state for words in said):
+            raise unlike()
+        metrics = summed([each for words in said for each in words.metrics])
+        member.exchange_rows(len(slices))
+        # A share is added up where the first shard's gradients were: nobody needs these any more.
+        total = add_up(member.row_shares[: len(slices)], _add_to)
+        if member.plan.division == "first":
+            member.room.gather(None)
+            member.exchange_total()
+            if member.room.rank == 0:
+                check_finite(member.rows[0], state, metrics)
+                params, opt_state = updated(member.problem, state, member.rows[0])
+                write((params, opt_state), (new.written[0], new.written[2]))
+        else:
+            self._update(member, total, old, new, metrics)
+        member.room.gather(None)
+        member.exchange_state(new)
+        return metrics
+
+    def _update(self, member: Member, total: Any, old: StateMemory, new: StateMemory, metrics: Metrics) -> None:
+        """Make this member's share of the new params and moments from the sum of its share of the gradients."""
+        params, opt_state = old.share
+        state = TrainState(params, None, opt_state, self.step, self.seed)
+        check_finite(total, state, metrics)
+        there = {id(leaf[0]): to for leaf, to in zip(old.share_by_leaf, new.share_by_leaf, strict=True)}
+        with writing_to(there):
+            made = updated(member.problem, state, total)
+        copy(tree.flatten(made), tree.flatten(new.share))
+
+    def _shards(self, member: Member, state: TrainState, own: Sequence[tuple[int, slice]]) -> Coroutine:
+        """This member's shards: returns what it says of them. Gradients and the new state are in their memory then."""
+        problem, n = member.problem, self.batch.size()
+        ways = []
+        for number, part in own:
+            batch = prepared(problem, state, self.batch.take(member, self.seed, part), Shard(number, n))
+            ways.append(forward_and_back(problem, state, batch, Shard(number, n)))
+        made = yield from together(ways)
+        for (number, _), each in zip(own, made, strict=True):
+            write(each.gradients, member.rows[number])
+        checksums = {_checksum(each.state) for each in made}
+        if len(checksums) > 1:
+            raise unlike()
+        if member.room.rank == 0:
+            write(made[0].state, member.state(self.new).written[1])
+        return _Said([(each.metrics, each.examples) for each in made], *checksums)
+
+
+def _add_to(total: Any, other: Any) -> Any:
+    for one, two in zip(tree.flatten(total), tree.flatten(other), strict=True):
+        np.add(one, two, out=one)
+    return total
+
+
+def _checksum(state: Any) -> int:
+    checksum = 0
+    for leaf in tree.flatten(state):
+        checksum = zlib.crc32(leaf.tobytes(), checksum)
+    return checksum
+
+
+@attrs.frozen
+class Evaluate:
+    """The loss and metric of a part of the examples, by its number: for each batch, and why it is not finite."""
+
+    state: Handle
+    part: int
+    batch_size: int
+    fresh: bool
+
+    def run(self, member: Member) -> list[tuple[Metrics, int, str]]:
+        if self.fresh:
+            member.receive(self.state)
+        examples = member.examples[self.part]
+        assert examples is not None
+        memory = member.state(self.state)
+        n = len(examples)
+        count = -(-n // self.batch_size)
+        forward = forward_for(member.problem.net, memory.params, memory.state, batches=count)
+        own = []
+        for i in member.own(count):
+            batch = examples.take(slice(i * self.batch_size, min((i + 1) * self.batch_size, n)))
+            own.append(measured(member.problem, memory.params, memory.state, batch, forward))
+        return [each for several in member.room.gather(own) for each in several]
+
+
+@attrs.frozen
+class Predict:
+    """The net's outputs, batch by batch, into a block."""
+
+    state: Handle
+    outputs: Handle
+    place: Any
+    batch_size: int
+
+    def run(self, member: Member) -> None:
+        member.receive(self.state)
+        memory, outputs = member.state(self.state), views(self.place, member.memory(self.outputs))
+        inputs: Any = member.examples[0]
+        count = -(-len(inputs) // self.batch_size)
+        forward = forward_for(member.problem.net, memory.params, memory.state, batches=count)
+        parts = [slice(i * self.batch_size, (i + 1) * self.batch_size) for i in member.own(count)]
+        for part in parts:
+            outputs[part] = forward(inputs[part] if isinstance(inputs, np.ndarray) else inputs.take(part)[0])
+        member.exchange_outputs(outputs, parts)
+        member.room.gather(None)
