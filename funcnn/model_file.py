@@ -21,7 +21,7 @@ from funcnn.layers import softmax
 from funcnn.rebuild import constructors, own_parts, rebuild
 from funcnn.settings import as_code, describe, refuse
 from funcnn.system.text import call_text, cut
-from funcnn.train import Model, TrainState, predict
+from funcnn.train import Batch, Model, TrainState, predict
 from funcnn.tree import Array, Shape
 
 __all__ = ["Trained", "load_trained", "probabilities", "save_trained"]
@@ -212,11 +212,23 @@ def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> 
             f"probabilities: the net takes images of shape {trained.in_shape}, got {stored.shape[1:]}; "
             f"{_mend(stored.shape, trained.in_shape)}"
         )
-    starts = range(0, max(len(stored), 1), batch_size)
-    take = trained.preprocess or (lambda images: images)
-    parts = (take(stored[start : start + batch_size]) for start in starts)  # as floats only batch by batch
-    logits = np.concatenate([predict(trained.net, trained.model, part, batch_size=batch_size) for part in parts])
+    logits = predict(trained.net, trained.model, _Stored(stored, trained.preprocess), batch_size=batch_size)
     return softmax().apply(None, None, logits).y
+
+
+@attrs.frozen(eq=False)
+class _Stored:
+    """Images, which become inputs only batch by batch."""
+
+    images: Array
+    preprocess: Preprocess | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: Any) -> Batch:
+        images = self.images[index]
+        return self.preprocess(images) if self.preprocess else images, images  # no targets: nobody asks for them
 
 
 def _mend(shape: Shape, in_shape: Shape) -> str:
