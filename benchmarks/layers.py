@@ -38,12 +38,14 @@ from funcnn.layers import (
     dense,
     dropout,
     flatten,
+    gelu,
     leaky_relu,
     max_pool2d,
     position_bias,
     relu,
 )
-from funcnn.nn.chunks import backward_chunks, split
+from funcnn.nn.chunks import add_up, cut
+from funcnn.nn.coupled import Coupled, resume
 from funcnn.nn.stages import chunk_sizes
 from funcnn.system.memory import keep_freed_memory
 
@@ -68,15 +70,25 @@ class Case:
 
 
 def _conv(
-    size: int, channels: int, filters: int, kernel: int, *, stride: int = 1, same: bool = False, first: bool = False
+    size: int,
+    channels: int,
+    filters: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    same: bool = False,
+    first: bool = False,
 ) -> Case:
     padding = kernel // 2 if same else 0
-    marks = (" same" if same else "") + (f" stride {stride}" if stride > 1 else "") + (", first" if first else "")
+    marks = (" same" if same else "") + (f" stride {stride}" if stride > 1 else "")
+    if groups > 1:
+        marks += " depthwise" if groups == channels else f" groups {groups}"
     return Case(
-        f"conv2d {kernel}x{kernel} {channels}→{filters} @{size}{marks}",
+        f"conv2d {kernel}x{kernel} {channels}→{filters} @{size}{marks}" + (", first" if first else ""),
         (size, size, channels),
-        conv2d(filters, kernel, stride=stride, padding=padding),
-        lambda torch: torch.nn.Conv2d(channels, filters, kernel, stride, padding),
+        conv2d(filters, kernel, stride=stride, padding=padding, groups=groups),
+        lambda torch: torch.nn.Conv2d(channels, filters, kernel, stride, padding, groups=groups),
         first,
     )
 
@@ -99,10 +111,14 @@ CASES = (
     _conv(24, 8, 8, 5),
     _conv(14, 64, 64, 1),
     _conv(28, 32, 64, 3, stride=2),
+    _conv(64, 3, 32, 7, stride=2, same=True, first=True),
+    _conv(28, 32, 32, 3, groups=32, same=True),
+    _conv(28, 64, 64, 3, groups=4, same=True),
     _dense(784, 128, first=True),
     _dense(3200, 512),
     _image(26, 32, relu(), lambda torch: torch.nn.ReLU(), ""),
     _image(26, 32, leaky_relu(), lambda torch: torch.nn.LeakyReLU(), ""),
+    _image(26, 32, gelu(), lambda torch: torch.nn.GELU(approximate="tanh"), ""),
     _image(24, 64, max_pool2d(2), lambda torch: torch.nn.MaxPool2d(2), " 2x2"),
     _image(
         28, 16, max_pool2d(3, stride=2, padding=BOTTOM_RIGHT),
@@ -147,21 +163,39 @@ def inside_calls(case: Case) -> Calls:
     params, state, out_shape = layer.init(Key(0), case.in_shape)
     x, dy = gaussian(case.in_shape), gaussian(out_shape)
     sizes = chunk_sizes(BATCH, max(x.size, dy.size) // BATCH)
-    xs = [chunk if case.first else by_rows(chunk) for chunk in split(x, sizes)]
-    dys = [by_rows(chunk) for chunk in split(dy, sizes)]
-    if layer.config.apply_chunks is not None and layer.config.backward_chunks is not None:
-        together = partial(layer.config.apply_chunks, params, state, xs, train=True)
-        return {
-            "forward": together,
-            "backward": partial(layer.config.backward_chunks, params, together()[2], dys, need_dx=True),
-        }
+    xs = [chunk if case.first else by_rows(chunk) for chunk in cut(x, sizes)]
+    dys = [by_rows(chunk) for chunk in cut(dy, sizes)]
+    if isinstance(layer.config, Coupled):
+        return coupled_calls(layer.config, params, state, xs, dys)
     forward = [partial(layer.apply, params, state, x, key=fold_in(Key(1), i), train=True) for i, x in enumerate(xs)]
     residuals = [task().residuals for task in forward]
 
-    def backward(chunk: int, dy: Any) -> tuple[Any, Any]:
-        return layer.backward(params, residuals[chunk], dy, need_dx=not case.first)
+    def backward(chunk: int) -> tuple[dict[int, Any], Any]:
+        gradients, dx = layer.backward(params, residuals[chunk], dys[chunk], need_dx=not case.first)
+        return {0: gradients}, dx
 
-    return {"forward": partial(run, forward), "backward": partial(backward_chunks, backward, dys)}
+    return {
+        "forward": partial(run, forward),
+        "backward": partial(add_up, [partial(backward, chunk) for chunk in range(len(xs))]),
+    }
+
+
+def coupled_calls(layer: Coupled, params: Any, state: Any, xs: list[Any], dys: list[Any]) -> Calls:
+    """As `inside_calls`, for a layer whose chunks meet."""
+
+    def forward() -> list[Any]:
+        chunks = [layer.apply_chunk(params, x) for x in xs]
+        sent, _ = layer.meet(params, state, run([partial(resume, chunk) for chunk in chunks]))
+        return run([partial(resume, chunk, sent) for chunk in chunks])
+
+    residuals = [kept for _, kept in forward()]
+
+    def backward() -> list[Any]:
+        chunks = [layer.backward_chunk(params, *each, need_dx=True) for each in zip(residuals, dys, strict=True)]
+        sent, _ = layer.meet_backward(params, run([partial(resume, chunk) for chunk in chunks]))
+        return run([partial(resume, chunk, sent) for chunk in chunks])
+
+    return {"forward": forward, "backward": backward}
 
 
 def torch_calls(case: Case, *, channels_last: bool) -> Calls:

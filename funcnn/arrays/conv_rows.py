@@ -17,9 +17,10 @@ import math
 
 import numpy as np
 
+from funcnn.arrays.conv_products import multiply
 from funcnn.arrays.geometry import Geometry
 from funcnn.arrays.layout import images, rows
-from funcnn.arrays.threads import even_slices, for_each, in_tasks, scratch, slices, sum_in_tasks
+from funcnn.arrays.threads import even_slices, in_tasks, scratch, slices, sum_in_tasks
 from funcnn.arrays.windows import add_shifted, turned_kernel, window_matrices
 from funcnn.tree import Array
 
@@ -85,39 +86,36 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
 
     dy (n, oh, ow, o), weight (kh, kw, c/groups, o) -> (n, h, w, c)
 
-    Three ways to the same sum. Where all that reaches a pixel lies in a window on dy (`Geometry.turned`), dx is the
-    convolution of dy with the turned kernel. With more filters than channels it takes less time to multiply first and
-    shift afterwards (`_add_rows`). Where windows are more than one row apart, a product for each row of dy gives the
-    shares of all cells, to be added up (`_add_windows`).
+    Two ways to the same sum. Where all that reaches a pixel lies in a window on dy (`Geometry.turned`), dx is the
+    convolution of dy with the turned kernel. With more filters than channels, and with a stride, it takes less time to
+    multiply first and shift afterwards (`_add_rows`).
     """
     (h, w), n, inner = geo.in_size, len(dy), weight.shape[2]
     if geo.turned is not None and weight.shape[3] <= inner * groups:
         return conv_forward(dy, turned_kernel(weight, groups), geo.turned, groups)
-    dx = np.zeros((h, groups, inner, w, n), dy.dtype)
-    if geo.turned_rows is not None:
-        _add_rows(dx, np.ascontiguousarray(rows(dy)), weight, geo, geo.turned_rows)
-    else:
-        size = max(1, 4 * _BLOCK_BYTES // max(1, weight[..., 0].size * math.prod(geo.out_size) * dy.itemsize))
-        for_each(lambda part: _add_windows(dx[..., part], dy[part], weight, geo), slices(n, size))
+    dx, gradient = np.zeros((h, groups, inner, w, n), dy.dtype), np.ascontiguousarray(rows(dy))
+    for pixels, taps, dy_rows in geo.row_phases:
+        _add_rows(dx[pixels[0]], gradient, weight[taps[0]], geo, dy_rows)
     return images(dx.reshape(h, groups * inner, w, n))
 
 
 def _add_rows(dx: Array, dy: Array, weight: Array, geo: Geometry, dy_rows: Geometry) -> None:
-    """Fill dx (h, groups, c/groups, w, n), which is zero, from dy (oh, o, ow, n): the forward pass reversed.
+    """Fill dx (rows, groups, c/groups, w, n), which is zero, from dy (oh, o, ow, n): the forward pass reversed.
 
-    Each row of dx is a sum over kh rows of dy, a window of one column (`Geometry.turned_rows`). One product gives that
-    sum for every column of the kernel,
+    The rows are those of one of `Geometry.row_phases`, the weight (kh, kw, c/groups, o) has the rows of the kernel that
+    reach them: with stride 1, all of both. Each row of dx is a sum over kh rows of dy, a window of one column. One
+    product gives that sum for every column of the kernel,
 
         shares[r] (kw·c × ow·n) = weight (kw·c × kh·o) · dy[r + top - kh + 1 : r + top + 1] (kh·o × ow·n)
 
-    (with dilation 1, and the kernel's rows in reverse), to be added with its shift.
+    (with stride and dilation 1, and the kernel's rows in reverse), to be added with its shift.
     """
-    _, groups, inner, _, n = dx.shape
-    (kh, kw), ow = geo.window, geo.out_size[1]
+    count, groups, inner, _, n = dx.shape
+    (kh, kw), ow = weight.shape[:2], geo.out_size[1]
     split = weight[::-1].reshape(kh, kw, inner, groups, -1)
     kernel = split.transpose(3, 1, 2, 0, 4).reshape(groups, kw * inner, -1)  # (groups, kw·c/groups, kh·o/groups)
     side_by_side = _few_columns(dy_rows, n, weight.size)
-    blocks = even_slices(geo.in_size[0], max(1, _BLOCK_BYTES // max(1, kernel[..., 0].nbytes * ow * n)))
+    blocks = even_slices(count, max(1, _BLOCK_BYTES // max(1, kernel[..., 0].nbytes * ow * n)))
 
     def add(some: slice) -> None:
         for part in blocks[some]:
@@ -126,18 +124,6 @@ def _add_rows(dx: Array, dy: Array, weight: Array, geo: Geometry, dy_rows: Geome
             add_shifted(dx[part], shares, geo)
 
     in_tasks(add, blocks, weight[..., 0].size * dy.size)
-
-
-def _add_windows(dx: Array, dy: Array, weight: Array, geo: Geometry) -> None:
-    """Fill dx (h, groups, c/groups, w, n), which is zero, from dy (n, oh, ow, o), for any stride."""
-    _, groups, inner, _, n = dx.shape
-    oh, ow = geo.out_size
-    kernel = _kernel_matrix(weight, groups).swapaxes(1, 2)  # (groups, kh·kw·c/groups, o/groups)
-    matrices = _row_matrices(np.ascontiguousarray(rows(dy)), groups, oh)  # (groups, oh, o/groups, ow·n)
-    shares = np.empty((oh, groups, *geo.window, inner, ow, n), dy.dtype)
-    _multiply(kernel, matrices, shares)
-    for k, (outputs, pixels) in enumerate(geo.taps[0]):
-        add_shifted(dx[pixels], shares[outputs, :, k], geo)
 
 
 # --- Matrices -------------------------------------------------------------------------------------------------
@@ -176,7 +162,7 @@ def _multiply(kernel: Array, matrices: Array, out: Array) -> None:
     count, columns = len(out), out.shape[-2] * out.shape[-1]
     products = out.reshape(count, groups, m, columns).swapaxes(0, 1)  # a view
     if matrices.shape[1] == count:
-        np.matmul(kernel[:, None], matrices, out=products)
+        multiply(kernel[:, None], matrices, products)
     else:
         products[...] = np.matmul(kernel[:, None], matrices).reshape(groups, m, count, columns).swapaxes(1, 2)
 

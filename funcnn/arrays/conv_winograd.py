@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcnn.arrays.conv_products import multiply
 from funcnn.arrays.geometry import Geometry
 from funcnn.arrays.layout import images, rows
 from funcnn.arrays.threads import even_slices, in_tasks, scratch, sum_in_tasks
@@ -204,7 +205,7 @@ def _fill_rows(out: Array, x: Array, kernel: Array, geo: Geometry, groups: int, 
     view = _transformed_rows(x, geo, groups, tiles)  # (groups, tiles, 6, c, ow·n)
     count, o, columns = view.shape[1], kernel.shape[3], view.shape[4]
     products = scratch("products", (groups, count, _REACH, o, columns), x.dtype)
-    np.matmul(kernel, view, out=products)  # (groups, 1, 6, o, c) · (groups, tiles, 6, c, ow·n)
+    multiply(kernel, view, products)  # (groups, 1, 6, o, c) · (groups, tiles, 6, c, ow·n)
     six = products.reshape(groups, count, _REACH, o * columns)  # (groups, tiles, 6, o·ow·n)
     four = out.reshape(count, _TILE, groups, o * columns).transpose(2, 0, 1, 3)  # (groups, tiles, 4, o·ow·n), a view
     np.matmul(_transforms(x.dtype).output, six, out=four)  # (4, 6) · (groups, tiles, 6, o·ow·n)

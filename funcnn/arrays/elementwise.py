@@ -8,6 +8,7 @@ Every constant is a Python float or is cast to the arrays' dtype: a float64 scal
 under NumPy 2, and so would a float literal under numexpr.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache, wraps
 from types import CodeType
@@ -18,7 +19,9 @@ import numpy as np
 from funcnn.arrays.threads import for_each, in_a_task, slices
 from funcnn.tree import Array
 
-__all__ = ["BLOCK", "blocks", "elementwise", "fused", "positive_part", "underflow_is_zero"]
+__all__ = [
+    "BLOCK", "blocks", "elementwise", "fused", "positive_part", "tanh_gelu", "tanh_gelu_gradient", "underflow_is_zero",
+]  # fmt: skip
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,6 +88,47 @@ def positive_part(x: Array) -> Array:
     np.maximum(flat[:cut].reshape(-1, _ZEROS), zeros, out=out[:cut].reshape(-1, _ZEROS))
     np.maximum(flat[cut:], zeros[: x.size - cut], out=out[cut:])
     return y
+
+
+_SLOPE = math.sqrt(2 / math.pi)
+_CUBE = 0.044715
+
+
+def _gelu_tanh(x: Array) -> tuple[Array, Array, Array]:
+    """x clipped, its square, and the tanh in gelu: beyond ±10 that is ±1 to the last bit, and x³ could overflow.
+
+    In place, step by step, as what is made of them: each new array would leave the cache and be fetched again.
+    """
+    near = np.clip(x, -10, 10)
+    square = np.square(near)
+    t = square * (_SLOPE * _CUBE)
+    t += _SLOPE
+    t *= near
+    return near, square, np.tanh(t, out=t)
+
+
+def tanh_gelu(x: Array) -> Array:
+    """y = x · (1 + t) / 2, t = tanh(u), u = sqrt(2/π) · (x + 0.044715 x³)."""
+    _, _, y = _gelu_tanh(x)
+    y *= 0.5
+    y += 0.5
+    y *= x
+    return y
+
+
+def tanh_gelu_gradient(x: Array, dy: Array) -> Array:
+    """dx = dy · (1 + t) / 2 · (1 + x · (1 - t) · du/dx)."""
+    near, slope, t = _gelu_tanh(x)
+    slope *= 3 * _SLOPE * _CUBE
+    slope += _SLOPE
+    slope *= near
+    slope *= np.subtract(1, t, out=near)
+    slope += 1
+    t *= 0.5
+    t += 0.5
+    slope *= t
+    slope *= dy
+    return slope
 
 
 def underflow_is_zero(function: Callable[P, T]) -> Callable[P, T]:

@@ -16,12 +16,14 @@ in window 0, and in windows 1, 2 and 3 the pixels 0, 1 and 2: two slices, which 
 written with them, so padding is never stored.
 """
 
+import itertools
+import math
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import attrs
 
-__all__ = ["Geometry", "Padding", "Sides", "Size", "Taps", "conv_out_size", "geometry", "tap"]
+__all__ = ["Geometry", "Padding", "Phase", "Sides", "Size", "Taps", "conv_out_size", "geometry", "tap"]
 
 Size = tuple[int, int]  # (height, width)
 Sides = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
@@ -92,6 +94,45 @@ class Geometry:
             return None
         return Geometry(self.out_size, (self.window[0], 1), (1, 1), (self.dilation[0], 1), (rows, (0, 0)))
 
+    @cached_property
+    def row_phases(self) -> tuple["Phase", ...]:
+        """As `turned_rows`, for any stride: the rows of dx in as many phases as the stride has rows.
+
+        With stride 2, the even rows of the image get their shares by every other row of the kernel, and the odd ones by
+        the others. Tap k of window i meets pixel i·s + k·d - top. So pixel a + v·s gets its share by tap k from window
+        v + (a + top - k·d) / s, for the taps for which this is whole.
+
+        >>> for pixels, taps, windows in geometry((7, 7), (3, 3), (2, 2), (1, 1), 1).row_phases:
+        ...     print(pixels[0], taps[0], windows.window, windows.padding[0])
+        slice(0, 7, 2) slice(1, 2, 2) (1, 1) (0, 0)
+        slice(1, 7, 2) slice(0, 3, 2) (2, 1) (0, 0)
+        """
+        return tuple([self._phase(rows, _ALL) for rows in self._phases_along(0)])
+
+    @cached_property
+    def phases(self) -> tuple["Phase", ...]:
+        """As `turned`, for any stride: rows and columns of dx in phases, as the rows alone in `row_phases`."""
+        columns = self._phases_along(1)
+        return tuple([self._phase(*both) for both in itertools.product(self._phases_along(0), columns)])
+
+    def _phase(self, rows: "_PhaseAlong", columns: "_PhaseAlong") -> "Phase":
+        window, dilation = (rows.window, columns.window), (rows.dilation, columns.dilation)
+        windows = Geometry(self.out_size, window, (1, 1), dilation, (rows.sides, columns.sides))
+        return Phase((rows.pixels, columns.pixels), (rows.taps, columns.taps), windows)
+
+    def _phases_along(self, axis: int) -> "list[_PhaseAlong]":
+        size, taps, s, d = self.in_size[axis], self.window[axis], self.stride[axis], self.dilation[axis]
+        before, found = self.padding[axis][0], []
+        for a in range(min(s, size)):
+            k = [k for k in range(taps) if (a + before - k * d) % s == 0]
+            if k:  # else no window meets these pixels
+                first, last = ((a + before - each * d) // s for each in (k[-1], k[0]))  # windows over pixel a
+                sides = -first, (size - 1 - a) // s + last - (self.out_size[axis] - 1)
+                step = math.gcd(s, d)
+                some = slice(k[0], k[-1] + 1, s // step)
+                found.append(_PhaseAlong(slice(a, size, s), some, len(k), d // step, sides))
+        return found
+
     def _turned_sides(self, axis: int) -> tuple[int, int] | None:
         """The padding of the windows on dy along an axis.
 
@@ -102,6 +143,25 @@ class Geometry:
         reach = (self.window[axis] - 1) * self.dilation[axis]
         before, after = (reach - side for side in self.padding[axis])
         return (before, after) if self.stride[axis] == 1 and min(before, after) >= 0 else None
+
+
+class Phase(NamedTuple):
+    """Pixels that the same taps of a kernel reach, each item for rows and columns; see `Geometry.phases`."""
+
+    pixels: tuple[slice, slice]
+    taps: tuple[slice, slice]
+    windows: Geometry  # on dy, those from which these pixels get their shares; their padding may be negative
+
+
+class _PhaseAlong(NamedTuple):
+    pixels: slice
+    taps: slice
+    window: int
+    dilation: int
+    sides: tuple[int, int]
+
+
+_ALL = _PhaseAlong(slice(None), slice(None), 1, 1, (0, 0))
 
 
 def conv_out_size(size: int, window: int, stride: int, dilation: int) -> int:

@@ -27,11 +27,12 @@ import math
 
 import numpy as np
 
+from funcnn.arrays.threads import scratch
 from funcnn.tree import Array
 
 __all__ = [
-    "add_to_examples", "channel_rows", "dot_channels", "empty_like_channels", "for_channels", "images", "rows",
-    "sum_channels", "sum_examples", "unit_rows", "wide",
+    "add_to_examples", "channel_rows", "contiguous_rows", "copy_columns", "dot_channels", "empty_like_channels",
+    "for_channels", "images", "rows", "sum_channels", "sum_examples", "unit_rows", "wide",
 ]  # fmt: skip
 
 
@@ -43,6 +44,33 @@ def rows(x: Array) -> Array:
 def images(by_rows: Array) -> Array:
     """The view of rows as an image batch: (h, c, w, n) -> (n, h, w, c)."""
     return by_rows.transpose(3, 0, 2, 1)
+
+
+def contiguous_rows(x: Array) -> Array:
+    """`rows` in C order, (n, h, w, c) -> (h, c, w, n): x itself where it lies so, else a copy.
+
+    Images of a data set lie one after the other, often 4096 bytes or a multiple of it from one to the next. The same
+    pixel of all of them is then kept in the same eight places of the cache, and each number is fetched anew. So the
+    images are moved apart first, and the two copies take a third of the time of one.
+    """
+    by_rows, apart = rows(x), 16  # numbers, a line of the cache
+    if not x.flags.c_contiguous or len(x) <= 8 or x.strides[0] % 4096:
+        return np.ascontiguousarray(by_rows)
+    n, size = len(x), x.size // len(x)
+    moved = scratch("apart", (n, size + apart), x.dtype)[:, :size]
+    moved[...] = x.reshape(n, size)
+    return np.ascontiguousarray(rows(moved.reshape(x.shape)))
+
+
+def copy_columns(to: Array, source: Array) -> None:
+    """to[...] = source, for rows (h, c, w, n) of which columns are left out: n numbers are copied as one item.
+
+    NumPy's loops run over the innermost axis, and n numbers are few: a loop over whole columns takes half the time.
+    """
+    if source.size > 0 and source.dtype == to.dtype and source.strides[-1] == to.strides[-1] == source.itemsize:
+        column = np.dtype((np.void, source.shape[-1] * source.itemsize))
+        to, source = to.view(column), source.view(column)
+    to[...] = source
 
 
 # --- Over channels, and over examples -------------------------------------------------------------------------

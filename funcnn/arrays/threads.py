@@ -291,7 +291,11 @@ def _blas() -> list[Any]:
 
 
 def blas_architectures() -> set[str]:
-    """The kinds of processors for which BLAS has chosen its kernels, as OpenBLAS calls them: {"SkylakeX"}."""
+    """The kinds of processors for which BLAS has chosen its kernels, as OpenBLAS calls them: {"SkylakeX"}.
+
+    >>> len(blas_architectures()) > 0
+    True
+    """
     return {getattr(library, "architecture", None) or "" for library in _blas()}
 
 

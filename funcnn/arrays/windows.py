@@ -26,6 +26,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from funcnn.arrays.geometry import Geometry
+from funcnn.arrays.layout import copy_columns
 from funcnn.arrays.threads import scratch
 from funcnn.tree import Array
 
@@ -95,14 +96,23 @@ def shift(x: Array, geo: Geometry, out: Array) -> None:
             shifted[..., : outputs.start, :] = 0
         if outputs.stop < geo.out_size[1]:
             shifted[..., outputs.stop :, :] = 0
-        shifted[..., outputs, :] = x[..., pixels, :]
+        if geo.stride[1] == 1:
+            shifted[..., outputs, :] = x[..., pixels, :]
+        else:
+            copy_columns(shifted[..., outputs, :], x[..., pixels, :])
 
 
 def add_shifted(dx: Array, shares: Array, geo: Geometry) -> None:
     """The transpose of `shift`: add to dx (..., c, w, n) the shares (..., kw, c, ow, n), each column's shifted back."""
     for l, (outputs, pixels) in enumerate(geo.taps[1]):  # noqa: E741
-        reached = dx[..., pixels, :]
-        reached += shares[..., l, :, outputs, :]
+        reached, share = dx[..., pixels, :], shares[..., l, :, outputs, :]
+        if geo.stride[1] == 1:
+            reached += share
+        else:  # next to each other, where they are added faster
+            total = scratch("columns", share.shape, dx.dtype)
+            copy_columns(total, reached)
+            total += share
+            copy_columns(reached, total)
 
 
 def overlapping(x: Array, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
@@ -121,4 +131,5 @@ def turned_kernel(weight: Array, groups: int) -> Array:
     """
     kh, kw, inner, filters = weight.shape
     split = weight[::-1, ::-1].reshape(kh, kw, inner, groups, filters // groups)
-    return split.transpose(0, 1, 4, 3, 2).reshape(kh, kw, filters // groups, groups * inner)
+    turned = split.transpose(0, 1, 4, 3, 2).reshape(kh, kw, filters // groups, groups * inner)
+    return np.ascontiguousarray(turned)  # BLAS takes no matrix backwards

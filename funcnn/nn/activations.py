@@ -4,7 +4,6 @@ Each activation is a pair of small functions, y = f(x) and dx = dy · f'(x). The
 be: the next layer keeps y anyway, so the residual costs no memory. Every formula is finite over the whole float range.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ import attrs
 import numpy as np
 
 from funcnn.arrays.elementwise import elementwise as in_blocks
-from funcnn.arrays.elementwise import fused, positive_part, underflow_is_zero
+from funcnn.arrays.elementwise import fused, positive_part, tanh_gelu, tanh_gelu_gradient, underflow_is_zero
 from funcnn.checks import LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
@@ -322,31 +321,16 @@ class _Silu(Activation):
         return fused("dy * s * (1 + x * (1 - s))", dy=dy, s=stable_sigmoid(kept), x=kept)
 
 
-_GELU = math.sqrt(2 / math.pi)
-_GELU_CUBE = 0.044715
-
-
 @config
 class _Gelu(Activation):
     name: ClassVar[str] = "gelu"
     keeps_input: ClassVar[bool] = True
 
-    def _tanh(self, x: Array) -> tuple[Array, Array]:
-        # Beyond ±10 the tanh is ±1 to the last bit, and x³ could overflow.
-        near = np.clip(x, -10, 10)
-        t = fused("a * x * (1 + b * x * x)", a=_GELU, b=_GELU_CUBE, x=near)
-        return near, np.tanh(t, out=t)
-
     def forward(self, x: Array) -> Array:
-        _, t = self._tanh(x)
-        return fused("h * x * (1 + t)", h=0.5, x=x, t=t)
+        return tanh_gelu(x)
 
     def gradient(self, kept: Array, dy: Array) -> Array:
-        near, t = self._tanh(kept)
-        return fused(
-            "dy * (h * (1 + t) + h * x * (1 - t * t) * a * (1 + 3 * b * x * x))",
-            dy=dy, h=0.5, t=t, x=near, a=_GELU, b=_GELU_CUBE,
-        )  # fmt: skip
+        return tanh_gelu_gradient(kept, dy)
 
 
 @config
@@ -382,10 +366,17 @@ class _Elementwise(Activation):
         return {}
 
     def forward(self, x: Array) -> Array:
-        return self._like(x, "f", self.f(x))
+        return self._like(x, "f", self._called("f", self.f, x))
 
     def gradient(self, kept: Array, dy: Array) -> Array:
-        return self._like(kept, "df", self.df(kept)) * dy
+        return self._like(kept, "df", self._called("df", self.df, kept)) * dy
+
+    def _called(self, which: str, function: Function, x: Array) -> Array:
+        try:
+            return function(x)
+        except TypeError as error:  # most of all of what takes no array
+            fix = "Pass a function of an array: np.tanh, or one of your own"
+            raise LayerError(repr(self), f"its {which} fails ({error})", fix) from error
 
     def _like(self, x: Array, which: str, made: Array) -> Array:
         if not isinstance(made, np.ndarray) or made.shape != x.shape or made.dtype != x.dtype:

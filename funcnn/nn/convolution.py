@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn import conv_strided
-from funcnn.arrays import conv_rows, conv_winograd
+from funcnn.arrays import conv_depthwise, conv_rows, conv_winograd
 from funcnn.arrays.elementwise import underflow_is_zero
+from funcnn.arrays.finite import first_non_finite
 from funcnn.arrays.geometry import Geometry, Padding, Size
-from funcnn.arrays.layout import channel_rows, images, rows, sum_channels
+from funcnn.arrays.layout import channel_rows, contiguous_rows, images, sum_channels
 from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight, has_shape
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key, fold_in
@@ -61,7 +62,8 @@ def conv2d(
     - "plain": windows and `einsum`, the definition in code, ten times slower (`funcnn.conv_strided`);
     - "strided": a matrix product for each row of the output, of overlapping windows (`funcnn.arrays.conv_rows`);
     - "winograd": half as many products, for kernels of three rows (`funcnn.arrays.conv_winograd`);
-    - "auto": the faster of the last two; in float64 always "strided", and so where a value stands out of its batch
+    - "auto": the faster of the last two, or if depthwise, four rows together (`funcnn.arrays.conv_depthwise`);
+      in float64 never "winograd", and so where a value stands out of its batch
       (is not finite, or over 64 times the root mean square), since Winograd's rounding reaches the rows beside it.
 
     >>> layer = conv2d(8, 3, stride=2, padding="same")
@@ -142,9 +144,14 @@ class _Conv2d(Config):
 
         "auto" takes Winograd's where it is as good, in float32 alone, and faster: where the products that it saves are
         large (docs/architecture.md). It `spreads` a value's rounding over the rows of a tile: not where one stands out.
+        Depthwise convolutions have a module of their own, which spreads nothing but what is not finite.
         """
         if self.algorithm != "auto":
             return _MODULES[self.algorithm]
+        if conv_depthwise.fits(weight, self.groups) and geo.out_size[0] > 2:
+            # It multiplies every row of a window of four by zeros, which an infinity survives as NaN.
+            finite = not spreads or first_non_finite(values.ravel(order="K")) is None
+            return conv_depthwise if finite else conv_rows
         inner = weight.shape[1] * weight.shape[2]
         large = inner >= 64 and weight.shape[3] // self.groups >= 32 and geo.out_size[1] * len(values) >= 32
         if not (large and weight.dtype == np.float32 and geo.out_size[0] > 2 and conv_winograd.fits(geo)):
@@ -184,7 +191,7 @@ def _conv_apply(
 ) -> Applied:
     settings.check(params, x)
     geo = settings.geometry(x.shape[1:])
-    x = images(np.ascontiguousarray(rows(x)))  # once, for backward too
+    x = images(contiguous_rows(x))  # once, for backward too
     y = settings.products(geo, params.weight, x).conv_forward(x, params.weight, geo, settings.groups, params.bias)
     return Applied(y, state, x if train else None)
 

@@ -68,3 +68,26 @@ def test_what_is_turned_are_windows_only_at_every_pixel() -> None:
     assert by_columns.turned is None
     assert by_columns.turned_rows is not None
     assert geometry((6, 6), (3, 3), (2, 1), (1, 1), 2).turned_rows is None
+
+
+@given(convolutions())
+def test_the_windows_of_all_phases_hold_what_reaches_each_pixel(problem: Conv) -> None:
+    x, *_ = problem.arrays()
+    geo = problem.spec.on(x)
+    for axis, phases in ((0, geo.row_phases), (0, geo.phases), (1, geo.phases)):
+        found = set()
+        for phase in phases:
+            pixels = range(geo.in_size[axis])[phase.pixels[axis]]
+            taps = range(geo.window[axis])[phase.taps[axis]]
+            assert phase.windows.stride == (1, 1)
+            assert phase.windows.out_size[axis] == len(pixels)
+            assert phase.windows.window[axis] == len(taps)
+            found |= {(taps[-1 - k], i, pixels[u]) for k, u, i in meetings(phase.windows.taps[axis])}
+        nowhere = phases is geo.phases and not meetings(geo.taps[1 - axis])  # the windows lie in the padding
+        assert found == (set() if nowhere else meetings(geo.taps[axis]))
+
+
+def test_a_pixel_is_in_one_phase_at_most() -> None:
+    geo = geometry((7, 8), (3, 2), (2, 3), (1, 1), "valid")
+    pixels = [(i, j) for phase in geo.phases for i in range(7)[phase.pixels[0]] for j in range(8)[phase.pixels[1]]]
+    assert len(pixels) == len(set(pixels)) == 7 * 6  # no window meets the columns 2 and 5

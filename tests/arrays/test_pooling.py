@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import Spec
 
-from funcnn.arrays import pooling
+from funcnn.arrays import pooling, threads
 from funcnn.arrays.layout import images, rows
 from funcnn.conv_strided import windows
 from funcnn.layer import Array
@@ -170,6 +170,23 @@ def test_neither_x_nor_dy_is_what_comes_out(problem: Pool) -> None:
     for each in (*made, pooling.avg_pool_forward(x, geo)):
         assert not np.shares_memory(each, x)
         assert not np.shares_memory(each, dy)
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    x = gaussian((32, 26, 26, 64), np.float32)  # two tasks
+    geo = Spec((3, 3), (2, 2), padding=1).on(x)
+    before, results = threads.threads(), []
+    try:
+        for count in (1, 2):
+            threads.set_threads(count)
+            y, winners = pooling.max_pool_forward(x, geo, keep_winners=True)
+            mean = pooling.avg_pool_forward(x, geo)
+            gradients = pooling.max_pool_backward(y, winners, geo), pooling.avg_pool_backward(mean, geo)
+            results.append((y, mean, *gradients))
+    finally:
+        threads.set_threads(before)
+    for have, want in zip(*results, strict=True):
+        np.testing.assert_array_equal(have, want, strict=True)
 
 
 # --- Edges ----------------------------------------------------------------------------------------------------

@@ -26,12 +26,12 @@ from funcnn.layers import (
     dropout,
     flatten,
     gaussian_noise,
-    gelu,
     global_avg_pool2d,
     leaky_relu,
     max_pool2d,
     position_bias,
     relu,
+    silu,
     tanh,
 )
 from funcnn.losses import softmax_cross_entropy
@@ -247,7 +247,7 @@ def fresh_scratch(monkeypatch):
 
 @pytest.mark.usefixtures("fresh_scratch")
 def test_a_formula_over_a_large_chunk_is_the_same_with_any_number_of_threads():
-    layer = chunked(gelu(), 64)  # in a task a chunk comes whole, and is large enough for numexpr
+    layer = chunked(silu(), 64)  # in a task a chunk comes whole, and is large enough for numexpr
     x = np.random.default_rng(0).standard_normal((128, 2**16), np.float32)
     gradients = []
     for count in (1, 2):

@@ -21,6 +21,17 @@ def test_every_algorithm_is_the_same_layer(algorithm: str, groups: int) -> None:
     assert_close(tuple(its.gradients()), tuple(auto.gradients()), 1e-12)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_depthwise_convolution_is_the_same_layer(stride: int) -> None:
+    auto = conv2d(3, 3, padding="same", stride=stride, groups=3)
+    assert check_layer(auto, (7, 6, 3), key=Key(0)).largest_error < 1e-6
+    for algorithm in ("plain", "strided"):
+        other = conv2d(3, 3, padding="same", stride=stride, groups=3, algorithm=algorithm)  # type: ignore[arg-type]
+        its, expected = (ready(Case(each, (7, 6, 3))) for each in (auto, other))
+        assert_close(its.train().y, expected.train().y, 1e-12)
+        assert_close(tuple(its.gradients()), tuple(expected.gradients()), 1e-12)
+
+
 def test_any_padding_of_columns() -> None:
     layer = conv2d(4, (3, 7), padding=((1, 2), (3, 0)), algorithm="winograd")
     assert check_layer(layer, (7, 6, 2), key=Key(0)).largest_error < 1e-6
@@ -48,6 +59,11 @@ def products(layer: object, shape: Shape, dtype: type) -> str:
         (conv2d(64, 5), (16, 26, 26, 32), np.float32, "conv_rows"),
         (conv2d(64, 3, stride=2), (16, 26, 26, 32), np.float32, "conv_rows"),
         (conv2d(64, 3, dilation=2), (16, 26, 26, 32), np.float32, "conv_rows"),
+        (conv2d(32, 3, groups=32), (16, 26, 26, 32), np.float32, "conv_depthwise"),
+        (conv2d(32, 3, groups=32, stride=2), (16, 26, 26, 32), np.float64, "conv_depthwise"),
+        (conv2d(32, 3, groups=32), (16, 4, 26, 32), np.float32, "conv_rows"),  # two rows would be computed as four
+        (conv2d(64, 3, groups=32), (16, 26, 26, 32), np.float32, "conv_rows"),  # two filters for each channel
+        (conv2d(32, 3, groups=32, algorithm="strided"), (16, 26, 26, 32), np.float32, "conv_rows"),
         (conv2d(64, 3, algorithm="strided"), (16, 26, 26, 32), np.float32, "conv_rows"),
         (conv2d(4, 3, algorithm="winograd"), (1, 6, 6, 1), np.float64, "conv_winograd"),
         (conv2d(64, 3, algorithm="plain"), (16, 26, 26, 32), np.float32, "conv_strided"),
@@ -91,6 +107,23 @@ def test_a_spoilt_pixel_reaches_only_the_windows_that_hold_it(value: float, n: i
     for found, wanted in ((y, plain), (dx, expected)):
         assert np.isfinite(found[:, away]).all()
         np.testing.assert_allclose(found[:, away], wanted[:, away], rtol=0, atol=2e-5 * abs(wanted[:, away]).max())
+
+
+@pytest.mark.parametrize("value", [-9999.0, 3.4e38, np.inf, -np.inf, np.nan])
+def test_a_spoilt_pixel_of_a_depthwise_convolution(value: float) -> None:
+    layer = conv2d(4, 3, padding="same", groups=4)
+    params, state, _ = layer.init(Key(0), (12, 12, 4))
+    x, dy = gaussian((2, 12, 12, 4), np.float32), gaussian((2, 12, 12, 4), np.float32, "dy")
+    y, _, kept = layer.apply(params, state, x, train=True)
+    dx = layer.backward(params, kept, dy).dx
+    spoilt_x, spoilt_dy = x.copy(), dy.copy()
+    spoilt_x[:, 6, 6, 0] = spoilt_dy[:, 6, 6, 0] = value
+    away = np.ones((12, 12, 4), bool)
+    away[5:8, 5:8, 0] = False
+    with np.errstate(over="ignore", invalid="ignore"):
+        spoilt = layer.apply(params, state, spoilt_x).y, layer.backward(params, kept, spoilt_dy).dx
+    for found, wanted in zip(spoilt, (y, dx), strict=True):
+        np.testing.assert_allclose(found[:, away], wanted[:, away], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("share", [1e-4, 0.01, 0.3])
