@@ -768,6 +768,8 @@ def test_what_is_no_array_no_schedule_and_no_mask_is_named() -> None:
     with pytest.raises(TypeError, match=r"^update_leaves: .* must be arrays, got matrix"):
         update_leaves(lambda leaf, gradient: (leaf,), (np.ones((1, 2)),), (np.ones((1, 2)).view(np.matrix),))
     params = (np.ones(2),)
+    with pytest.raises(TypeError, match=r"^update_leaves: elementwise must be True or False, got ndarray"):
+        update_leaves(lambda leaf, gradient: (leaf,), params, params, elementwise=np.ones(2))  # type: ignore[arg-type]
     wrong = adam(dict)
     with pytest.raises(
         ValueError, match=r"dict.*: a schedule must give a number for step 0, and fails \(TypeError: 'int'"

@@ -121,7 +121,7 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     with single_blas_thread():
         if helpers < 1 or in_a_task():
             return [task() for task in tasks]
-        _start_threads()
+        _start_threads(helpers)
         job = _Job(tasks)
         for _ in range(helpers):
             # The context carries NumPy's error state to the other threads.
@@ -189,9 +189,10 @@ class _Job:
             _setting.thread.busy = False
 
 
-def _start_threads() -> None:
+def _start_threads(number: int) -> None:
+    """Have so many threads beside this one, at least."""
     with _setting.lock:
-        for _ in range(_setting.started, threads() - 1):
+        for _ in range(_setting.started, number):
             threading.Thread(target=_serve, args=(_setting.jobs,), name="funcnn", daemon=True).start()
             _setting.started += 1
 

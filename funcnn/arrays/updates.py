@@ -39,6 +39,8 @@ def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = 
     Raises TypeError for leaves that are no arrays, and unless an update returns a tuple of arrays like its leaf, one
     for the leaf and for each moment.
     """
+    if type(join) is not bool:
+        raise TypeError(f"update_leaves: elementwise must be True or False, got {type(join).__name__}")
     foreign = {type(array) for row in rows for array in row} - _ARRAYS
     foreign = {kind for kind in foreign if not issubclass(kind, np.generic)}  # as arithmetic makes of arrays ()
     if foreign:

@@ -21,7 +21,6 @@ from threadpoolctl import threadpool_limits
 
 from funcnn import tree
 from funcnn.arrays import threads
-from funcnn.system.memory import keep_freed_memory
 from funcnn.team.meeting import Stopped
 from funcnn.team.member import Member, own
 from funcnn.team.memory import StateMemory, byte_ranges
@@ -211,6 +210,8 @@ def serving() -> Iterator[None]:
 
 
 def _serve(world: Any) -> None:
+    from funcnn.system.memory import keep_freed_memory  # here, since it loads ctypes
+
     threads.set_threads(1)
     threadpool_limits(1)
     keep_freed_memory()

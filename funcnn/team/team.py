@@ -14,6 +14,7 @@ import pickle
 import signal
 import traceback
 import weakref
+from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any
@@ -29,7 +30,6 @@ from funcnn.nn.coupled import check_meets
 from funcnn.optimizers import sgd
 from funcnn.problem import Batch, Examples, Problem
 from funcnn.settings import check_counts, refuse
-from funcnn.system.memory import keep_freed_memory
 from funcnn.team.calls import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Predict, Step
 from funcnn.team.meeting import MeetingRoom, Stopped, size_of_room
 from funcnn.team.member import Member, TeamError
@@ -60,7 +60,6 @@ class Team:
             refuse("Team", "shards", f"at least {size}, one for each member", shards)
         self.size, self.shards = int(size), int(shards)
         self._blocks: list[Block] = []
-        self._states: weakref.WeakKeyDictionary[TrainState, _Slot] = weakref.WeakKeyDictionary()
         self._slots: list[_Slot] = []
         self._begun: tuple[Any, ...] | None = None
         self._batch: Block | None = None
@@ -131,7 +130,7 @@ class Team:
             self._run(Begin(packed.handle, plan))
             packed.close()
         self._begun = problem, examples, size
-        self._slots, self._states = [], weakref.WeakKeyDictionary()
+        self._slots = []
 
     def step(
         self, problem: Problem, state: TrainState, batch: Batch | FromOrder, *examples: Examples | None
@@ -139,8 +138,7 @@ class Team:
         """A training step, of a batch given as arrays or by its place in an epoch's order."""
         if not self._knows(problem, state, examples):
             self.begin(problem, state, *examples)
-        fresh = state not in self._states
-        old = self._slot_of(state)
+        old, fresh = self._slot_of(state)
         taken = batch if isinstance(batch, FromOrder) else self._written(batch)
         new = self._free_slot(but=old)
         metrics = self._run(Step(old.handle, new.handle, state.step, state.seed, self.shards, taken, fresh))
@@ -152,8 +150,8 @@ class Team:
         """What each batch of a part of the examples gives: metrics, examples, why they are not finite."""
         if not self._knows(problem, state, examples):
             self.begin(problem, state, *examples)
-        fresh = state not in self._states
-        call = Evaluate(self._slot_of(state).handle, part, batch_size, fresh)
+        slot, fresh = self._slot_of(state)
+        call = Evaluate(slot.handle, part, batch_size, fresh)
         return self._run(call)  # type: ignore[no-any-return]
 
     def predict(self, net: Layer, state: TrainState, inputs: Any, one: Array, batch_size: int) -> Array:
@@ -163,7 +161,7 @@ class Team:
         like = net.apply(state.params, state.state, one).y
         places, size = lay_out(np.broadcast_to(like, (len(inputs), *like.shape[1:])))
         block = self._block(size)
-        self._run(Predict(self._slot_of(state).handle, block.handle, places, batch_size))
+        self._run(Predict(self._slot_of(state)[0].handle, block.handle, places, batch_size))
         outputs: Array = views(places, np.frombuffer(block.map, np.uint8))
         return outputs
 
@@ -186,19 +184,24 @@ class Team:
             one is not two for one, two in zip(examples, self._begun[1], strict=True)
         ):
             return False
-        if state in self._states:
+        if self._found(state):
             return True
         places = plan_for(state, 0)[0]
         known = self._member.plan.state
         return tree.paths(places) == tree.paths(known) and tree.flatten(places) == tree.flatten(known)
 
-    def _slot_of(self, state: TrainState) -> "_Slot":
-        """The memory of a state: its own, if this team has made it, or a copy."""
-        if state not in self._states:
-            slot = self._free_slot()
-            write((state.params, state.state, state.opt_state), self._member.state(slot.handle).written)
-            return slot
-        return self._states[state]
+    def _found(self, state: TrainState) -> "_Slot | None":
+        """The memory of a state that this team has made."""
+        return next((slot for slot in self._slots if slot.state() is state), None)
+
+    def _slot_of(self, state: TrainState) -> "tuple[_Slot, bool]":
+        """The memory of a state, and whether it has just been written: a copy, unless this team has made the state."""
+        found = self._found(state)
+        if found:
+            return found, False
+        slot = self._free_slot()
+        write((state.params, state.state, state.opt_state), self._member.state(slot.handle).written)
+        return slot, True
 
     def _free_slot(self, but: "_Slot | None" = None) -> "_Slot":
         """Memory for a state that nobody has."""
@@ -214,7 +217,7 @@ class Team:
         slot.root = weakref.ref(root)
         params, net_state, opt_state = tree.read_only(views(self._member.plan.state, root))
         state = TrainState(params, net_state, opt_state, step, seed)
-        self._states[state] = slot
+        slot.state = weakref.ref(state)
         return state
 
     def _written(self, batch: Batch) -> FromBatch:
@@ -256,12 +259,16 @@ class Team:
 
 
 class _Slot:
-    """A block for a state, and a reference to the array that all arrays of the state there are views of."""
+    """A block for a state, and weak references to the state there and to the array that its arrays are views of.
+
+    They are asked, and call nobody when the state dies: an interrupt that came in such a call would be lost.
+    """
 
     def __init__(self, block: Block) -> None:
         self.block = block
         self.handle: Handle = block.handle
-        self.root: Any = lambda: None
+        self.root: Callable[[], Array | None] = lambda: None
+        self.state: Callable[[], TrainState | None] = lambda: None
 
 
 def _ended(name: str, code: int) -> str:
@@ -282,6 +289,8 @@ def _ended(name: str, code: int) -> str:
 
 def _serve(handle: Handle, rank: int, bells: list[Any]) -> None:
     """What another process of the team does, until the team is stopped."""
+    from funcnn.system.memory import keep_freed_memory  # here, since it loads ctypes
+
     for name in ("SIGINT", "SIGHUP"):  # the first member decides what they mean
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -306,11 +306,16 @@ def test_nobody_survives_the_first_member(how: signal.Signals, tmp_path: Path) -
         .replace("print(", "open(folder + '/epochs', 'a').write(")
         .replace(', f"{event.train.loss:.4f}", flush=True)', ' and "x")')
     )
-    process = start(program + "\nmain()\n", tmp_path)
+    where = "import faulthandler\nfaulthandler.dump_traceback_later(10)\n"  # so that a failure says where it hangs
+    process = start(where + program + "\nmain()\n", tmp_path)
     wait_for((tmp_path / "epochs").exists, "training")
     began = time.monotonic()
     process.send_signal(how)
-    process.communicate(timeout=30)
+    try:
+        process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(process.communicate()[1])
     wait_for(lambda: none_left(tmp_path), "all gone", seconds=10)
     assert time.monotonic() - began < 8
 
