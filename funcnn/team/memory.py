@@ -120,7 +120,9 @@ class StateMemory:
 
     def __init__(self, plan: Plan, memory: Array, part: tuple[int, int], optimizer: Optimizer) -> None:
         self.plan, self.memory, self.part, self.optimizer = plan, memory, part, optimizer
-        self.params, self.state, self.opt_state = tree.read_only(views(plan.state, memory))
+        read = memory.view()
+        read.flags.writeable = False
+        self.params, self.state, self.opt_state = views(plan.state, read)
 
     @cached_property
     def written(self) -> tuple[Any, Any, Any]:

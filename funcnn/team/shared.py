@@ -117,13 +117,12 @@ def lay_out(values: Any, start: int = 0) -> tuple[Any, int]:
 
 
 def views(places: Any, memory: Array) -> Any:
-    """The tree of the arrays that lie at places of a memory, given as an array of bytes; they are views of it."""
+    """The tree of the arrays that lie at places of a memory, given as an array of bytes.
 
-    def view(place: Place) -> Array:
-        end = place.start + place.size * place.dtype.itemsize
-        return memory[place.start : end].view(place.dtype).reshape(place.shape)
-
-    return tree.map(view, places)
+    They are views of it, and read-only if it is.
+    """
+    leaves = [np.ndarray(place.shape, place.dtype, memory, place.start) for place in tree.flatten(places)]
+    return tree.unflatten(places, leaves)
 
 
 # --- Values ---------------------------------------------------------------------------------------------------

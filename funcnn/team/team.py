@@ -33,7 +33,7 @@ from funcnn.settings import check_counts, refuse
 from funcnn.team.calls import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Predict, Step
 from funcnn.team.meeting import MeetingRoom, Stopped, size_of_room
 from funcnn.team.member import Member, TeamError
-from funcnn.team.memory import Plan, division_of, plan_for, write
+from funcnn.team.memory import Plan, copy, division_of, plan_for, write
 from funcnn.team.shared import Block, Handle, lay_out, open_block, pack, views
 from funcnn.team.step import Metrics, TrainState, checked_batch
 from funcnn.tree import Array
@@ -62,7 +62,8 @@ class Team:
         self._blocks: list[Block] = []
         self._slots: list[_Slot] = []
         self._begun: tuple[Any, ...] | None = None
-        self._batch: Block | None = None
+        # The form of the last batch, its memory, its arrays there, and where they are.
+        self._batch: tuple[Any, Block, tuple[Array, ...], FromBatch] | None = None
         self._closed = False
         self._processes: list[SpawnProcess] = []
         try:
@@ -214,8 +215,9 @@ class Team:
     def _handed_out(self, slot: "_Slot", step: int, seed: int) -> TrainState:
         """The state in a slot, which is free again when nobody has any of its arrays."""
         root = np.frombuffer(slot.block.map, np.uint8)  # of no other array, so that NumPy has it for the views' base
+        root.flags.writeable = False
         slot.root = weakref.ref(root)
-        params, net_state, opt_state = tree.read_only(views(self._member.plan.state, root))
+        params, net_state, opt_state = views(self._member.plan.state, root)
         state = TrainState(params, net_state, opt_state, step, seed)
         slot.state = weakref.ref(state)
         return state
@@ -223,12 +225,16 @@ class Team:
     def _written(self, batch: Batch) -> FromBatch:
         """A batch in memory that all see."""
         arrays = tuple(map(np.asarray, checked_batch(batch)))
-        places, size = lay_out(arrays)
-        if self._batch is None or self._batch.handle.size < size:
-            self._batch = self._block(size)
-        memory = self._member.memory(self._batch.handle)
-        write(arrays, views(places, memory))
-        return FromBatch(self._batch.handle, places)
+        form = tuple([(each.shape, each.dtype) for each in arrays])
+        if self._batch is None or self._batch[0] != form:
+            places, size = lay_out(arrays)
+            block = self._batch[1] if self._batch is not None else None
+            if block is None or block.handle.size < size:
+                block = self._block(size)
+            memory = views(places, self._member.memory(block.handle))
+            self._batch = form, block, memory, FromBatch(block.handle, places)
+        copy(arrays, self._batch[2])
+        return self._batch[3]
 
     # --- The others -------------------------------------------------------------------------------------------
 
