@@ -30,12 +30,14 @@ from funcnn.arrays.threads import even_slices, in_tasks, scratch, sum_in_tasks
 from funcnn.arrays.windows import add_shifted, band, overlapping, shift, turned_kernel
 from funcnn.tree import Array, read_only
 
-__all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient", "fits", "stands_out"]
+__all__ = [
+    "REACH", "TILE", "conv_forward", "conv_input_gradient", "conv_weight_gradient", "fits", "matrices_of", "stands_out",
+]  # fmt: skip
 
 _FAR = 64.0  # times the root mean square
 _HUGE = 1e15  # its square has room in a sum of squares in float32
-_TILE = 4  # rows of the output that are computed together
-_REACH = _TILE + 2  # rows of the image that they need
+TILE = 4  # rows of the output that are computed together
+REACH = TILE + 2  # rows of the image that they need
 _BLOCK_BYTES = 2**21  # of a block's transformed rows
 
 # For the points 0, 1, -1, 2, -2 and infinity.
@@ -61,7 +63,7 @@ class _Transforms(NamedTuple):
 
 
 @cache
-def _transforms(dtype: Any) -> _Transforms:
+def matrices_of(dtype: Any) -> _Transforms:
     """The three matrices in a dtype, read-only."""
     return _Transforms(*[read_only(matrix.astype(dtype)) for matrix in (_INPUT, _KERNEL, _OUTPUT)])
 
@@ -100,7 +102,7 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
     split = weight.reshape(3, -1, groups, filters // groups)  # (3, kw·c/groups, groups, o/groups)
     kernel = _transformed_kernel(split)  # (groups, 1, 6, o/groups, kw·c/groups)
     repeated = None if bias is None else np.repeat(bias, ow * n).reshape(filters, ow, n)
-    y = np.empty((-(-oh // _TILE) * _TILE, filters, ow, n), x.dtype)  # whole tiles: the last may reach over the edge
+    y = np.empty((-(-oh // TILE) * TILE, filters, ow, n), x.dtype)  # whole tiles: the last may reach over the edge
     blocks = _tiles(oh, kernel.shape[4] * groups * ow * n * x.itemsize)
 
     def forward(some: slice) -> None:
@@ -118,7 +120,7 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
     """As `conv_strided.conv_weight_gradient`: x (n, h, w, c), dy (n, oh, ow, o) -> (3, kw, c/groups, o)."""
     n, inner, filters, (oh, ow) = len(x), x.shape[3] // groups, dy.shape[3], geo.out_size
     source, gradient = np.ascontiguousarray(rows(x)), np.ascontiguousarray(rows(dy))  # (h, c, w, n), (oh, o, ow, n)
-    shape = groups, _REACH, geo.window[1] * inner, filters // groups
+    shape = groups, REACH, geo.window[1] * inner, filters // groups
     blocks = _tiles(oh, shape[2] * groups * ow * n * x.itemsize)
 
     def transformed_gradient(some: slice) -> Array:
@@ -130,7 +132,7 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
         return total
 
     total = sum_in_tasks(transformed_gradient, blocks, shape[2] * dy.size * 3 // 2)
-    weight: Array = np.einsum("ak,gaio->kigo", _transforms(x.dtype).kernel, total)  # (3, kw·c/groups, groups, o/groups)
+    weight: Array = np.einsum("ak,gaio->kigo", matrices_of(x.dtype).kernel, total)  # (3, kw·c/groups, groups, o/groups)
     return weight.reshape(3, geo.window[1], inner, filters)
 
 
@@ -152,7 +154,7 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
     def add(some: slice) -> None:
         for tiles in blocks[some]:
             part = dx[_rows_of(tiles)]  # (rows, groups, c/groups, w, n), fewer than 4·tiles at the bottom
-            shares = scratch("rows", ((tiles.stop - tiles.start) * _TILE, groups, kw, inner, ow, n), dy.dtype)
+            shares = scratch("rows", ((tiles.stop - tiles.start) * TILE, groups, kw, inner, ow, n), dy.dtype)
             _fill_rows(shares, gradient, kernel, dy_rows, groups, tiles)
             add_shifted(part, shares[: len(part)], geo)
 
@@ -165,18 +167,18 @@ def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1
 
 def _tiles(size: int, row_bytes: int) -> list[slice]:
     """The tiles that cover some rows, in blocks whose transformed rows keep under `_BLOCK_BYTES`."""
-    return even_slices(-(-size // _TILE), max(1, _BLOCK_BYTES // max(1, _REACH * row_bytes)))
+    return even_slices(-(-size // TILE), max(1, _BLOCK_BYTES // max(1, REACH * row_bytes)))
 
 
 def _rows_of(tiles: slice) -> slice:
     """The output rows of some tiles."""
-    return slice(tiles.start * _TILE, tiles.stop * _TILE)
+    return slice(tiles.start * TILE, tiles.stop * TILE)
 
 
 def _transformed_kernel(weight: Array) -> Array:
     """G w: (3, c, groups, o) -> (groups, 1, 6, o, c)."""
-    kernel = _transforms(weight.dtype).kernel @ weight.reshape(3, -1)  # (6, 3) · (3, c·groups·o)
-    return kernel.reshape(_REACH, *weight.shape[1:]).transpose(2, 0, 3, 1)[:, None]
+    kernel = matrices_of(weight.dtype).kernel @ weight.reshape(3, -1)  # (6, 3) · (3, c·groups·o)
+    return kernel.reshape(REACH, *weight.shape[1:]).transpose(2, 0, 3, 1)[:, None]
 
 
 def _transformed_rows(x: Array, geo: Geometry, groups: int, tiles: slice) -> Array:
@@ -185,16 +187,16 @@ def _transformed_rows(x: Array, geo: Geometry, groups: int, tiles: slice) -> Arr
     _, _, _, inner, w, n = source.shape
     group, row, *_, number = source.strides
     count, kw, ow = tiles.stop - tiles.start, geo.window[1], geo.out_size[1]
-    shape = groups, count, _REACH, inner * w * n  # of each tile's rows, the last two are also the next one's first
-    six = overlapping(source, shape, (group, row * _TILE, row, number))
+    shape = groups, count, REACH, inner * w * n  # of each tile's rows, the last two are also the next one's first
+    six = overlapping(source, shape, (group, row * TILE, row, number))
     made = scratch("transformed rows", shape, x.dtype)
-    np.matmul(_transforms(x.dtype).input, six, out=made)  # (6, 6) · (groups, tiles, 6, c/groups·w·n)
+    np.matmul(matrices_of(x.dtype).input, six, out=made)  # (6, 6) · (groups, tiles, 6, c/groups·w·n)
     if geo.vertical == geo:
-        return made.reshape(groups, count, _REACH, inner, w * n)
+        return made.reshape(groups, count, REACH, inner, w * n)
     # The transform takes rows as they are, so the columns are shifted after it: a third of the work.
-    shifted = scratch("shifted rows", (groups, count, _REACH, kw, inner, ow, n), x.dtype)
-    shift(made.reshape(groups, count, _REACH, inner, w, n), geo, shifted)
-    return shifted.reshape(groups, count, _REACH, kw * inner, ow * n)
+    shifted = scratch("shifted rows", (groups, count, REACH, kw, inner, ow, n), x.dtype)
+    shift(made.reshape(groups, count, REACH, inner, w, n), geo, shifted)
+    return shifted.reshape(groups, count, REACH, kw * inner, ow * n)
 
 
 def _fill_rows(out: Array, x: Array, kernel: Array, geo: Geometry, groups: int, tiles: slice) -> None:
@@ -204,24 +206,24 @@ def _fill_rows(out: Array, x: Array, kernel: Array, geo: Geometry, groups: int, 
     """
     view = _transformed_rows(x, geo, groups, tiles)  # (groups, tiles, 6, c, ow·n)
     count, o, columns = view.shape[1], kernel.shape[3], view.shape[4]
-    products = scratch("products", (groups, count, _REACH, o, columns), x.dtype)
+    products = scratch("products", (groups, count, REACH, o, columns), x.dtype)
     multiply(kernel, view, products)  # (groups, 1, 6, o, c) · (groups, tiles, 6, c, ow·n)
-    six = products.reshape(groups, count, _REACH, o * columns)  # (groups, tiles, 6, o·ow·n)
-    four = out.reshape(count, _TILE, groups, o * columns).transpose(2, 0, 1, 3)  # (groups, tiles, 4, o·ow·n), a view
-    np.matmul(_transforms(x.dtype).output, six, out=four)  # (4, 6) · (groups, tiles, 6, o·ow·n)
+    six = products.reshape(groups, count, REACH, o * columns)  # (groups, tiles, 6, o·ow·n)
+    four = out.reshape(count, TILE, groups, o * columns).transpose(2, 0, 1, 3)  # (groups, tiles, 4, o·ow·n), a view
+    np.matmul(matrices_of(x.dtype).output, six, out=four)  # (4, 6) · (groups, tiles, 6, o·ow·n)
 
 
 def _transformed_dy(dy: Array, groups: int, tiles: slice) -> Array:
     """A dy of some tiles: dy (oh, o, ow, n) -> (groups, tiles, 6, o/groups, ow·n), valid until the next call."""
     given, count = dy[_rows_of(tiles)], tiles.stop - tiles.start  # (rows, o, ow, n)
     _, filters, ow, n = dy.shape
-    if len(given) < count * _TILE:  # the last tile reaches over the edge
-        padded = scratch("rows", (count * _TILE, filters, ow, n), dy.dtype)
+    if len(given) < count * TILE:  # the last tile reaches over the edge
+        padded = scratch("rows", (count * TILE, filters, ow, n), dy.dtype)
         padded[: len(given)] = given
         padded[len(given) :] = 0
         given = padded  # (4·tiles, o, ow, n)
     numbers = filters // groups * ow * n
-    four = given.reshape(count, _TILE, groups, numbers).transpose(2, 0, 1, 3)  # (groups, tiles, 4, o/groups·ow·n)
-    made = scratch("products", (groups, count, _REACH, numbers), dy.dtype)
-    np.matmul(_transforms(dy.dtype).output.T, four, out=made)  # (6, 4) · (groups, tiles, 4, o/groups·ow·n)
-    return made.reshape(groups, count, _REACH, filters // groups, ow * n)
+    four = given.reshape(count, TILE, groups, numbers).transpose(2, 0, 1, 3)  # (groups, tiles, 4, o/groups·ow·n)
+    made = scratch("products", (groups, count, REACH, numbers), dy.dtype)
+    np.matmul(matrices_of(dy.dtype).output.T, four, out=made)  # (6, 4) · (groups, tiles, 4, o/groups·ow·n)
+    return made.reshape(groups, count, REACH, filters // groups, ow * n)

@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike
 
 from funcnn.arrays.conv_products import multiply
-from funcnn.arrays.conv_winograd import _REACH, _TILE, _transforms
+from funcnn.arrays.conv_winograd import REACH, TILE, matrices_of
 from funcnn.arrays.geometry import Geometry, Sides, Taps
 from funcnn.arrays.layout import images
 from funcnn.arrays.threads import even_slices
@@ -75,8 +75,8 @@ def kernel_matrix(weight: Array) -> Array:
 
 def winograd_kernel(weight: Array) -> Array:
     """G w: (3, kw, c, o) -> (6, o, kw·c)."""
-    kernel = _transforms(weight.dtype).kernel @ weight.reshape(3, -1)  # (6, 3) · (3, kw·c·o)
-    return np.ascontiguousarray(kernel.reshape(_REACH, -1, weight.shape[3]).swapaxes(1, 2))
+    kernel = matrices_of(weight.dtype).kernel @ weight.reshape(3, -1)  # (6, 3) · (3, kw·c·o)
+    return np.ascontiguousarray(kernel.reshape(REACH, -1, weight.shape[3]).swapaxes(1, 2))
 
 
 def winograd_rows(height: int) -> int:
@@ -85,7 +85,7 @@ def winograd_rows(height: int) -> int:
     >>> winograd_rows(10)
     12
     """
-    return -(-height // _TILE) * _TILE
+    return -(-height // TILE) * TILE
 
 
 # --- The plan -------------------------------------------------------------------------------------------------
@@ -145,24 +145,24 @@ class Plan:
 
         `out` (4·tiles, o, ow, n) has whole tiles.
         """
-        kw, sw, dw, transforms = geo.window[1], geo.stride[1], geo.dilation[1], _transforms(self.dtype)
+        kw, sw, dw, matrices = geo.window[1], geo.stride[1], geo.dilation[1], matrices_of(self.dtype)
         (_, c, w, n), (height, o, ow, _) = x.shape, out.shape
-        for tiles in even_slices(height // _TILE, max(1, _BLOCK_BYTES // (_REACH * kw * c * ow * n * x.itemsize))):
-            count, part = tiles.stop - tiles.start, slice(tiles.start * _TILE, tiles.stop * _TILE)
+        for tiles in even_slices(height // TILE, max(1, _BLOCK_BYTES // (REACH * kw * c * ow * n * x.itemsize))):
+            count, part = tiles.stop - tiles.start, slice(tiles.start * TILE, tiles.stop * TILE)
             row, _, _, number = x.strides
-            six = _view(x[part.start :], (count, _REACH, c * w * n), _TILE * row, row, number)
-            made = self.scratch("transformed rows", (count, _REACH, c, w, n))
-            self.add(np.matmul, transforms.input, six, out=made.reshape(count, _REACH, -1))
+            six = _view(x[part.start :], (count, REACH, c * w * n), TILE * row, row, number)
+            made = self.scratch("transformed rows", (count, REACH, c, w, n))
+            self.add(np.matmul, matrices.input, six, out=made.reshape(count, REACH, -1))
             if kw > 1 or sw > 1:
                 tile, row, channel, column, number = made.strides
-                shape = count, _REACH, kw, c, ow, n
+                shape = count, REACH, kw, c, ow, n
                 shifted = _view(made, shape, tile, row, dw * column, channel, sw * column, number)
                 made = self.scratch("shifted rows", shape)
                 self.add(np.copyto, made, shifted)
-            products = self.scratch("products", (count, _REACH, o, ow * n))
-            self.add(multiply, kernel, made.reshape(count, _REACH, kw * c, ow * n), products)
-            four = out[part].reshape(count, _TILE, -1)
-            self.add(np.matmul, transforms.output, products.reshape(count, _REACH, -1), out=four)
+            products = self.scratch("products", (count, REACH, o, ow * n))
+            self.add(multiply, kernel, made.reshape(count, REACH, kw * c, ow * n), products)
+            four = out[part].reshape(count, TILE, -1)
+            self.add(np.matmul, matrices.output, products.reshape(count, REACH, -1), out=four)
             then(part)
 
     def max_pool(self, x: Array, geo: Geometry, out: Array) -> None:

@@ -309,7 +309,8 @@ class single_blas_thread:
         if not _setting.thread.inside:
             with _setting.lock:
                 if not _setting.limiting:
-                    _setting.blas_threads = [(library, library.get_num_threads()) for library in _blas()]
+                    numbers = [(library, library.get_num_threads()) for library in _blas()]
+                    _setting.blas_threads = [(library, number) for library, number in numbers if number != 1]
                     for library, _ in _setting.blas_threads:
                         _set_blas_threads(library, 1)
                 _setting.limiting += 1
