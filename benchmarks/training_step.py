@@ -25,6 +25,7 @@ from funcnn.system.memory import keep_freed_memory
 from funcnn.team import Team
 
 MINIMUM_ROUNDS = 15
+TURN = 0.25  # seconds
 
 
 def measure_net(net: Net, batch: int, rounds: int, team: Team | None) -> dict[str, list[float]]:
@@ -40,7 +41,8 @@ def measure_net(net: Net, batch: int, rounds: int, team: Team | None) -> dict[st
                 net, batch, channels_last=channels_last, fused=fused
             )
     contestants = {name: generator.__next__ for name, generator in steps.items()}
-    return measure.interleaved({**contestants, "gemm": measure.gemm()}, rounds)
+    # Longer turns than elsewhere: processes that have slept take some steps to have their caches again.
+    return measure.interleaved({**contestants, "gemm": measure.gemm()}, rounds, turn=TURN)
 
 
 def measure_all(names: list[str], rounds: int, cores: int) -> list[dict[str, Any]]:

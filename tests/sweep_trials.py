@@ -20,7 +20,17 @@ from funcnn.layer import Array, Shape
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import adam
-from funcnn.sweep import Configuration, Processes, Result, Training, TrainingTrial, grid, halving, sweep
+from funcnn.sweep import (
+    Configuration,
+    Processes,
+    Result,
+    Training,
+    TrainingTrial,
+    configuration,
+    grid,
+    halving,
+    sweep,
+)  # fmt: skip
 from funcnn.train import NonFiniteError, Problem
 
 
@@ -180,6 +190,11 @@ def make(config: Configuration, seed: int) -> Training:
     if settings.get("how") == "blind":
         data = attrs.evolve(data, validation=None)
     return Training(problem, data, settings.get("epochs", EPOCHS), batch_size=50)  # type: ignore[arg-type]
+
+
+def make_in_shards(config: Configuration, seed: int) -> Training:
+    """As `make`, by so many workers in two shards."""
+    return attrs.evolve(make(configuration(lr=0.1), seed), workers=config.workers, shards=2)
 
 
 # --- Programs -------------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ def _is_count(instance: Any, attribute: Any, value: Any) -> None:
 class Training:
     """What a trial trains: a problem on a data set, for a number of epochs.
 
+    A trial may use several `workers`, which share `shards` of each batch (as many, unless told otherwise), as in
+    `funcnn.train.train`: with as many trials at a time (`Processes(jobs)`) as leave each of them its cores.
+
     Raises ValueError for a number that is no positive int, TypeError for a problem that is none.
     """
 
@@ -43,6 +46,8 @@ class Training:
     dataset: Dataset
     epochs: int = attrs.field(validator=_is_count)
     batch_size: int = attrs.field(validator=_is_count)
+    workers: int = attrs.field(default=1, validator=_is_count)
+    shards: int | None = attrs.field(default=None, validator=attrs.validators.optional(_is_count))
 
 
 Make = Callable[[Configuration, int], Training]
@@ -116,7 +121,10 @@ class TrainingTrial:
 
     def _train(self, training: Training, state: TrainState, until: int) -> tuple[TrainState, dict[str, Any]]:
         problem, data = training.problem, training.dataset
-        events = train.train(problem, state, data, epochs=training.epochs, batch_size=training.batch_size)
+        events = train.train(
+            problem, state, data,
+            epochs=training.epochs, batch_size=training.batch_size, workers=training.workers, shards=training.shards,
+        )  # fmt: skip
         event = next(event for event in events if isinstance(event, Epoch) and event.epoch == until)
         measured = {
             "train": event.train,

@@ -18,7 +18,7 @@ import pytest
 import sweep_trials
 from cases import message
 from processes import linux, none_left, start, wait_for
-from sweep_trials import BATCHES, EPOCHS, make, notes, outcome
+from sweep_trials import BATCHES, EPOCHS, make, make_in_shards, notes, outcome
 
 from funcnn import Key, checkpoint, train
 from funcnn.sweep import Configuration, InProcess, Processes, Result, SweepError, TrainingTrial, grid, halving, sweep
@@ -521,3 +521,9 @@ def test_results_that_are_none_of_a_halving_are_named(tmp_path: Path) -> None:
         records.path.unlink()
         records.append(attrs.evolve(first, metrics=metrics, key=key))
         assert text in message(SweepError, climb, tmp_path, RATES[:1])
+
+
+def test_a_trial_may_have_workers_of_its_own() -> None:
+    configs = grid(workers=[1, 2])
+    one, two = (each.metrics for each in sweep(TrainingTrial(make_in_shards), configs, executor=Processes(1)))
+    assert one == two
