@@ -301,11 +301,10 @@ def test_a_script_without_its_guard_is_told(tmp_path: Path) -> None:
 @linux
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
 def test_nobody_survives_the_first_member(how: signal.Signals, tmp_path: Path) -> None:
-    program = (
-        PROGRAM.replace("EPOCHS", "10_000")
-        .replace("print(", "open(folder + '/epochs', 'a').write(")
-        .replace(', f"{event.train.loss:.4f}", flush=True)', ' and "x")')
-    )
+    # A file that were left to be closed would swallow an interrupt that came while it is.
+    told = "with open(folder + '/epochs', 'w') as file: file.write(str("
+    program = PROGRAM.replace("EPOCHS", "10_000").replace("print(", told)
+    program = program.replace(', f"{event.train.loss:.4f}", flush=True)', "))")
     where = "import faulthandler\nfaulthandler.dump_traceback_later(10)\n"  # so that a failure says where it hangs
     process = start(where + program + "\nmain()\n", tmp_path)
     wait_for((tmp_path / "epochs").exists, "training")
