@@ -14,6 +14,7 @@ A state's memory is written once, before anybody else has it, and never changed 
 
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import attrs
@@ -25,7 +26,7 @@ from funcnn.nn.coupled import Coroutine, together
 from funcnn.nn.prediction import forward_for
 from funcnn.problem import Batch, Examples, Problem
 from funcnn.team.member import Member, TeamError
-from funcnn.team.memory import Plan, StateMemory, copy, write
+from funcnn.team.memory import Plan, StateMemory, copy, path_at, write
 from funcnn.team.shared import Handle, unpack, views
 from funcnn.team.step import (
     QUIET,
@@ -66,12 +67,15 @@ class Begin:
 
     packed: Handle
     plan: Plan
+    forget: tuple[Handle, ...]  # memory of what was begun before
 
     def run(self, member: Member) -> None:
+        member.forget(self.forget)
         member.receive(self.packed)
         if member.room.rank > 0:  # the first has begun before it packed
             member.begin(self.plan, *self._unpacked(member))
         member.room.gather(None)  # all have opened the block, which is then closed
+        member.forget([self.packed])
 
     def _unpacked(self, member: Member) -> tuple[Problem, tuple[Examples | None, ...]]:
         try:
@@ -149,7 +153,8 @@ class Step:
         metrics = summed([each for words in said for each in words.metrics])
         member.exchange_rows(len(slices))
         # A share is added up where the first shard's gradients were: nobody needs these any more.
-        total = add_up(member.row_shares[: len(slices)], _add_to)
+        with np.errstate(**QUIET):
+            total = add_up(member.row_shares[: len(slices)], _add_to)
         if member.plan.division == "first":
             member.room.gather(None)
             member.exchange_total()
@@ -167,11 +172,19 @@ class Step:
         """Make this member's share of the new params and moments from the sum of its share of the gradients."""
         params, opt_state = old.share
         state = TrainState(params, None, opt_state, self.step, self.seed)
-        check_finite(total, state, metrics)
-        there = {id(leaf[0]): to for leaf, to in zip(old.share_by_leaf, new.share_by_leaf, strict=True)}
+        check_finite(total, state, metrics, partial(self._place, member, total))
+        there = {id(leaf): to for leaf, to in zip(tree.flatten(params), new.written_by_leaf, strict=True)}
         with writing_to(there):
             made = updated(member.problem, state, total)
-        copy(tree.flatten(made), tree.flatten(new.share))
+        copy(tree.flatten(made), tree.flatten(new.share_written))
+
+    def _place(self, member: Member, total: Any, path: str) -> str:
+        """The path of the parameter at which a share of the gradients is not finite, of whose leaves one is not."""
+        if member.plan.division != "vector":
+            return path
+        places, (rank, size) = member.plan.rows[0], member.part
+        numbers = sum(leaf.size for leaf in tree.flatten(places))
+        return path_at(places, numbers * rank // size + int(np.argmin(np.isfinite(total[0]))))
 
     def _shards(self, member: Member, state: TrainState, own: Sequence[tuple[int, slice]]) -> Coroutine:
         """This member's shards: returns what it says of them. Gradients and the new state are in their memory then."""

@@ -97,6 +97,10 @@ class MeetingRoom:
             self._write(2, failed)
         self._announce(self._STOPPED, -1 if failed is None else self.rank + 1)
 
+    def leave(self) -> None:
+        """Look after nobody any more."""
+        self.look = lambda: None
+
     def failure(self, rank: int) -> BaseException:
         """Why a member failed."""
         return self._read(rank, 2)  # type: ignore[no-any-return]

@@ -1,5 +1,6 @@
 """A member of a team: what it knows, which part of the work is its own, and how it meets the others."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +32,8 @@ class Room(Protocol):
     def failure(self, rank: int) -> BaseException: ...
 
     def check(self) -> None: ...
+
+    def leave(self) -> None: ...
 
 
 class Member:
@@ -68,6 +71,18 @@ class Member:
     def add_memory(self, handle: Handle, memory: Any) -> None:
         """Know a block that this process has made."""
         self._maps[handle] = np.frombuffer(memory, np.uint8)
+
+    def leave(self) -> None:
+        """Know nothing any more, so that memory is free."""
+        self.room.leave()
+        self._maps.clear()
+        self._states.clear()
+        self.rows, self.row_shares = [], []
+
+    def forget(self, handles: Iterable[Handle]) -> None:
+        """Know these blocks no more; values that are in them keep them."""
+        for handle in handles:
+            self._maps.pop(handle, None)
 
     def memory(self, handle: Handle) -> Array:
         """A block as an array of bytes."""

@@ -15,7 +15,7 @@ from funcnn.team.shared import Handle, Place, lay_out, views
 from funcnn.team.step import TrainState
 from funcnn.tree import Array
 
-__all__ = ["Plan", "StateMemory", "byte_ranges", "copy", "division_of", "piece", "plan_for", "write"]
+__all__ = ["Plan", "StateMemory", "byte_ranges", "copy", "division_of", "path_at", "piece", "plan_for", "write"]
 
 Division = Literal["vector", "leaves", "first"]
 
@@ -63,9 +63,31 @@ def division_of(problem: Problem, state: TrainState) -> Division:
         params and optimizer.elementwise and [shape for shape, _ in moments] == shapes * (len(moments) // len(params))
     ):
         return "first"
+    if not _consists_of_trees_like_params(optimizer, state.params, len(moments) // len(params)):
+        return "first"
     dtypes = {dtype for _, dtype in params}, {dtype for _, dtype in moments}
     alike = len(dtypes[0]) == 1 and len(dtypes[1]) <= 1
     return "vector" if alike and not optimizer.asks_masks else "leaves"
+
+
+def _consists_of_trees_like_params(optimizer: Optimizer, params: Any, count: int) -> bool:
+    """Whether an optimizer's state is so many trees like the params, one after the other."""
+    # Leaves that differ all in size tell their order.
+    sizes = [(i + 2,) for i in range(len(tree.flatten(params)))]
+    try:
+        made = tree.flatten(optimizer.init(tree.unflatten(params, [np.zeros(size, np.float32) for size in sizes])))
+    except Exception:  # an optimizer of one's own may look at more than that
+        return False
+    return [np.shape(leaf) for leaf in made] == sizes * count
+
+
+def path_at(places: Any, number: int) -> str:
+    """The path of the leaf that has a number, of all numbers one after the other."""
+    for path, leaf in zip(tree.paths(places), tree.flatten(places), strict=True):
+        if number < leaf.size:
+            return path
+        number -= leaf.size
+    raise IndexError(number)
 
 
 def _forms(values: Any) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -120,9 +142,9 @@ class StateMemory:
 
     def __init__(self, plan: Plan, memory: Array, part: tuple[int, int], optimizer: Optimizer) -> None:
         self.plan, self.memory, self.part, self.optimizer = plan, memory, part, optimizer
-        read = memory.view()
-        read.flags.writeable = False
-        self.params, self.state, self.opt_state = views(plan.state, read)
+        self._read = memory.view()
+        self._read.flags.writeable = False
+        self.params, self.state, self.opt_state = views(plan.state, self._read)
 
     @cached_property
     def written(self) -> tuple[Any, Any, Any]:
@@ -132,20 +154,28 @@ class StateMemory:
     @cached_property
     def share(self) -> tuple[Any, Any]:
         """This member's part of the params and of the optimizer's state, as the optimizer would make it for these."""
+        return self._share_in(self._read)
+
+    @cached_property
+    def share_written(self) -> tuple[Any, Any]:
+        """The same to be written."""
+        return self._share_in(self.memory)
+
+    def _share_in(self, memory: Array) -> tuple[Any, Any]:
         places, _, moments = self.plan.state
-        params = piece(places, self.memory, self.part, self.plan.division)
+        params = piece(places, memory, self.part, self.plan.division)
         count = len(tree.flatten(places))
         groups = tree.flatten(moments)
         parts: list[Array] = []
         for i in range(0, len(groups), count):
             group = tree.unflatten(places, groups[i : i + count])
-            parts += tree.flatten(piece(group, self.memory, self.part, self.plan.division))
+            parts += tree.flatten(piece(group, memory, self.part, self.plan.division))
         return params, tree.unflatten(self.optimizer.init(params), parts)
 
     @cached_property
-    def share_by_leaf(self) -> list[tuple[Array, ...]]:
-        """For each leaf of the share, it and its moments."""
-        params, opt_state = self.share
+    def written_by_leaf(self) -> list[tuple[Array, ...]]:
+        """For each leaf of the share to be written, it and its moments."""
+        params, opt_state = self.share_written
         leaves, moments = tree.flatten(params), tree.flatten(opt_state)
         return [(leaf, *moments[i :: len(leaves)]) for i, leaf in enumerate(leaves)]
 

@@ -91,6 +91,9 @@ class _Ranks:
     def check(self) -> None:
         pass
 
+    def leave(self) -> None:
+        pass
+
 
 class _LocalBlock(Block):
     """Memory of this rank alone, of which the others have their own by the same handle."""
@@ -99,7 +102,7 @@ class _LocalBlock(Block):
 
     def __init__(self, size: int) -> None:
         self.map = mmap.mmap(-1, max(size, 1))
-        self.handle = Handle(f"mpi-{next(self._numbers)}", max(size, 1))
+        self.handle = Handle("mpi", max(size, 1), next(self._numbers))
 
     def close(self) -> None:
         pass
@@ -175,7 +178,8 @@ class MpiTeam(Team):
         return _MpiMember(_Ranks(world))
 
     def _new_block(self, size: int) -> Block:
-        return _LocalBlock(size)
+        self._blocks.append(_LocalBlock(size))
+        return self._blocks[-1]
 
 
 def team_of(workers: int, shards: int) -> Team:

@@ -23,10 +23,14 @@ _numbers = itertools.count()
 
 
 class Handle(NamedTuple):
-    """By what another process opens a block: its name in the system, and its size."""
+    """By what another process opens a block: its name in the system, and its size.
+
+    The system gives the name of a closed block to another one; the number is given once.
+    """
 
     name: str
     size: int
+    number: int
 
 
 class Block:
@@ -54,7 +58,7 @@ class Block:
                 name = self._path
             os.ftruncate(self._file, size)
             self.map = mmap.mmap(self._file, size)
-        self.handle = Handle(name, size)
+        self.handle = Handle(name, size, next(_numbers))
 
     def close(self) -> None:
         """Let no other process open it any more."""
@@ -106,10 +110,10 @@ def lay_out(values: Any, start: int = 0) -> tuple[Any, int]:
     """
     places, start = [], _aligned(start)
     for path, leaf in zip(tree.paths(values), tree.flatten(values), strict=True):
-        if not isinstance(leaf, np.ndarray):
-            raise tree.TreeError(
-                f"{path or 'the tree'}: processes share arrays, got {type(leaf).__name__}. Make it np.array(...)"
-            )
+        if not isinstance(leaf, np.ndarray) or leaf.dtype.hasobject:
+            got = f"an array of {leaf.dtype}" if isinstance(leaf, np.ndarray) else type(leaf).__name__
+            fix = "Make it np.array(...), of numbers"
+            raise tree.TreeError(f"{path or 'the tree'}: processes share arrays of numbers, got {got}. {fix}")
         start = -(-start // leaf.itemsize) * leaf.itemsize
         places.append(Place(start, leaf.shape, leaf.dtype))
         start += leaf.nbytes

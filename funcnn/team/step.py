@@ -25,7 +25,7 @@ from funcnn.tree import Array, node
 
 __all__ = [
     "ADVICE", "QUIET", "Made", "Metrics", "Model", "NonFiniteError", "Shard", "TrainState", "add_up", "advised",
-    "check_finite", "checked_batch", "forward_and_back", "measured", "prepared", "same_state", "shard_slices", "step",
+    "check_finite", "cuttable", "forward_and_back", "measured", "prepared", "same_state", "shard_slices", "step",
     "step_in_shards", "summed", "unlike", "updated", "why",
 ]  # fmt: skip
 
@@ -97,7 +97,7 @@ def step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState,
 def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """A step whose batch is cut into shards, on the threads of this process."""
     check_meets(problem.net)
-    inputs, targets = checked_batch(batch)
+    inputs, targets = cuttable(batch)
     ways = []
     for number, part in enumerate(shard_slices(len(inputs), shards)):
         shard = Shard(number, len(inputs))
@@ -105,11 +105,9 @@ def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batc
         ways.append(forward_and_back(problem, state, its_batch, shard))
     with single_blas_thread(), np.errstate(**QUIET):
         made: list[Made] = alone(together(ways))
-    metrics, net_state = (
-        summed([(each.metrics, each.examples) for each in made]),
-        same_state([each.state for each in made]),
-    )
-    gradients = add_up([each.gradients for each in made], _sum_of_trees)
+        gradients = add_up([each.gradients for each in made], _sum_of_trees)
+    metrics = summed([(each.metrics, each.examples) for each in made])
+    net_state = same_state([each.state for each in made])
     check_finite(gradients, state, metrics)
     params, opt_state = updated(problem, state, gradients)
     return TrainState(params, net_state, opt_state, state.step + 1, state.seed), metrics
@@ -155,6 +153,17 @@ def checked_batch(batch: Any) -> Batch:
     return inputs, targets
 
 
+def cuttable(batch: Any) -> Batch:
+    """A batch that can be cut. Raises TypeError for what is none, ValueError for more inputs than targets."""
+    inputs, targets = checked_batch(batch)
+    for name, each in (("inputs", inputs), ("targets", targets)):
+        if not isinstance(each, np.ndarray) or each.ndim == 0:
+            raise TypeError(f"step: {name} must be an array with the examples along its first axis, got {shown(each)}")
+    if len(inputs) != len(targets):
+        raise ValueError(f"step: expected as many inputs as targets, got {len(inputs)} inputs, {len(targets)} targets")
+    return inputs, targets
+
+
 def _key(state: TrainState, purpose: str, shard: Shard | None, i: int | None = None) -> Key:
     key = fold_in(fold_in(Key(state.seed), purpose), state.step)
     if i is not None:
@@ -194,11 +203,13 @@ def advised(state: TrainState, what: str) -> str:
     return f"step {state.step}: {what}. {ADVICE}"
 
 
-def check_finite(gradients: Any, state: TrainState, metrics: Metrics) -> None:
-    """Raise NonFiniteError for gradients that are not finite, naming the first."""
+def check_finite(
+    gradients: Any, state: TrainState, metrics: Metrics, place: Callable[[str], str] = lambda path: path
+) -> None:
+    """Raise NonFiniteError for gradients that are not finite, naming the first: the place of its path."""
     bad = first_non_finite(gradients)
     if bad is not None:
-        where = bad or "the layer"
+        where = place(bad) or "the layer"
         raise NonFiniteError(advised(state, f"the gradient of {where} is not finite (loss {metrics.loss:g})"))
 
 

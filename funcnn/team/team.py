@@ -31,11 +31,11 @@ from funcnn.optimizers import sgd
 from funcnn.problem import Batch, Examples, Problem
 from funcnn.settings import check_counts, refuse
 from funcnn.team.calls import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Predict, Step
-from funcnn.team.meeting import MeetingRoom, Stopped, size_of_room
+from funcnn.team.meeting import CAPACITY, MeetingRoom, Stopped, size_of_room
 from funcnn.team.member import Member, TeamError
 from funcnn.team.memory import Plan, copy, division_of, plan_for, write
 from funcnn.team.shared import Block, Handle, lay_out, open_block, pack, views
-from funcnn.team.step import Metrics, TrainState, checked_batch
+from funcnn.team.step import Metrics, TrainState, cuttable
 from funcnn.tree import Array
 
 __all__ = ["Team", "TeamError", "sendable"]
@@ -64,11 +64,14 @@ class Team:
         self._begun: tuple[Any, ...] | None = None
         # The form of the last batch, its memory, its arrays there, and where they are.
         self._batch: tuple[Any, Block, tuple[Array, ...], FromBatch] | None = None
-        self._closed = False
+        self._closed = self._started = False
+        self._pid = os.getpid()
         self._processes: list[SpawnProcess] = []
         try:
             self._member = self._assembled()
+            self._lasting = len(self._blocks)  # the room's is not a problem's
             self._run(Hello())
+            self._started = True
         except BaseException:
             self.close()
             raise
@@ -97,8 +100,11 @@ class Team:
         if self._closed:
             return
         self._closed = True
+        if os.getpid() != self._pid:
+            return  # in a forked process it is the parent's
         if hasattr(self, "_member"):
             self._member.room.stop()
+            self._member.leave()
         for process in self._processes:
             if process.pid is None:
                 continue
@@ -108,6 +114,7 @@ class Team:
                 process.join(_GRACE)
         for block in self._blocks:
             block.close()
+        self._blocks, self._slots, self._batch = [], [], None
 
     # --- What a team does -------------------------------------------------------------------------------------
 
@@ -118,20 +125,22 @@ class Team:
         """
         check_meets(problem.net)
         places, size, rows, rows_size = plan_for(state, self.shards)
-        plan = Plan(places, rows, self._block(rows_size).handle, division_of(problem, state))
+        division = division_of(problem, state)
+        old, self._begun, self._slots, self._batch = self._blocks[self._lasting :], None, [], None
+        try:
+            packed = pack((problem, examples) if self.size > 1 else None, self._block)
+        except Exception as error:
+            raise TeamError(
+                f"what is to be trained cannot be sent to another process ({type(error).__name__}: {error}). Make "
+                "it of functions and classes at the top of a module: no lambda, nothing within a function"
+            ) from error
+        plan = Plan(places, rows, self._block(rows_size).handle, division)
         self._member.begin(plan, problem, examples)
-        if self.size > 1:
-            try:
-                packed = pack((problem, examples), self._block)
-            except Exception as error:
-                raise TeamError(
-                    f"what is to be trained cannot be sent to another process ({type(error).__name__}: {error}). Make "
-                    "it of functions and classes at the top of a module: no lambda, nothing within a function"
-                ) from error
-            self._run(Begin(packed.handle, plan))
-            packed.close()
+        self._run(Begin(packed.handle, plan, tuple(block.handle for block in old)))
+        for block in (*old, packed):
+            block.close()
+            self._blocks.remove(block)
         self._begun = problem, examples, size
-        self._slots = []
 
     def step(
         self, problem: Problem, state: TrainState, batch: Batch | FromOrder, *examples: Examples | None
@@ -224,13 +233,13 @@ class Team:
 
     def _written(self, batch: Batch) -> FromBatch:
         """A batch in memory that all see."""
-        arrays = tuple(map(np.asarray, checked_batch(batch)))
+        arrays = cuttable(batch)
         form = tuple([(each.shape, each.dtype) for each in arrays])
         if self._batch is None or self._batch[0] != form:
             places, size = lay_out(arrays)
             block = self._batch[1] if self._batch is not None else None
             if block is None or block.handle.size < size:
-                block = self._block(size)
+                block = self._block(max(size, 2 * block.handle.size if block else 0))
             memory = views(places, self._member.memory(block.handle))
             self._batch = form, block, memory, FromBatch(block.handle, places)
         copy(arrays, self._batch[2])
@@ -240,8 +249,8 @@ class Team:
 
     def _run(self, call: Call) -> Any:
         """Have all members run a call: what it gives in this one."""
-        if self._closed:
-            raise TeamError("the team has ended: make another one, with Team(...)")
+        if self._closed or os.getpid() != self._pid:
+            raise TeamError("the team has ended, or is another process's: make another one, with Team(...)")
         room = self._member.room
         try:
             room.gather(call)
@@ -261,7 +270,7 @@ class Team:
             code = process.exitcode
             if code is not None:
                 self._member.room.check()  # it may have said why
-                raise TeamError(_ended(process.name, code))
+                raise TeamError(_ended(process.name, code, started=self._started))
 
 
 class _Slot:
@@ -277,16 +286,16 @@ class _Slot:
         self.state: Callable[[], TrainState | None] = lambda: None
 
 
-def _ended(name: str, code: int) -> str:
+def _ended(name: str, code: int, *, started: bool) -> str:
     if code < 0:
         names = {each.value: each.name for each in signal.Signals}
         how = f"was killed by {names.get(-code, f'signal {-code}')}"
         fix = "If the memory is full, take fewer workers or smaller batches; a run goes on from its last checkpoint"
     else:
-        how = f"ended with exit code {code}"
-        fix = (
-            "If it could not start: a script trains below `if __name__ == '__main__':`, since every process imports it"
-        )
+        how = f"ended with exit code {code}" + " before it had begun" * (not started)
+        fix = "Something in it has ended the process; a run goes on from its last checkpoint"
+        if not started:
+            fix = "A script trains below `if __name__ == '__main__':`, since every process imports it"
     return f"a process of the team, {name}, {how}. {fix}"
 
 
@@ -326,5 +335,6 @@ def sendable(error: BaseException, rank: int) -> BaseException:
     with contextlib.suppress(Exception):
         copy: BaseException = pickle.loads(pickle.dumps(error))
         copy.add_note(f"In member {rank} of the team:\n{text}"[-20_000:])
-        return copy
-    return TeamError(f"member {rank} of the team failed:\n{text}"[-20_000:])
+        if len(pickle.dumps(copy)) <= CAPACITY // 2:
+            return copy
+    return TeamError(f"member {rank} of the team failed:\n{text[-20_000:]}")

@@ -219,7 +219,7 @@ def test_an_elementwise_optimizer_updates_a_part_as_the_whole(optimizer: Optimiz
             target[...] = leaf
     made = []
     for member in range(members):
-        plan = Plan((places, None, moments), rows, Handle("", 0), division)
+        plan = Plan((places, None, moments), rows, Handle("", 0, 0), division)
         share, its_moments = StateMemory(plan, memory, (member, members), optimizer).share
         part = piece(rows[0], gradients, (member, members), division)
         made.append(tree.flatten(optimizer.update(part, its_moments, share, state.step)))
@@ -239,5 +239,5 @@ def test_places_are_where_they_should_be() -> None:
     for leaf, target in zip(tree.flatten(values), tree.flatten(views(places, memory)), strict=True):
         target[...] = leaf
     assert tree.equal(views(places, memory), values)
-    with pytest.raises(tree.TreeError, match=r"^1: processes share arrays, got int\. Make it np\.array"):
+    with pytest.raises(tree.TreeError, match=r"^1: processes share arrays of numbers, got int\. Make it np"):
         lay_out((np.ones(1), 3))

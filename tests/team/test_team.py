@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,7 +22,19 @@ from funcnn.data import Dataset, Part, load
 from funcnn.keys import generator
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
 from funcnn.losses import mean_squared_error, softmax_cross_entropy
-from funcnn.optimizers import Optimizer, adam, adamw, chain, clip_by_global_norm, momentum, sgd, weights_only
+from funcnn.optimizers import (
+    Optimizer,
+    OptimizerSettings,
+    adam,
+    adamw,
+    chain,
+    clip_by_global_norm,
+    make_optimizer,
+    momentum,
+    sgd,
+    weights_only,
+)
+from funcnn.settings import config
 from funcnn.team import Team, TeamError
 from funcnn.team.team import _Slot
 from funcnn.train import (
@@ -206,7 +218,7 @@ def test_what_cannot_be_sent_is_said_and_nobody_is_left() -> None:
         make_step(problem, team=team)(state, batch)
     assert own_children() == before
     sendable = Problem(dense(2), mean_squared_error, sgd(0.1))
-    with pytest.raises(TeamError, match="the team has ended: make another one"):
+    with pytest.raises(TeamError, match="the team has ended, or is another process's: make another"):
         make_step(sendable, team=team)(state, batch)
 
 
@@ -294,7 +306,7 @@ def test_a_script_without_its_guard_is_told(tmp_path: Path) -> None:
     script.write_text(PROGRAM.replace("EPOCHS", "2") + "\nmain()\n")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
-    expected = "ended with exit code 1. If it could not start: a script trains below `if __name__ == '__main__':`"
+    expected = "ended with exit code 1 before it had begun. A script trains below `if __name__ == '__main__':`"
     assert expected in done.stderr.splitlines()[-1]
 
 
@@ -329,3 +341,144 @@ def test_what_is_typed_in_cannot_be_found_elsewhere(tmp_path: Path) -> None:
     line = next(line for line in done.stderr.splitlines() if line.startswith("funcnn.team.member.TeamError"))
     assert "what is to be trained cannot be read in another process (AttributeError: Can't get attribute 'own'" in line
     assert line.endswith("into a module, or into a script's file, not into an interpreter or a notebook")
+
+
+# --- What a review found --------------------------------------------------------------------------------------
+
+
+def test_memory_of_one_size_is_not_taken_for_other_memory(pair: Team) -> None:
+    for width in range(180, 230):  # some state is as large as what was packed
+        problem = Problem(dense(1), mean_squared_error, sgd(0.1))
+        state = init_state(problem, Key(0), (width,))
+        batch = gaussian((4, width), np.float32), gaussian((4, 1), np.float32, "targets")
+        assert tree.equal(make_step(problem, team=pair)(state, batch), make_step(problem, shards=4)(state, batch))
+
+
+def test_what_is_begun_again_and_again_leaves_nothing(pair: Team) -> None:
+    def step(problem: Problem, n: int) -> None:
+        make_step(problem, team=pair)(state, (np.ones((n, 3), np.float32), np.ones((n, 2), np.float32)))
+
+    problems = [Problem(dense(2), mean_squared_error, sgd(rate)) for rate in (0.1, 0.2)]
+    state = init_state(problems[0], Key(0), (3,))
+    for problem in problems * 2:
+        step(problem, 4)
+    count = len(pair._blocks), len(pair._member._maps)
+    for problem in problems * 10:
+        step(problem, 4)
+    assert (len(pair._blocks), len(pair._member._maps)) == count
+    for n in range(5, 60):
+        step(problems[-1], n)
+    assert len(pair._blocks) <= count[0] + 6
+
+
+def test_a_refused_problem_changes_nothing(pair: Team) -> None:
+    problem = Problem(dense(2), mean_squared_error, sgd(0.1))
+    unsendable = Problem(dense(2), lambda outputs, targets: (0.0, outputs), sgd(0.1), metric=None)
+    state = init_state(problem, Key(0), (3,))
+    batch = gaussian((8, 3), np.float32), gaussian((8, 2), np.float32, "targets")
+    expected = make_step(problem, team=pair)(state, batch)
+    with pytest.raises(TeamError, match="cannot be sent"):
+        make_step(unsendable, team=pair)(state, batch)
+    assert tree.equal(make_step(problem, team=pair)(state, batch), expected)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "error"),
+    [
+        (np.ones((4, 3), np.float32), np.array([{}] * 4, object), tree.TreeError),
+        (np.ones((4, 3), np.float32), np.array(None), TypeError),
+        (np.ones((4, 3), np.float32), [[1, 2]] * 4, TypeError),
+        (np.ones((4, 3), np.float32), np.ones((5, 2), np.float32), ValueError),
+    ],
+    ids=["objects", "no examples", "a list", "more targets"],
+)
+def test_what_cannot_be_cut_is_refused(inputs: Any, targets: Any, error: type[Exception], pair: Team) -> None:
+    problem = Problem(dense(2), mean_squared_error, sgd(0.1))
+    state = init_state(problem, Key(0), (3,))
+    with pytest.raises(error):
+        make_step(problem, team=pair)(state, (inputs, targets))
+    if error is not tree.TreeError:
+        with pytest.raises(error):
+            make_step(problem, shards=2)(state, (inputs, targets))
+
+
+def pairs_init(settings: Any, params: Any) -> Any:
+    return tuple((np.zeros_like(leaf), np.ones_like(leaf)) for leaf in tree.flatten(params))
+
+
+def pairs_update(settings: Any, grads: Any, state: Any, params: Any, step: int) -> Any:
+    made = [
+        leaf - 0.1 * (g + m) for leaf, g, (m, _) in zip(tree.flatten(params), tree.flatten(grads), state, strict=True)
+    ]
+    moments = tuple((m + g, v) for (m, v), g in zip(state, tree.flatten(grads), strict=True))
+    return tree.unflatten(params, made), moments
+
+
+@config
+class Pairs(OptimizerSettings):
+    name: ClassVar[str] = "pairs"
+    elementwise: ClassVar[bool] = True
+
+
+def test_an_optimizer_whose_state_is_in_another_order_is_not_cut(pair: Team) -> None:
+    net = serial(dense(4, use_bias=False), dense(4, use_bias=False))
+    problem = Problem(net, mean_squared_error, make_optimizer(Pairs(0.1), pairs_update, pairs_init))
+    state = expected = init_state(problem, Key(0), (4,))
+    batch = gaussian((8, 4), np.float32), gaussian((8, 4), np.float32, "targets")
+    for _ in range(3):
+        state, _ = make_step(problem, team=pair)(state, batch)
+        expected, _ = make_step(problem, shards=4)(expected, batch)
+    assert tree.equal(state, expected)
+
+
+def huge_slope(outputs: Any, targets: Any) -> Any:
+    return 1.0, np.full_like(outputs, 1e38)
+
+
+def test_a_gradient_that_is_not_finite_has_its_own_name() -> None:
+    problem = Problem(serial(dense(2), dense(2)), huge_slope, adam(0.1), metric=None)
+    state = init_state(problem, Key(0), (3,))
+    batch = np.full((8, 3), 1e-30, np.float32), np.zeros((8, 2), np.float32)
+    found = []
+    for options in ({}, {"shards": 2}):
+        with pytest.raises(NonFiniteError) as caught:
+            make_step(problem, **options)(state, batch)  # type: ignore[arg-type]
+        found.append(str(caught.value))
+    with Team(2) as team, pytest.raises(NonFiniteError) as caught:
+        make_step(problem, team=team)(state, batch)
+    assert str(caught.value) == found[1]
+    assert "the gradient of 1.bias is not finite" in found[1]
+
+
+def long_error(outputs: Any, targets: Any) -> Any:
+    if multiprocessing.parent_process() is not None:
+        raise ArithmeticError("long " * 500_000)
+    return mean_squared_error(outputs, targets)
+
+
+def test_an_error_too_long_to_be_said_is_cut() -> None:
+    with pytest.raises(TeamError, match=r"^member 1 of the team failed:\n") as caught:
+        one_step(long_error, np.ones((4, 3), np.float32))
+    assert "long long" in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_leaves_the_team_alone() -> None:
+    problem = Problem(dense(2), mean_squared_error, sgd(0.1))
+    state = init_state(problem, Key(0), (3,))
+    batch = gaussian((8, 3), np.float32), gaussian((8, 2), np.float32, "targets")
+    with Team(2) as team:
+        step = make_step(problem, team=team)
+        expected = step(state, batch)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                step(state, batch)
+            except TeamError:
+                team.close()
+                code = 0
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert tree.equal(step(state, batch), expected)
