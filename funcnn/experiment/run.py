@@ -141,6 +141,10 @@ def _run(
     say = printer(options.quiet)
     shards = shards_of(options)
     workers = min(options.workers, shards, cores()) if ranks() == 1 else ranks()  # none of which changes a bit
+    if workers > shards:
+        raise TeamError(
+            f"{workers} ranks of MPI share {shards} shards of a batch: start fewer, or pass --shards {workers}"
+        )
     settings = run_settings(problem, dataset, options, shards)
     own_parts(layer=problem.net, preprocessing=dataset.test.preprocess)  # refuses now what could not be saved later
     _banner(problem, dataset, settings, workers, say)

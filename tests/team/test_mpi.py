@@ -32,6 +32,13 @@ def test_ranks_train_one_net_to_the_bits_of_one_process(tmp_path: Path) -> None:
     assert printed == [[f"workers    {number}, each batch in 4 shards"] for number in (1, 2, 4)]
 
 
+def test_more_ranks_than_shards_are_told_what_to_do(tmp_path: Path) -> None:
+    done = on_ranks(2, SCRIPT, "--quick", "--no-plots", "--shards", "1", "--out", tmp_path)
+    assert done.returncode == 1
+    assert "error: 2 ranks of MPI share 1 shards of a batch: start fewer, or pass --shards 2\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 PROGRAM = """
 import numpy as np
 from funcnn import Key, serial, tree
