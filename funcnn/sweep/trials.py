@@ -165,10 +165,10 @@ def run_tasks(
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                task = running.pop(future)
-                error = future.exception()
+                # It is running until its result is recorded: an interrupt may come at any time.
+                task, error, result = running[future], future.exception(), None
                 if error is None:
-                    yield finished(task, future.result())
+                    result = finished(task, future.result())
                 elif isinstance(error, StorageError):
                     raise error
                 elif isinstance(error, CannotStart):
@@ -176,7 +176,10 @@ def run_tasks(
                 elif task.deaths < 2:
                     again.append(attrs.evolve(task, deaths=task.deaths + 1))
                 else:
-                    yield finished(task, _lost(error))
+                    result = finished(task, _lost(error))
+                del running[future]
+                if result:
+                    yield result
     finally:
         try:
             # What had finished when all this was stopped is kept.
