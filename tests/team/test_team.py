@@ -343,7 +343,7 @@ def test_what_is_typed_in_cannot_be_found_elsewhere(tmp_path: Path) -> None:
     assert line.endswith("into a module, or into a script's file, not into an interpreter or a notebook")
 
 
-# --- What a review found --------------------------------------------------------------------------------------
+# --- What once went wrong -------------------------------------------------------------------------------------
 
 
 def test_memory_of_one_size_is_not_taken_for_other_memory(pair: Team) -> None:
