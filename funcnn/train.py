@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike
 from funcnn.checks import FuncnnWarning, as_array
 from funcnn.keys import Key, check_is_key, fold_in, generator
 from funcnn.layer import Layer
+from funcnn.nn.coupled import check_meets
 from funcnn.nn.fold import fold
 from funcnn.nn.prediction import forward_for, predictor
 from funcnn.problem import Augment, Batch, Examples, Parts, Problem, check_examples, check_problem
@@ -110,14 +111,20 @@ def make_step(
     1
 
     The step raises NonFiniteError, naming the step and the first bad leaf, before anything is updated by it, and
-    TypeError for a loss, metric or augmentation that gives anything else than it must. In shards or with a team it
-    raises LayerError for a layer that must have the whole batch.
+    TypeError for a loss, metric or augmentation that gives anything else than it must. Raises LayerError for a layer
+    that must have the whole batch, at once in shards, and at the first step of a team; ValueError for other shards than
+    the team's.
     """
     check_problem("make_step", problem)
     check_counts("make_step", shards=shards)
     if team is not None:
+        if shards not in (1, team.shards):
+            refuse("make_step", "shards", f"the team's, {team.shards}, or left out", shards)
         return partial(team.step, problem)
-    return partial(step_in_shards, problem, shards) if shards > 1 else partial(step, problem)
+    if shards == 1:
+        return partial(step, problem)
+    check_meets(problem.net)
+    return partial(step_in_shards, problem, shards)
 
 
 def batches(examples: Examples, batch_size: int, *, key: Key | None = None, start: int = 0) -> Iterator[Batch]:

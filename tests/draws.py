@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from references import Spec
 
 from funcnn import conv_strided
+from funcnn.arrays import threads
 from funcnn.arrays.geometry import geometry
+from funcnn.arrays.layout import images, rows
 from funcnn.layer import Array, Shape
 
 RTOL = 1e-12
@@ -33,6 +35,10 @@ def in_sizes(draw: st.DrawFn, spec: Spec) -> tuple[int, int]:
             span -= sum(spec.padding[axis])
         size.append(max(span, 1) + draw(st.integers(0, 4)))
     return size[0], size[1]
+
+
+def by_rows(x: Array) -> Array:
+    return images(np.ascontiguousarray(rows(x)))
 
 
 class Conv(NamedTuple):
@@ -59,6 +65,15 @@ class Conv(NamedTuple):
             module.conv_weight_gradient(x, dy, geo, self.groups),
             module.conv_input_gradient(dy, weight, geo, self.groups),
         )
+
+    def check_memory(self, module: ModuleType) -> None:
+        """Assert that no result of a module lies in scratch memory, which is used again."""
+        results = self.by(module)
+        before = [result.copy() for result in results]
+        for buffer in threads._scratch.buffers.values():
+            buffer[...] = 255
+        for have, want in zip(results, before, strict=True):
+            np.testing.assert_array_equal(have, want)
 
     def check(self, results: tuple[Array, Array, Array], rtol: float) -> None:
         """Assert that y, dweight and dx are the plain convolution's, to `rtol` of the largest of these sizes."""

@@ -194,6 +194,8 @@ class Coupled(Meets):
 
     def _replies_backward(self, params: Any, said: Sequence[Any]) -> list[Any]:
         sent, gradients = self.meet_backward(params, said)
+        if len(said) == 1:
+            return [(sent, gradients)]
         nothing = tree.map(np.zeros_like, gradients)  # the chunks' are added up, and these are the whole batch's
         return [(sent, gradients), *[(sent, nothing)] * (len(said) - 1)]
 

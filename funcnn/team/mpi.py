@@ -17,15 +17,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from funcnn import tree
-from funcnn.arrays import threads
 from funcnn.team.meeting import Stopped
 from funcnn.team.member import Member, own
 from funcnn.team.memory import StateMemory, byte_ranges
 from funcnn.team.shared import Block, Handle
-from funcnn.team.team import Team, sendable
+from funcnn.team.team import Team, prepare_to_serve, serve
 from funcnn.tree import Array
 
 __all__ = ["MpiTeam", "ranks", "serving", "team_of"]
@@ -205,27 +203,11 @@ def serving() -> Iterator[None]:
         return
     world = _world()
     if world.Get_rank() > 0:
-        _serve(world)
+        prepare_to_serve()
+        while world.bcast(None, root=0):  # another team
+            serve(_MpiMember(_Ranks(world)))
         sys.exit(0)
     try:
         yield
     finally:
         world.bcast(False, root=0)  # no more teams
-
-
-def _serve(world: Any) -> None:
-    from funcnn.system.memory import keep_freed_memory  # here, since it loads ctypes
-
-    threads.set_threads(1)
-    threadpool_limits(1)
-    keep_freed_memory()
-    while world.bcast(None, root=0):  # another team
-        room = _Ranks(world)
-        member = _MpiMember(room)
-        try:
-            while True:
-                room.gather(None)[0].run(member)
-        except Stopped:
-            pass
-        except BaseException as error:
-            room.stop(failed=sendable(error, room.rank))

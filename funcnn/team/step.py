@@ -18,7 +18,7 @@ from funcnn.arrays.finite import first_non_finite
 from funcnn.arrays.threads import single_blas_thread
 from funcnn.checks import LayerError
 from funcnn.keys import Key, fold_in
-from funcnn.nn.coupled import Coroutine, alone, apply_chunk, backward_chunk, check_meets, together
+from funcnn.nn.coupled import Coroutine, alone, apply_chunk, backward_chunk, together
 from funcnn.problem import Batch, Problem, call_augment, call_loss, call_metric
 from funcnn.settings import shown
 from funcnn.tree import Array, node
@@ -95,8 +95,7 @@ def step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState,
 
 
 def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    """A step whose batch is cut into shards, on the threads of this process."""
-    check_meets(problem.net)
+    """A step whose batch is cut into shards, on the threads of this process; for a net that `check_meets` lets pass."""
     inputs, targets = cuttable(batch)
     ways = []
     for number, part in enumerate(shard_slices(len(inputs), shards)):

@@ -38,7 +38,7 @@ from funcnn.team.shared import Block, Handle, lay_out, open_block, pack, views
 from funcnn.team.step import Metrics, TrainState, cuttable
 from funcnn.tree import Array
 
-__all__ = ["Team", "TeamError", "sendable"]
+__all__ = ["Team", "TeamError", "prepare_to_serve", "serve"]
 
 _GRACE = 5.0  # seconds that a member has to end before it is killed
 
@@ -304,23 +304,32 @@ def _ended(name: str, code: int, *, started: bool) -> str:
 
 def _serve(handle: Handle, rank: int, bells: list[Any]) -> None:
     """What another process of the team does, until the team is stopped."""
-    from funcnn.system.memory import keep_freed_memory  # here, since it loads ctypes
-
     for name in ("SIGINT", "SIGHUP"):  # the first member decides what they mean
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    prepare_to_serve()
+    serve(Member(MeetingRoom(open_block(handle), rank, bells, _look_at_parent)))
+
+
+def prepare_to_serve() -> None:
+    """Make this process another member's: of one thread, and keeping the memory that it frees."""
+    from funcnn.system.memory import keep_freed_memory  # here, since it loads ctypes
+
     threads.set_threads(1)
     threadpool_limits(1)
     keep_freed_memory()
-    room = MeetingRoom(open_block(handle), rank, bells, _look_at_parent)
-    member = Member(room)
+
+
+def serve(member: Member) -> None:
+    """Run the first member's calls until the team is stopped, or until one fails here, which stops it."""
+    room = member.room
     try:
         while True:
             room.gather(None)[0].run(member)
     except Stopped:
         pass
     except BaseException as error:
-        room.stop(failed=sendable(error, rank))
+        room.stop(failed=_sendable(error, room.rank))
 
 
 def _look_at_parent() -> None:
@@ -329,7 +338,7 @@ def _look_at_parent() -> None:
         os._exit(1)
 
 
-def sendable(error: BaseException, rank: int) -> BaseException:
+def _sendable(error: BaseException, rank: int) -> BaseException:
     """The error as it can be raised in another process, with where it was raised here."""
     text = "".join(traceback.format_exception(error))
     with contextlib.suppress(Exception):

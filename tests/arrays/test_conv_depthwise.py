@@ -5,15 +5,15 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from draws import Conv, convolutions
+from draws import Conv, by_rows, convolutions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import Spec
 
 from funcnn.arrays import conv_depthwise as conv
 from funcnn.arrays import threads
-from funcnn.arrays.layout import images, rows
-from funcnn.layer import Array, Shape
+from funcnn.arrays.layout import rows
+from funcnn.layer import Shape
 
 RTOL = 1e-14
 FLOAT32 = 1e-6
@@ -89,18 +89,9 @@ def test_images_are_made_by_rows_and_may_lie_in_any_order(problem: Conv) -> None
         assert rows(dx).flags.c_contiguous
 
 
-def by_rows(x: Array) -> Array:
-    return images(np.ascontiguousarray(rows(x)))
-
-
 @given(depthwise())
 def test_results_never_lie_in_scratch_memory(problem: Conv) -> None:
-    results = problem.by(conv)
-    before = [result.copy() for result in results]
-    for buffer in threads._scratch.buffers.values():
-        buffer[...] = 255
-    for have, want in zip(results, before, strict=True):
-        np.testing.assert_array_equal(have, want)
+    problem.check_memory(conv)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -5,15 +5,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from draws import Conv, convolutions
+from draws import Conv, by_rows, convolutions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import Spec
 
 from funcnn.arrays import conv_rows as conv
-from funcnn.arrays import threads
-from funcnn.arrays.layout import images, rows
-from funcnn.layer import Array, Shape
+from funcnn.arrays.layout import rows
+from funcnn.layer import Shape
 
 RTOL = 1e-14
 FLOAT32 = 1e-6
@@ -101,18 +100,9 @@ def test_images_may_lie_in_any_order(problem: Conv) -> None:
         problem.check((y, dweight, conv.conv_input_gradient(its_dy, weight, geo, groups)), RTOL)
 
 
-def by_rows(x: Array) -> Array:
-    return images(np.ascontiguousarray(rows(x)))
-
-
 @given(convolutions())
 def test_results_never_lie_in_scratch_memory(problem: Conv) -> None:
-    results = problem.by(conv)
-    before = [result.copy() for result in results]
-    for buffer in threads._scratch.buffers.values():
-        buffer[...] = 255
-    for have, want in zip(results, before, strict=True):
-        np.testing.assert_array_equal(have, want)
+    problem.check_memory(conv)
 
 
 # --- Edges ----------------------------------------------------------------------------------------------------

@@ -195,6 +195,8 @@ def test_no_state_ever_changes(pair: Team) -> None:
 def test_wrong_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^Team: size must be an int of at least 1, got 0"):
         Team(0)
+    with Team(1, shards=3) as team, pytest.raises(ValueError, match=r"^make_step: shards must be the team's, 3, or"):
+        make_step(problem_of(adam(0.01)), shards=2, team=team)
     with pytest.raises(ValueError, match=r"^Team: shards must be at least 3, one for each member, got 2"):
         Team(3, shards=2)
     problem = problem_of(adam(0.01))
