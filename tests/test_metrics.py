@@ -10,17 +10,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from funcnn import losses
+from funcnn import losses, metrics
+from funcnn.checks import FuncnnWarning
 from funcnn.layer import Array
+from funcnn.layers import dense
 from funcnn.losses import Loss, mean_squared_error, multiclass_hinge, sigmoid_cross_entropy, softmax_cross_entropy
 from funcnn.metrics import (
     MOST_CLASSES,
     accuracy,
+    average_precision,
     binary_accuracy,
+    calibration_error,
     confusion_matrix,
     default_metric,
+    f1,
+    mae,
+    per_class_table,
+    perplexity,
+    precision,
+    r2,
+    recall,
+    rmse,
+    roc_auc,
     top_k_accuracy,
 )
+from funcnn.metrics.default import _METRICS
+from funcnn.optimizers import sgd
+from funcnn.train import Problem
 
 METRICS: list[Callable[[Array, Array], object]] = [accuracy, partial(top_k_accuracy, k=2), confusion_matrix]
 
@@ -75,7 +91,7 @@ def test_top_k_counts_rows_with_fewer_than_k_larger_outputs(batch: tuple[Array, 
                 larger += 1
         if larger < k:
             right += 1
-    assert top_k_accuracy(outputs, labels, k) == right / len(labels)
+    assert top_k_accuracy(outputs, labels, k=k) == right / len(labels)
 
 
 @given(batch=batches())
@@ -94,12 +110,12 @@ def test_confusion_matrix_counts_pairs(batch: tuple[Array, Array]) -> None:
 @given(batch=batches())
 def test_top_k_grows_from_accuracy_to_one(batch: tuple[Array, Array]) -> None:
     outputs, labels = batch
-    shares = [top_k_accuracy(outputs, labels, k) for k in range(1, outputs.shape[1] + 1)]
+    shares = [top_k_accuracy(outputs, labels, k=k) for k in range(1, outputs.shape[1] + 1)]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert shares[0] >= accuracy(outputs, labels)  # a tie for the first place counts as in
     distinct = outputs + np.arange(outputs.shape[1]) / 10
-    assert top_k_accuracy(distinct, labels, 1) == accuracy(distinct, labels)
+    assert top_k_accuracy(distinct, labels, k=1) == accuracy(distinct, labels)
 
 
 @given(batch=batches())
@@ -114,8 +130,8 @@ def test_one_hot_labels_serve_as_class_numbers(batch: tuple[Array, Array]) -> No
 def test_ties() -> None:
     outputs = np.array([[1.0, 2.0, 2.0]])
     assert [accuracy(outputs, np.array([label])) for label in range(3)] == [0, 1, 0]
-    assert [top_k_accuracy(outputs, np.array([label]), 1) for label in range(3)] == [0, 1, 1]
-    assert [top_k_accuracy(outputs, np.array([label]), 2) for label in range(3)] == [0, 1, 1]
+    assert [top_k_accuracy(outputs, np.array([label]), k=1) for label in range(3)] == [0, 1, 1]
+    assert [top_k_accuracy(outputs, np.array([label]), k=2) for label in range(3)] == [0, 1, 1]
 
 
 @every_metric
@@ -196,8 +212,219 @@ def test_a_loss_has_its_metric(loss: Loss, metric: object) -> None:
 
 
 def test_every_loss_has_a_metric_of_its_own() -> None:
-    known = {softmax_cross_entropy, multiclass_hinge, sigmoid_cross_entropy, mean_squared_error}
-    assert {getattr(losses, name) for name in losses.__all__ if name != "Loss"} == known
+    of_losses = {loss for loss, _ in _METRICS}
+    assert of_losses == {getattr(losses, name) for name in losses.__all__ if name[0].islower()}
+
+
+def test_what_a_loss_ignores_its_metric_ignores() -> None:
+    loss = partial(partial(softmax_cross_entropy, ignore=-1), label_smoothing=0.1)
+    outputs, labels = np.eye(3)[[0, 1, 2, 0]], np.array([0, -1, 2, 1])
+    metric = default_metric(loss)
+    assert metric(outputs, labels) == (2 / 3, 3.0)
+    assert metric(outputs, labels, np.array([1, 5, 0, 3])) == (0.25, 4.0)
+    assert default_metric(partial(loss, ignore=None)) is accuracy
+
+
+# --- Weights, sequences ---------------------------------------------------------------------------------------
+
+
+@given(batch=batches(), data=st.data())
+def test_weights_count_rows_several_times(batch: tuple[Array, Array], data: st.DataObject) -> None:
+    outputs, labels = batch
+    times = data.draw(arrays(np.int64, len(labels), elements=st.integers(0, 3)).filter(np.any))
+    repeated = np.repeat(outputs, times, axis=0), np.repeat(labels, times)
+    for metric in (accuracy, partial(top_k_accuracy, k=2)):
+        value, weight = metric(outputs, labels, times)
+        assert (value, weight) == (pytest.approx(metric(*repeated)), times.sum())
+    np.testing.assert_array_equal(confusion_matrix(outputs, labels, times), confusion_matrix(*repeated))
+    for metric in (f1, precision, recall, partial(f1, average="weighted"), perplexity, calibration_error):
+        assert metric(2 * outputs, labels, times) == pytest.approx(
+            metric(2 * repeated[0], repeated[1]), rel=1e-12, abs=1e-15
+        )
+    yes = (labels > 0)[:, None].astype(float)
+    value, weight = binary_accuracy(outputs[:, :1], yes, times)
+    assert (value, weight) == (
+        pytest.approx(binary_accuracy(repeated[0][:, :1], np.repeat(yes, times, axis=0))),
+        times.sum(),
+    )
+    value, weight = mae(outputs[:, 0], labels, times)
+    assert value == pytest.approx(mae(repeated[0][:, 0], repeated[1]))
+    for metric in (rmse, r2):
+        assert metric(outputs[:, 0], labels, times) == pytest.approx(metric(repeated[0][:, 0], repeated[1]))
+
+
+def test_sequences_are_rows_and_what_is_ignored_is_left_out() -> None:
+    rng = np.random.default_rng(0)
+    outputs, labels = rng.normal(size=(6, 4, 3)), rng.integers(3, size=(6, 4))
+    kept = rng.random((6, 4)) < 0.6
+    padded = np.where(kept, labels, -1)
+    for metric in METRICS:
+        np.testing.assert_array_equal(metric(outputs, labels), metric(outputs.reshape(24, 3), labels.ravel()))
+    for metric in METRICS[:2]:
+        assert metric(outputs, padded, ignore=-1) == (pytest.approx(metric(outputs[kept], labels[kept])), kept.sum())
+        assert metric(outputs, np.full((6, 4), -1), ignore=-1) == (0.0, 0.0)
+    for metric in (confusion_matrix, f1, perplexity, calibration_error, partial(recall, average="none")):
+        np.testing.assert_allclose(metric(outputs, padded, ignore=-1), metric(outputs[kept], labels[kept]), rtol=1e-12)
+    answers = np.where(kept[..., None], outputs > 0.5, -1)
+    assert binary_accuracy(outputs, answers, threshold=0.5, ignore=-1) == (1.0, 3 * kept.sum())
+    assert message(ValueError, accuracy, outputs, labels[:, :3]) == (
+        "accuracy: expected labels of shape (6, 4), one for each position, got (6, 3)"
+    )
+
+
+# --- Over a whole part ----------------------------------------------------------------------------------------
+
+
+@given(batch=batches())
+def test_precision_recall_and_f1_count(batch: tuple[Array, Array]) -> None:
+    outputs, labels = batch
+    said = [first_largest(row) for row in outputs.tolist()]
+    each = []
+    for c in range(outputs.shape[1]):
+        right = sum(1 for s, label in zip(said, labels, strict=True) if s == label == c)
+        predicted, support = said.count(c), labels.tolist().count(c)
+        each.append((
+            right / predicted if predicted else 0.0,
+            right / support if support else 0.0,
+            2 * right / (predicted + support) if predicted + support else 0.0,
+            support,
+            predicted + support > 0,
+        ))  # fmt: skip
+    table = per_class_table(outputs, labels)
+    np.testing.assert_allclose([table.precision, table.recall, table.f1, table.support], np.array(each).T[:4])
+    there = [row for row in each if row[4]]
+    for i, metric in enumerate((precision, recall, f1)):
+        np.testing.assert_allclose(metric(outputs, labels, average="none"), [row[i] for row in each])
+        assert metric(outputs, labels) == pytest.approx(sum(row[i] for row in there) / len(there))
+        assert metric(outputs, labels, average="micro") == pytest.approx(accuracy(outputs, labels))
+        weighted = sum(row[i] * row[3] for row in each) / len(labels)
+        assert metric(outputs, labels, average="weighted") == pytest.approx(weighted)
+
+
+def test_a_table_prints_by_name() -> None:
+    outputs, labels = np.eye(3)[[0, 1, 1, 2, 2]], np.array([0, 1, 2, 2, 2])
+    table = per_class_table(outputs, labels, names=["a", "b", "zebra"])
+    assert str(table).splitlines() == [
+        "class  precision  recall     f1  support",
+        "a         1.0000  1.0000  1.000        1",
+        "b         0.5000  1.0000  0.667        1",
+        "zebra     1.0000  0.6667  0.800        3",
+    ]
+    assert message(ValueError, per_class_table, outputs, labels, names=["a"]) == (
+        "per_class_table: names must be 3, one for each class, got ['a']"
+    )
+
+
+def test_a_row_of_nan_is_a_miss_and_no_prediction() -> None:
+    outputs = np.array([[np.nan, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    assert precision(outputs, np.array([0, 1, 0]), average="none").tolist() == [1, 1]
+    assert recall(outputs, np.array([0, 1, 0]), average="none").tolist() == [0.5, 1]
+
+
+@given(data=st.data(), n=st.integers(2, 9))
+def test_curves_count_pairs_and_thresholds(data: st.DataObject, n: int) -> None:
+    scores = data.draw(arrays(np.float64, n, elements=st.integers(-2, 2)))
+    yes = data.draw(arrays(np.int64, n, elements=st.integers(0, 1)).filter(lambda a: 0 < a.sum() < len(a)))
+    pairs = [(s > t) + (s == t) / 2 for s in scores[yes == 1] for t in scores[yes == 0]]
+    assert roc_auc(scores, yes) == pytest.approx(sum(pairs) / len(pairs))
+    value, before = 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        said = scores >= threshold
+        found = (said & (yes == 1)).sum() / yes.sum()
+        value += (found - before) * (said & (yes == 1)).sum() / said.sum()
+        before = found
+    assert average_precision(scores, yes) == pytest.approx(value)
+    for metric in (roc_auc, average_precision):
+        assert metric(scores[:, None], yes[:, None]) == metric(scores, yes)
+        two = np.stack([np.zeros(n), scores], axis=1)
+        assert metric(two, yes) == metric(scores, yes)  # of two classes the second is the yes
+        both = np.stack([yes, 1 - yes], axis=1)
+        assert metric(np.stack([scores, -scores], axis=1), both, multilabel=True) == pytest.approx(
+            (metric(scores, yes) + metric(-scores, 1 - yes)) / 2
+        )
+
+
+def test_several_classes_are_ranked_by_their_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(40, 3)), rng.integers(3, size=40)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for metric in (roc_auc, average_precision):
+        wanted = np.mean([metric(p[:, c], labels == c) for c in range(3)])
+        assert metric(logits + 5 * rng.normal(size=(40, 1)), labels) == pytest.approx(wanted)
+        assert metric(p, labels, from_logits=False) == pytest.approx(wanted)
+        text = (
+            f"{metric.__name__}: outputs look like probabilities, not like logits. If they are, pass from_logits=False"
+        )
+        with pytest.warns(FuncnnWarning, match=text):
+            metric(p, labels)
+    assert perplexity(p, labels, from_logits=False) == pytest.approx(np.exp(softmax_cross_entropy(logits, labels)[0]))
+    assert perplexity(p, labels, from_logits=False) == pytest.approx(perplexity(logits, labels))
+
+
+def test_calibration_error_is_the_gap_in_each_bin() -> None:
+    rng = np.random.default_rng(1)
+    p = rng.dirichlet([1, 1, 1], 200)
+    labels = rng.integers(3, size=200)
+    total = 0.0
+    for b in range(10):
+        within = [i for i in range(200) if b / 10 < p[i].max() <= (b + 1) / 10]
+        if within:
+            right = np.mean([p[i].argmax() == labels[i] for i in within])
+            total += len(within) / 200 * abs(right - np.mean([p[i].max() for i in within]))
+    assert calibration_error(p, labels, bins=10, from_logits=False) == pytest.approx(total)
+    assert calibration_error(np.log(p) + 3, labels, bins=10) == pytest.approx(total)
+    assert calibration_error(1e4 * np.eye(3), np.arange(3)) == 0
+
+
+def test_regression_by_its_formulas() -> None:
+    y, t = np.array([[1.0, 2.0], [3.0, 2.0], [2.0, 2.0]]), np.array([[1.0, 2.0], [2.0, 2.0], [3.0, 2.0]])
+    assert r2(y, t) == pytest.approx((1 - 2 / 2 + 1) / 2)  # a constant column that is met counts 1
+    assert r2(y + [0, 1], t) == pytest.approx((0 + 0) / 2)
+    assert rmse(y, t) == pytest.approx((2 / 6) ** 0.5)
+    assert mae(y, t) == pytest.approx(2 / 6)
+
+
+MEANS = (accuracy, binary_accuracy, mae, top_k_accuracy, None, own_loss)
+OVER_PART = (
+    average_precision, calibration_error, confusion_matrix, f1, per_class_table, perplexity, precision, r2, recall,
+    rmse, roc_auc,
+)  # fmt: skip
+
+
+def test_metrics_over_a_part_are_no_means_over_batches() -> None:
+    problem_of = partial(Problem, dense(2), softmax_cross_entropy, sgd(0.1))
+    for metric in MEANS:
+        assert problem_of(metric).metric is metric
+    for metric in OVER_PART:
+        assert message(ValueError, problem_of, metric) == (
+            f"Problem: {metric.__name__} is no mean over examples, so that a mean of its values over batches says "
+            f"nothing. Predict the whole part, then {metric.__name__}(outputs, targets)"
+        )
+    assert message(ValueError, problem_of, partial(f1, average="micro")).endswith("then f1(outputs, targets)")
+    listed = {each for name in metrics.__all__ if name.islower() for each in [getattr(metrics, name)]}
+    assert listed - {default_metric} == {*MEANS[:4], *OVER_PART}
+
+
+@pytest.mark.parametrize(
+    ("metric", "outputs", "targets", "problem"),
+    [
+        (roc_auc, np.ones(3), np.ones(3), "roc_auc: a class without examples, or without others, has no curve"),
+        (average_precision, np.ones(3), np.zeros(3), "average_precision: a class without examples has no recall"),
+        (roc_auc, np.array([1.0, np.nan]), np.array([0, 1]), "roc_auc: outputs have 1 values that are not finite"),
+        (roc_auc, np.ones(2), np.array([0, 2]), "roc_auc: targets must be 0 or 1, got 0 to 2"),
+        (f1, np.ones(3), np.ones(3), "f1: outputs (3,) are for one class"),
+        (partial(f1, average="mean"), np.eye(2), np.arange(2),
+         "f1: average must be 'macro', 'weighted', 'micro' or 'none', got 'mean'"),
+        (partial(perplexity, from_logits=False), 2 * np.eye(2), np.arange(2),
+         "perplexity: outputs must be probabilities, none negative and each row adding to 1; got values from 0.0, "
+         "sums from 2.0 to 2.0"),
+        (partial(calibration_error, bins=0), np.eye(2), np.arange(2),
+         "calibration_error: bins must be an int of at least 1, got 0"),
+        (r2, np.ones(3), np.ones(4), "r2: expected targets of the outputs' shape (3,), got (4,)"),
+    ],
+)  # fmt: skip
+def test_what_metrics_over_a_part_refuse(metric: object, outputs: Array, targets: Array, problem: str) -> None:
+    assert message(ValueError, metric, outputs, targets).partition(". ")[0] == problem
 
 
 # --- Errors ---------------------------------------------------------------------------------------------------
@@ -269,7 +496,7 @@ def test_a_confusion_matrix_is_bounded() -> None:
 @pytest.mark.parametrize("k", [0, -1, 4])
 def test_k_out_of_range(k: int) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011  (the whole text is compared)
-        top_k_accuracy(np.ones((2, 3)), np.array([0, 1]), k)
+        top_k_accuracy(np.ones((2, 3)), np.array([0, 1]), k=k)
     assert str(raised.value) == f"top_k_accuracy: k must be from 1 to the 3 classes, got {k}"
 
 
