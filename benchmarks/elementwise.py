@@ -1,4 +1,4 @@
-"""Why funcnn/arrays/elementwise.py and updates.py are as they are: where numexpr pays, and how Adam is fastest.
+"""Why funcnn/arrays/elementwise.py and adaptive.py are as they are: where numexpr pays, and how Adam is fastest.
 
     python benchmarks/elementwise.py
 
@@ -20,7 +20,7 @@ import measure
 import numexpr
 import numpy as np
 
-from funcnn.arrays import elementwise, updates
+from funcnn.arrays import adaptive, elementwise
 from funcnn.arrays.threads import set_threads
 
 FORMULAS = ("dy * y * (1 - y)", "dy * s * (1 + x * (1 - s))")  # sigmoid's gradient, and silu's
@@ -115,7 +115,7 @@ def measure_adam(rounds: int) -> tuple[dict[str, list[float]], dict[str, list[fl
     v = rng.random(PARAMETERS, np.float32)
     forms = {
         name: partial(form, w, g, m, v, **ADAM)
-        for name, form in (("NumPy", adam_numpy), ("numexpr", adam_numexpr), ("NumPy in blocks", updates.adam_update))
+        for name, form in (("NumPy", adam_numpy), ("numexpr", adam_numexpr), ("NumPy in blocks", adaptive.adam_update))
     }
     for form in forms.values():
         for ours, naive in zip(form(), forms["NumPy"](), strict=True):

@@ -16,22 +16,54 @@ from funcnn.optimizers import (
     OptimizerSettings,
     Rate,
     Transform,
+    accumulate,
+    adadelta,
+    adafactor,
+    adagrad,
     adam,
+    adamax,
     adamw,
+    adaptive_clip,
     add_decayed_weights,
+    averaged,
+    centralize,
     chain,
     clip_by_global_norm,
+    clip_by_norm,
+    clip_by_value,
+    drop_below,
+    freeze,
+    lamb,
+    lbfgs,
+    lion,
+    lookahead,
     make_optimizer,
     make_transform,
     masked,
     momentum,
+    muon,
+    nadam,
+    partition,
+    plateau,
+    radam,
     rmsprop,
+    schedule_free_adamw,
+    schedule_free_sgd,
     sgd,
+    sharpness_aware,
     update_leaves,
     weights_only,
     zeros_like,
 )
-from funcnn.schedules import constant, exponential_decay, inverse_time_decay, piecewise_constant, warmup_cosine
+from funcnn.schedules import (
+    constant,
+    exponential_decay,
+    inverse_time_decay,
+    linear,
+    piecewise_constant,
+    warmup,
+    warmup_cosine,
+)
 from funcnn.settings import Described, check_decay, check_not_negative, check_positive, config
 
 
@@ -41,49 +73,46 @@ def not_scalars(path: str, leaf: Array) -> bool:
 
 
 @config
-class Lion(OptimizerSettings):
-    """Chen et al. 2023, algorithm 2."""
+class Signum(OptimizerSettings):
+    """Bernstein et al. 2018, algorithm 2."""
 
-    name = "lion"
-    b1: float = number(check_decay, default=0.9)
-    b2: float = number(check_decay, default=0.99)
+    name = "signum"
+    decay: float = number(check_decay, default=0.9)
     weight_decay: float = number(check_not_negative, default=0.0)
     mask: Mask | None = None
 
 
-def lion_init(settings: Lion, params: Any) -> Any:
+def signum_init(settings: Signum, params: Any) -> Any:
     return zeros_like(params)
 
 
-def lion_update(settings: Lion, grads: Any, mean: Any, params: Any, step: int) -> Any:
-    rate, b1, b2 = settings.learning_rate(step), settings.b1, settings.b2
+def signum_update(settings: Signum, grads: Any, mean: Any, params: Any, step: int) -> Any:
+    rate, decay = settings.learning_rate(step), settings.decay
 
     def update(leaf: Array, gradient: Array, mean: Array, *, weight_decay: float) -> tuple[Array, Array]:
-        direction = np.sign(b1 * mean + (1 - b1) * gradient)
-        return leaf - rate * (direction + weight_decay * leaf), b2 * mean + (1 - b2) * gradient
+        mean = decay * mean + (1 - decay) * gradient
+        return leaf - rate * (np.sign(mean) + weight_decay * leaf), mean
 
     by_leaf = masked(params, settings.weight_decay, settings.mask)
     return update_leaves(update, params, grads, mean, weight_decay=by_leaf)
 
 
-def lion(
-    lr: Rate, b1: float = 0.9, b2: float = 0.99, *, weight_decay: float = 0.0, mask: Mask | None = None
-) -> Optimizer:
-    return make_optimizer(Lion(lr, b1, b2, weight_decay, mask), lion_update, lion_init)
+def signum(lr: Rate, decay: float = 0.9, *, weight_decay: float = 0.0, mask: Mask | None = None) -> Optimizer:
+    return make_optimizer(Signum(lr, decay, weight_decay, mask), signum_update, signum_init)
 
 
 @config
-class ClipByValue(Described):
-    name = "clip_by_value"
+class Squash(Described):
+    name = "squash"
     limit: float = number(check_positive)
 
 
-def clip_by_value_update(settings: ClipByValue, grads: Any, state: Any, params: Any, step: int) -> Any:
-    return tree.map(lambda g: np.clip(g, -settings.limit, settings.limit), grads), state
+def squash_update(settings: Squash, grads: Any, state: Any, params: Any, step: int) -> Any:
+    return tree.map(lambda g: settings.limit * np.tanh(g / settings.limit), grads), state
 
 
-def clip_by_value(limit: float) -> Transform:
-    return make_transform(ClipByValue(limit), clip_by_value_update)
+def squash(limit: float) -> Transform:
+    return make_transform(Squash(limit), squash_update)
 
 
 @config
@@ -98,7 +127,7 @@ class Halving(Described):
         return self.start * 0.5 ** (step // self.every)
 
 
-OWN = {each.__name__: each for each in (not_scalars, lion, clip_by_value)} | {"halving": Halving}
+OWN = {each.__name__: each for each in (not_scalars, signum, squash)} | {"halving": Halving}
 
 TRANSFORMS: tuple[Transform, ...] = (
     clip_by_global_norm(0.5),  # always clips the gradients of the tests
@@ -108,6 +137,10 @@ TRANSFORMS: tuple[Transform, ...] = (
     add_decayed_weights(0.1, mask=weights_only),
     add_decayed_weights(0.1, mask=not_scalars),
     clip_by_value(0.2),
+    clip_by_norm(0.5),
+    adaptive_clip(0.05),
+    centralize(),
+    squash(0.2),
 )
 
 OPTIMIZERS: tuple[Optimizer, ...] = (
@@ -131,7 +164,37 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
     chain(clip_by_global_norm(0.5), add_decayed_weights(0.1, mask=weights_only), momentum(0.1, nesterov=True)),
     chain(add_decayed_weights(0.1), clip_by_global_norm(0.5), adam(warmup_cosine(0.1, 1, 4, quarter=True))),
     chain(clip_by_global_norm(1e6), chain(add_decayed_weights(0.1), rmsprop(0.1))),
-    lion(0.1),
-    lion(Halving(0.1, 2), 0.5, 0.8, weight_decay=0.3, mask=weights_only),
-    chain(clip_by_value(0.5), lion(0.1)),
+    signum(0.1),
+    signum(Halving(0.1, 2), 0.5, weight_decay=0.3, mask=weights_only),
+    chain(squash(0.5), signum(0.1)),
+    adam(0.1, amsgrad=True),
+    adamax(0.1, 0.8),
+    nadam(0.1),
+    radam(0.1, 0.9, 0.9),
+    lamb(0.1, weight_decay=0.1, mask=weights_only),
+    adagrad(0.1, initial=0.1),
+    adadelta(),
+    adafactor(0.1, weight_decay=0.1),
+    lion(0.01),
+    lion(warmup(0.1, 2), 0.5, 0.8, weight_decay=0.3, mask=weights_only),
+    muon(0.1),
+    muon(0.1, 0.5, nesterov=False, steps=3, others=sgd(0.1), mask=not_scalars),
+    schedule_free_sgd(linear(0.0, 0.1, 3), weight_decay=0.1),
+    schedule_free_adamw(0.1, weight_decay=0.1, mask=weights_only),
+    averaged(adam(0.1), 0.9),
+    averaged(chain(clip_by_value(0.5), momentum(0.1)), None, start=1, every=2),
+    lookahead(momentum(0.1), 2),
+    accumulate(adam(exponential_decay(0.1, 0.5)), 2),
+    freeze(),
+    partition({"[01]*": momentum(0.1)}, default=adam(0.1)),
+    plateau(adam(0.1), patience=2),
+    drop_below(averaged(sgd(0.1)), [0.5, 0.1], 0.5, mode="max"),
+)
+
+# These look at the loss of other params, and are given it as a function.
+ASKING: tuple[Optimizer, ...] = (
+    lbfgs(),
+    lbfgs(3, c2=0.5, searches=5),
+    sharpness_aware(adam(0.1)),
+    averaged(sharpness_aware(chain(clip_by_global_norm(0.5), sgd(0.1)), 0.2), 0.9),
 )

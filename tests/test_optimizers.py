@@ -9,9 +9,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from optimizer_cases import OPTIMIZERS, OWN, TRANSFORMS, lion
+from optimizer_cases import ASKING, OPTIMIZERS, OWN, TRANSFORMS, signum
 
-from funcnn import Key, optimizers, schedules, serial, transforms, tree
+from funcnn import Key, optimizers, schedules, serial, tree
 from funcnn.arrays import elementwise
 from funcnn.layer import describe
 from funcnn.layers import batch_norm, dense, relu
@@ -39,7 +39,8 @@ from funcnn.tree import TreeError, node
 
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 every_transform = pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
-every_rule = pytest.mark.parametrize("rule", [*OPTIMIZERS, *TRANSFORMS], ids=repr)
+every_rule = pytest.mark.parametrize("rule", [*OPTIMIZERS, *ASKING, *TRANSFORMS], ids=repr)
+told_no_loss = pytest.mark.parametrize("rule", [*OPTIMIZERS, *TRANSFORMS], ids=repr)
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 
@@ -112,12 +113,12 @@ def adam_reference(
         yield w
 
 
-def lion_reference(w: float, gradients: list[float], rate: Rate, b1: float, b2: float, decay: float) -> Iterator[float]:
-    """Chen et al. 2023, algorithm 2."""
+def signum_reference(w: float, gradients: list[float], rate: Rate, beta: float, decay: float) -> Iterator[float]:
+    """Bernstein et al. 2018, algorithm 2."""
     m = 0.0
     for step, g in enumerate(gradients):
-        w = w - rate(step) * (math.copysign(1, b1 * m + (1 - b1) * g) + decay * w)
-        m = b2 * m + (1 - b2) * g
+        m = beta * m + (1 - beta) * g
+        w = w - rate(step) * (math.copysign(1, m) + decay * w)
         yield w
 
 
@@ -160,7 +161,7 @@ def cosine(step: int) -> float:
             adamw(half, 0.5, 0.8, 0.1, weight_decay=0.3),
             partial(adam_reference, rate=half, b1=0.5, b2=0.8, epsilon=0.1, decay=0.3),
         ),
-        (lion(half, 0.8, 0.95, weight_decay=0.3), partial(lion_reference, rate=half, b1=0.8, b2=0.95, decay=0.3)),
+        (signum(half, 0.8, weight_decay=0.3), partial(signum_reference, rate=half, beta=0.8, decay=0.3)),
     ],
     ids=lambda value: repr(value) if isinstance(value, Optimizer) else "",
 )
@@ -287,8 +288,10 @@ def test_adamw_without_gradient_shrinks_geometrically() -> None:
 @every_optimizer
 def test_rate_is_read_at_the_given_step(optimizer: Optimizer) -> None:
     schedule = getattr(optimizer.config, "lr", None)
-    if schedule is None:  # a chain's rate is its optimizer's
-        assert optimizer.learning_rate(3) == optimizer.config.rules[-1].learning_rate(3)
+    if optimizer.name in ("accumulate", "freeze"):
+        assert optimizer.learning_rate(3) == (0.05 if optimizer.name == "accumulate" else 0.0)
+    elif schedule is None:  # a chain's rate is its optimizer's, and so is that of what is wrapped
+        assert optimizer.learning_rate(3) == optimizer.parts[-1].learning_rate(3)
     else:
         assert optimizer.learning_rate(3) == (schedule(3) if callable(schedule) else schedule)
 
@@ -337,11 +340,10 @@ def forms(value: object) -> list[tuple]:
 
 
 def test_every_public_constructor_is_on_the_list() -> None:
-    listed = [(module, name) for module in (optimizers, transforms) for name in module.__all__ if name.islower()]
-    public = {name: getattr(module, name) for module, name in listed if not name.startswith(("check_", "no_"))}
+    public = {name: getattr(optimizers, name) for name in optimizers.__all__ if name.islower()}
     returns = {name: inspect.signature(make).return_annotation for name, make in public.items()}
     blocks = {"make_optimizer", "make_transform", "masked", "number", "update_leaves", "zeros_like"}
-    for kind, rules in ((Optimizer, OPTIMIZERS), (Transform, TRANSFORMS)):
+    for kind, rules in ((Optimizer, OPTIMIZERS + ASKING), (Transform, TRANSFORMS)):
         made = {name for name, returned in returns.items() if returned is kind and name not in blocks}
         assert made == {rule.name for rule in rules} - set(OWN)
     # Whatever else is lower-case returns a number or a bool: no constructor hides behind a missing annotation.
@@ -382,10 +384,11 @@ def test_update_keeps_structure_shapes_and_dtypes(optimizer: Optimizer, dtype: t
     tree.check_like(optimizer.init(start), opt_state)
     assert forms(params) == forms(start)
     assert forms(opt_state) == forms(optimizer.init(start))
-    slots, rest = divmod(len(tree.flatten(opt_state)), len(tree.flatten(params)))
-    assert rest == 0
-    # Rows of a leaf's own form: moments lie beside the leaf they belong to.
-    assert forms(opt_state) == forms(start) * slots
+    if optimizer.elementwise:
+        slots, rest = divmod(len(tree.flatten(opt_state)), len(tree.flatten(params)))
+        assert rest == 0
+        # Rows of a leaf's own form: moments lie beside the leaf they belong to.
+        assert forms(opt_state) == forms(start) * slots
 
 
 @every_optimizer
@@ -436,17 +439,18 @@ def test_leaves_of_any_shape(optimizer: Optimizer, shape: tuple[int, ...]) -> No
     lined, _ = optimizer.update((2 * flat,), optimizer.init((flat,)), (flat,), 0)
     assert forms(new) == forms(params)
     assert forms(opt_state) == forms(optimizer.init(params))
-    assert new[0].tobytes() == lined[0].tobytes()
+    if optimizer.elementwise:
+        assert new[0].tobytes() == lined[0].tobytes()
 
 
 @pytest.mark.parametrize("params", [(), None, (None, ((), None))], ids=repr)
 @every_optimizer
 def test_empty_trees(optimizer: Optimizer, params: object) -> None:
     opt_state = optimizer.init(params)
-    assert tree.flatten(opt_state) == []
+    assert {leaf.shape for leaf in tree.flatten(opt_state)} <= {()}  # numbers of the whole
     new, opt_state = optimizer.update(params, opt_state, params, 0)
     assert tree.equal(new, params)
-    assert tree.equal(opt_state, optimizer.init(params))
+    tree.check_like(optimizer.init(params), opt_state, shapes=True)
 
 
 @every_rule
@@ -458,7 +462,7 @@ def test_rules_pickle_print_compare_and_hash(rule: Optimizer | Transform) -> Non
         assert other == rule
         assert hash(other) == hash(rule)
         assert repr(other) == repr(rule)
-    assert [other for other in (*OPTIMIZERS, *TRANSFORMS) if other == rule] == [rule]
+    assert [other for other in (*OPTIMIZERS, *ASKING, *TRANSFORMS) if other == rule] == [rule]
 
 
 @every_optimizer
@@ -533,7 +537,7 @@ def test_settings_drawn_by_numpy_keep_float32(make: Callable[..., Optimizer], ki
 def test_gradients_of_another_dtype_do_not_change_the_params_dtype(optimizer: Optimizer) -> None:
     params = draw(0, np.float32)
     new, opt_state = optimizer.update(draw(1, np.float64), optimizer.init(params), params, 0)
-    assert {leaf.dtype for leaf in tree.flatten((new, opt_state))} == {np.dtype(np.float32)}
+    assert {leaf.dtype for leaf in tree.flatten((new, opt_state)) if leaf.ndim} == {np.dtype(np.float32)}
 
 
 # --- Masks ----------------------------------------------------------------------------------------------------
@@ -628,7 +632,7 @@ def test_gradients_of_another_shape_are_named(optimizer: Optimizer) -> None:
         (lambda: momentum(0.1, "0.9"), "momentum: decay must be a number, got '0.9'"),
         (lambda: adam(0.1, b1=False), "adam: b1 must be a number, got False"),
         (lambda: clip_by_global_norm("1"), "clip_by_global_norm: limit must be a number, got '1'"),
-        (lambda: lion(-0.1), "lion: lr must be finite and not negative, got -0.1"),
+        (lambda: signum(-0.1), "signum: lr must be finite and not negative, got -0.1"),
     ],
 )
 def test_invalid_settings_raise_in_the_constructor(make: Callable[[], object], text: str) -> None:
@@ -666,13 +670,13 @@ def test_an_optimizer_needs_a_learning_rate() -> None:
     assert problem == (
         "make_optimizer: Forgotten must have a method learning_rate(step) -> float, which training reports."
     )
-    public: dict = vars(optimizers).copy()
+    public: dict = vars(optimizers) | {"config": config}
     exec(f"@config\n{advice}:\n    name = 'forgotten'", public)
     assert make_optimizer(public["Forgotten"](0.1), lambda *arguments: arguments).learning_rate(0) == 0.1
 
 
 @pytest.mark.parametrize("value", [-0.5, math.nan, math.inf, None, "0.1", True, np.ones(1)], ids=repr)
-@pytest.mark.parametrize("make", [sgd, adam, lion])
+@pytest.mark.parametrize("make", [sgd, adam, signum])
 def test_a_schedule_that_gives_no_rate_is_refused_at_its_step(make: Callable[..., Optimizer], value: object) -> None:
     def own(step: int) -> object:
         return 0.1 if step < 7 else value
@@ -688,7 +692,7 @@ def test_a_schedule_that_gives_no_rate_is_refused_at_its_step(make: Callable[...
         )
 
 
-@every_rule
+@told_no_loss
 def test_a_step_is_a_count_and_is_asked_for_by_name(rule: Optimizer | Transform) -> None:
     params = draw(0)
     state = rule.init(params)
@@ -702,7 +706,7 @@ def test_a_step_is_a_count_and_is_asked_for_by_name(rule: Optimizer | Transform)
     assert tree.equal(rule.update(draw(1), state, params, np.int64(2)), rule.update(draw(1), state, params, 2))
 
 
-@every_rule
+@told_no_loss
 @both_dtypes
 def test_underflow_is_no_error_for_who_has_numpy_raise(rule: Optimizer | Transform, dtype: type) -> None:
     params = draw(0, dtype)
@@ -756,9 +760,10 @@ def test_a_state_of_other_shapes_is_named(optimizer: Optimizer) -> None:
     params = draw(0)
     opt_state = optimizer.init(params)
     leaves = tree.flatten(opt_state)
-    if leaves:
+    if any(leaf.ndim for leaf in leaves):
         transposed = tree.unflatten(opt_state, [leaf.T.copy() for leaf in leaves])
-        with pytest.raises(TreeError, match=r"params has .*, the optimizer state has an array of shape \(4, 3\)"):
+        shape = r"\(1, 3\)" if optimizer.name == "adafactor" else r"\(4, 3\)"
+        with pytest.raises(TreeError, match=rf"params.* has .*, the optimizer state has an array of shape {shape}"):
             optimizer.update(draw(1), transposed, params, 0)
 
 

@@ -18,10 +18,19 @@ from funcnn.layer import describe
 from funcnn.schedules import (
     Schedule,
     constant,
+    cosine,
+    cosine_restarts,
+    cyclic,
     exponential_decay,
     inverse_time_decay,
+    join_schedules,
+    linear,
+    one_cycle,
     piecewise_constant,
+    polynomial,
+    scaled,
     value_at,
+    warmup,
     warmup_cosine,
 )
 
@@ -38,6 +47,18 @@ SCHEDULES = [
     warmup_cosine(0.1, 5, 20, start=0.01, end=0.001, quarter=True),
     piecewise_constant([], [0.1]),
     piecewise_constant([3, 10], [0.1, 0.01, 0.5]),
+    linear(0.1, 0.01, 10),
+    polynomial(0.1, 10, 2.0, end=0.01),
+    cosine(0.1, 10, end=0.01),
+    cosine_restarts(0.1, 4, 2),
+    cosine_restarts(0.1, 4, end=0.01),
+    cyclic(0.01, 0.1, 3),
+    cyclic(0.01, 0.1, 3, 5, factor=0.5),
+    one_cycle(0.1, 20),
+    one_cycle(0.1, 20, rise=0.5, start_factor=0.1, end_factor=0.5),
+    scaled(exponential_decay(0.1, 0.9), 0.5),
+    warmup(cosine(0.1, 10), 4, start=0.01),
+    join_schedules([0.1, linear(0.1, 0.0, 5), cosine(0.1, 10)], [3, 8]),
 ]
 
 every_schedule = pytest.mark.parametrize("rate", SCHEDULES, ids=repr)
@@ -168,6 +189,84 @@ def test_decays_never_rise(start: float, factor: float, every: int, staircase: b
         assert all(a >= b >= 0 for a, b in pairwise(values))
 
 
+# --- Of other schedules, cycles -------------------------------------------------------------------------------
+
+
+@given(start=rates, end=rates, steps=st.integers(1, 100), step=st.integers(0, 150))
+def test_linear_and_polynomial_go_from_end_to_end(start: float, end: float, steps: int, step: int) -> None:
+    share = min(step, steps) / steps
+    assert linear(start, end, steps)(step) == pytest.approx(start * (1 - share) + end * share, rel=1e-12)
+    assert polynomial(start, steps, end=end)(step) == pytest.approx(start * (1 - share) + end * share, rel=1e-12)
+    assert linear(start, end, steps)(steps) == end
+    assert polynomial(start, steps, 3.0)(step) == pytest.approx(start * (1 - share) ** 3, rel=1e-12)
+
+
+@given(start=rates, steps=st.integers(1, 100), warm=st.integers(1, 50), step=st.integers(0, 200))
+def test_a_warm_up_before_a_cosine_is_warmup_cosine(start: float, steps: int, warm: int, step: int) -> None:
+    wanted = warmup_cosine(start, warm, warm + steps, start=0.1 * start)(step)
+    assert warmup(cosine(start, steps), warm, start=0.1 * start)(step) == pytest.approx(wanted, rel=1e-12, abs=1e-15)
+
+
+@given(boundaries=st.lists(st.integers(1, 60), unique=True, max_size=5), step=st.integers(0, 80))
+def test_join_schedules_begins_each_at_its_own_step_0(boundaries: list[int], step: int) -> None:
+    boundaries.sort()
+    made = [exponential_decay(1.0 + i, 0.9) for i in range(len(boundaries) + 1)]
+    i = sum(boundary <= step for boundary in boundaries)
+    assert join_schedules(made, boundaries)(step) == made[i](step - ([0, *boundaries])[i])
+
+
+@given(period=st.integers(1, 20), factor=st.integers(1, 3), step=st.integers(0, 400))
+def test_cosine_restarts_are_cosines_one_after_the_other(period: int, factor: int, step: int) -> None:
+    starts, length = [0], period
+    while starts[-1] + length <= step:
+        starts.append(starts[-1] + length)
+        length *= factor
+    assert cosine_restarts(1.0, period, factor, end=0.1)(step) == cosine(1.0, length, end=0.1)(step - starts[-1])
+
+
+@given(up=st.integers(1, 20), down=st.integers(1, 20), factor=st.floats(0.1, 1.0), step=st.integers(0, 200))
+def test_a_cycle_is_a_triangle(up: int, down: int, factor: float, step: int) -> None:
+    rate, cycle = cyclic(0.5, 1.5, up, down, factor=factor), step // (up + down)
+    first = cycle * (up + down)
+    corners = [first, first + up, first + up + down]
+    heights = [0.5, 0.5 + factor**cycle, 0.5]
+    assert rate(step) == pytest.approx(float(np.interp(step, corners, heights)), rel=1e-12)
+    assert cyclic(0.5, 1.5, up)(step) == cyclic(0.5, 1.5, up, up)(step)
+
+
+@given(steps=st.integers(4, 200), rise=st.floats(0.3, 0.9))
+def test_one_cycle_rises_and_falls_far(steps: int, rise: float) -> None:
+    rate = one_cycle(1.0, steps, rise=rise, start_factor=0.1, end_factor=0.01)
+    values = [rate(step) for step in range(steps + 5)]
+    top = values.index(max(values))
+    assert abs(top - (rise * steps - 1)) <= 1
+    assert all(a <= b for a, b in pairwise(values[: top + 1]))
+    assert all(a >= b for a, b in pairwise(values[top:]))
+    if rise * steps > 1.0001:
+        assert values[0] == pytest.approx(0.1)
+    assert values[steps - 1 :] == pytest.approx([0.001] * 6)
+
+
+@pytest.mark.parametrize("rise", [0.0, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_one_cycle_may_only_rise_or_only_fall(steps: int, rise: float) -> None:
+    rate = one_cycle(1.0, steps, rise=rise, start_factor=0.1, end_factor=0.1)
+    values = [rate(step) for step in range(steps + 2)]
+    assert values[0] == pytest.approx(0.01 if steps == 1 else 0.1 if rise else 1.0)
+    assert values[-1] == pytest.approx(0.01)
+
+
+def test_schedules_of_ones_own_and_numbers_may_be_within_others() -> None:
+    def own(step: int) -> float:
+        return 0.5 / (1 + step)
+
+    assert scaled(own, 2.0)(1) == 0.5
+    assert warmup(own, 2)(3) == 0.25
+    assert join_schedules([own, 0.1], [1])(0) == 0.5
+    with pytest.raises(ValueError, match=r"the learning rate at step 0 must be a number, finite and not negative"):
+        join_schedules([0.1, lambda step: -1.0], [3])(3)
+
+
 # --- The contract ---------------------------------------------------------------------------------------------
 
 
@@ -228,8 +327,17 @@ def test_value_at_reads_schedules_and_numbers(rate: Schedule) -> None:
         lambda number: inverse_time_decay(number(1), number(1)),
         lambda number: warmup_cosine(number(1), 2, 9, start=number(0), end=number(0)),
         lambda number: piecewise_constant([2], [number(1), number(2)]),
+        lambda number: linear(number(1), number(0), 5),
+        lambda number: polynomial(number(1), 5, number(2), end=number(0)),
+        lambda number: cosine(number(1), 5, end=number(0)),
+        lambda number: cosine_restarts(number(1), 5, end=number(0)),
+        lambda number: cyclic(number(0), number(1), 3, factor=number(1)),
+        lambda number: one_cycle(number(1), 9, rise=number(1), start_factor=number(1), end_factor=number(0)),
+        lambda number: scaled(number(1), number(2)),
+        lambda number: warmup(number(1), 3, start=number(0)),
+        lambda number: join_schedules([number(1), number(2)], [3]),
     ],
-    ids=["constant", "exponential_decay", "inverse_time_decay", "warmup_cosine", "piecewise_constant"],
+    ids=lambda make: make(int).name,
 )
 def test_values_are_python_floats_whatever_the_settings(make: Callable[..., Schedule], number: type) -> None:
     """An np.float64 would upcast float32 arrays, and an int would print as one."""
@@ -270,6 +378,22 @@ NOT_NEGATIVE = "must be finite and not negative, got"
             "warmup_cosine: warmup_steps must be an int from 0 to less than total_steps (3), got -1",
         ),
         (lambda: piecewise_constant([3], [0.1]), "piecewise_constant: 1 boundaries need 2 values, got 1"),
+        (lambda: linear(0.1, -0.1, 5), f"linear: end {NOT_NEGATIVE} -0.1"),
+        (lambda: polynomial(0.1, 5, 0.0), "polynomial: power must be positive and finite, got 0.0"),
+        (lambda: cosine(0.1, 0), "cosine: steps must be a positive int, got 0"),
+        (lambda: cosine_restarts(0.1, 5, 0), "cosine_restarts: factor must be a positive int, got 0"),
+        (lambda: cyclic(0.2, 0.1, 5), "cyclic: high must be at least low (0.2), got 0.1"),
+        (lambda: cyclic(0.1, 0.2, 5, 0), "cyclic: down must be a positive int or None, got 0"),
+        (lambda: one_cycle(0.1, 5, rise=1.5), "one_cycle: rise must be from 0 to 1, got 1.5"),
+        (lambda: scaled("0.1", 2.0), "scaled: rate must be a number or a schedule, a function of the step, got '0.1'"),
+        (lambda: warmup(-0.1, 5), f"warmup: rate {NOT_NEGATIVE} -0.1"),
+        (lambda: join_schedules([0.1], [3]), "join_schedules: 1 boundaries need 2 rates, got 1"),
+        (lambda: join_schedules([0.1, 0.2], [0]), "join_schedules: boundaries must be steps from 1 on, got (0,)"),
+        (lambda: join_schedules([0.1, 0.2, 0.3], [5, 3]), "join_schedules: boundaries must increase, got (5, 3)"),
+        (
+            lambda: join_schedules([0.1, None], [3]),
+            "join_schedules: rates must be a number or a schedule, a function of the step, got None",
+        ),
         (lambda: piecewise_constant([], []), "piecewise_constant: 0 boundaries need 1 values, got 0"),
         (
             lambda: piecewise_constant([3, 3], [0.1, 0.2, 0.3]),

@@ -1,9 +1,11 @@
-"""The optimizers' arithmetic: how an update goes over the leaves, and a fast update for each optimizer.
+"""The optimizers' arithmetic: how an update goes over the leaves, and fast updates by gradients and running means.
 
 An update is a function of arrays of one shape, ``update(leaf, gradient, *moments) -> (leaf, *moments)``; its settings
 are apart, by name. `over_leaves` calls it for every leaf. The updates here treat every element by itself. So a large
 leaf goes through block by block, each block through all operations while it is in cache, and neither the size of a
 block nor the number of threads changes a bit.
+
+Updates that divide by a root of squares are in `funcnn.arrays.adaptive`.
 
 Leaves of float16 are updated in float32, and so are their moments kept: in float16 the square of a gradient below 2e-4
 is zero, and so is an epsilon of 1e-8.
@@ -20,7 +22,8 @@ from funcnn.arrays import elementwise, threads
 from funcnn.tree import Array
 
 __all__ = [
-    "Update", "adam_update", "moment_dtype", "momentum_update", "over_leaves", "rmsprop_update", "sgd_update",
+    "Update", "accumulate_update", "average_update", "by_block", "lion_update", "moment_dtype", "momentum_update",
+    "over_leaves", "schedule_free_update", "sgd_update", "squared_norm", "walk",
     "writing_to",
 ]  # fmt: skip
 
@@ -28,6 +31,7 @@ Update = Callable[..., tuple[Array, ...]]
 Row = tuple[Array, ...]  # a leaf, its gradient and its moments
 _ARRAYS = {np.ndarray, np.memmap}
 _SMALL = 2**14  # elements: larger leaves are worth a call of their own
+_PIECE = 2**15  # elements that are summed while they are in cache; it decides on the order of a sum
 
 
 def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = False) -> list[list[Array]]:
@@ -102,7 +106,8 @@ _thread = _Thread()
 def writing_to(destinations: Mapping[int, tuple[Array, ...]]) -> Iterator[None]:
     """Let updates write new leaves and moments into given memory, found by the old leaf's id, instead of fresh memory.
 
-    That saves a copy where the memory is to be shared. It serves the updates here alone, and of other leaves none.
+    That saves a copy where the memory is to be shared. It serves updates by `by_block` whose leaf has as many moments
+    as there is memory for, and no others.
     """
     _thread.destinations = destinations
     try:
@@ -111,10 +116,19 @@ def writing_to(destinations: Mapping[int, tuple[Array, ...]]) -> Iterator[None]:
         _thread.destinations = {}
 
 
-def _by_block(fill: Callable[..., None], *row: Array) -> tuple[Array, ...]:
-    """The new leaf and moments: arrays that ``fill(*row, *new)`` writes, given flat vectors, block by block."""
+def by_block(fill: Callable[..., None], *row: Array) -> tuple[Array, ...]:
+    """The new leaf and moments: arrays that ``fill(*row, *new)`` writes, given flat vectors, block by block.
+
+    >>> def descend(leaf, gradient, new):
+    ...     np.multiply(gradient, -0.1, out=new)
+    ...     new += leaf
+    >>> by_block(descend, np.ones((1, 2)), np.ones((1, 2)))
+    (array([[0.9, 0.9]]),)
+    """
     leaf = row[0]
-    new = _thread.destinations.get(id(leaf)) or tuple([np.empty(leaf.shape, leaf.dtype) for _ in row[1:]])
+    new = _thread.destinations.get(id(leaf), ())
+    if len(new) != len(row) - 1:  # none, or those of an optimizer around this one, which has more
+        new = tuple([np.empty(leaf.shape, leaf.dtype) for _ in row[1:]])
     flat = [array.reshape(-1) for array in (*row, *new)]
     if leaf.size <= elementwise.BLOCK:
         fill(*flat)
@@ -130,7 +144,7 @@ def sgd_update(leaf: Array, gradient: Array, *, rate: float) -> tuple[Array, ...
         np.multiply(g, -rate, out=new)
         new += old
 
-    return _by_block(fill, leaf, gradient)
+    return by_block(fill, leaf, gradient)
 
 
 def momentum_update(
@@ -149,65 +163,97 @@ def momentum_update(
         else:
             np.add(old, v, out=new)
 
-    return _by_block(fill, leaf, gradient, velocity)
+    return by_block(fill, leaf, gradient, velocity)
 
 
-def rmsprop_update(
-    leaf: Array, gradient: Array, square: Array, *, rate: float, decay: float, epsilon: float
+def lion_update(
+    leaf: Array, gradient: Array, mean: Array, *, rate: float, b1: float, b2: float, weight_decay: float = 0.0
 ) -> tuple[Array, ...]:
-    """c' = decay · c + (1 - decay) · g², and leaf - rate · g / (sqrt(c') + epsilon)."""
+    """leaf - rate · (sign(b1·m + (1-b1)·g) + weight_decay · leaf), and m' = b2·m + (1-b2)·g."""
 
-    def fill(old: Array, g: Array, old_c: Array, new: Array, c: Array) -> None:
-        root = _mean_square(g, old_c, decay, out=c)
-        np.sqrt(c, out=root)
-        root += _in_dtype(epsilon, root)
-        np.divide(g, root, out=root)
-        root *= -rate
-        np.add(old, root, out=new)
-
-    return _by_block(fill, leaf, gradient, square)
-
-
-def adam_update(
-    leaf: Array, gradient: Array, mean: Array, square: Array, *,
-    rate: float, b1: float, b2: float, epsilon: float, step: int, weight_decay: float = 0.0,
-) -> tuple[Array, ...]:  # fmt: skip
-    """m' = b1·m + (1-b1)·g, v' = b2·v + (1-b2)·g², and leaf - rate · (m̂ / (sqrt(v̂) + epsilon) + weight_decay · leaf),
-
-    where m̂ = m' / (1 - b1^t) and v̂ = v' / (1 - b2^t) at the t-th step (`step` = t - 1).
-    """
-    # m̂ / (sqrt(v̂) + ε) = (r / (1 - b1^t)) · m' / (sqrt(v') + r·ε) with r = sqrt(1 - b2^t): one pass fewer
-    root_correction = (1 - b2 ** (step + 1)) ** 0.5
-    factor = -rate * root_correction / (1 - b1 ** (step + 1))
-
-    def fill(old: Array, g: Array, old_m: Array, old_v: Array, new: Array, m: Array, v: Array) -> None:
-        root = _mean_square(g, old_v, b2, out=v)
-        np.multiply(g, 1 - b1, out=root)
-        np.multiply(old_m, b1, out=m)
-        m += root
-        np.sqrt(v, out=root)
-        root += _in_dtype(root_correction * epsilon, root)
-        np.divide(m, root, out=root)
-        root *= factor
+    def fill(old: Array, g: Array, old_m: Array, new: Array, m: Array) -> None:
+        part = threads.scratch("optimizer", g.shape, g.dtype)
+        _mix(old_m, b1, g, 1 - b1, part, out=new)
+        np.sign(new, out=part)  # NumPy's loop in place takes ten times as long
+        part *= -rate
         if weight_decay:
             np.multiply(old, 1 - rate * weight_decay, out=new)
-            new += root
+            new += part
         else:
-            np.add(old, root, out=new)
+            np.add(old, part, out=new)
+        _mix(old_m, b2, g, 1 - b2, part, out=m)
 
-    return _by_block(fill, leaf, gradient, mean, square)
-
-
-def _in_dtype(epsilon: float, like: Array) -> float:
-    """An epsilon, or the smallest normal number of a dtype in which it would be zero, and 0 / 0 follow."""
-    return max(epsilon, float(np.finfo(like.dtype).tiny))
+    return by_block(fill, leaf, gradient, mean)
 
 
-def _mean_square(g: Array, old: Array, decay: float, *, out: Array) -> Array:
-    """out = decay · old + (1 - decay) · g²; returns an array of their size to compute in."""
-    square = threads.scratch("optimizer", g.shape, g.dtype)
-    np.multiply(g, g, out=square)
-    square *= 1 - decay
-    np.multiply(old, decay, out=out)
-    out += square
-    return square
+def schedule_free_update(
+    leaf: Array, gradient: Array, base: Array, *, rate: float, momentum: float, share: float, weight_decay: float = 0.0
+) -> tuple[Array, ...]:
+    """z' = z - rate · u, and y' = (1 - momentum) · z' + momentum · x', where u = g + weight_decay · y
+
+    and x' = x + share · (z' - x). The leaf is y and the moment z; x follows from both.
+    """
+
+    def fill(y: Array, g: Array, old_z: Array, new: Array, z: Array) -> None:
+        u = g
+        if weight_decay:
+            u = np.multiply(y, weight_decay, out=threads.scratch("optimizer", g.shape, g.dtype))
+            u += g
+        walk(u, y, old_z, new, z, rate, momentum, share)
+
+    return by_block(fill, leaf, gradient, base)
+
+
+def walk(u: Array, y: Array, old_z: Array, new: Array, z: Array, rate: float, momentum: float, share: float) -> None:
+    """What schedule-free updates have in common: z = old_z - rate · u; new = y + share · (old_z - y) - k · u,
+
+    where k = rate · (1 - momentum · (1 - share)).
+    """
+    np.multiply(u, -rate, out=z)
+    z += old_z
+    np.subtract(old_z, y, out=new)
+    new *= share
+    new += y
+    new += np.multiply(u, rate * (momentum * (1 - share) - 1), out=threads.scratch("walk", u.shape, u.dtype))
+
+
+def average_update(average: Array, leaf: Array, *, share: float) -> tuple[Array, ...]:
+    """average + share · (leaf - average)."""
+
+    def fill(old: Array, w: Array, new: Array) -> None:
+        np.subtract(w, old, out=new, casting="same_kind")
+        new *= share
+        new += old
+
+    return by_block(fill, average, leaf)
+
+
+def accumulate_update(total: Array, gradient: Array, *, share: float, first: bool) -> tuple[Array, ...]:
+    """total + share · g, or without what was before, if it is the first."""
+
+    def fill(old: Array, g: Array, new: Array) -> None:
+        np.multiply(g, share, out=new, dtype=new.dtype, casting="same_kind")
+        if not first:
+            new += old
+
+    return by_block(fill, total, gradient)
+
+
+def squared_norm(array: Array) -> float:
+    """The sum of squares in float64, in one order whatever the array's layout and the number of threads.
+
+    >>> squared_norm(np.full(2, 1e30, np.float32)) > 1e60
+    True
+    """
+    flat, total = array.reshape(-1), 0.0
+    for start in range(0, flat.size, _PIECE):
+        piece = flat[start : start + _PIECE]
+        square = threads.scratch("optimizer", piece.shape, np.float64)
+        total += float(np.square(piece, out=square, dtype=np.float64).sum())
+    return total
+
+
+def _mix(one: Array, share: float, other: Array, its_share: float, part: Array, *, out: Array) -> None:
+    """out = share · one + its_share · other; `part` is memory to compute in."""
+    np.multiply(one, share, out=out)
+    out += np.multiply(other, its_share, out=part)

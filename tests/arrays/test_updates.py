@@ -9,7 +9,7 @@ import pytest
 from cases import gaussian
 
 from funcnn import tree
-from funcnn.arrays import updates
+from funcnn.arrays import adaptive, updates
 from funcnn.arrays.updates import over_leaves
 from funcnn.layer import Array
 
@@ -46,9 +46,9 @@ KERNELS = {  # name: (the kernel, the formula, how many moments they take, setti
     "sgd": (updates.sgd_update, sgd, 0, {"rate": 0.1}),
     "momentum": (updates.momentum_update, momentum, 1, {"rate": 0.1, "decay": 0.9, "nesterov": False}),
     "nesterov": (updates.momentum_update, momentum, 1, {"rate": 0.1, "decay": 0.9, "nesterov": True}),
-    "rmsprop": (updates.rmsprop_update, rmsprop, 1, {"rate": 0.1, "decay": 0.8, "epsilon": 1e-3}),
-    "adam at the first step": (updates.adam_update, adam, 2, {**ADAM, "step": 0, "weight_decay": 0.0}),
-    "adam with decay": (updates.adam_update, adam, 2, {**ADAM, "step": 6, "weight_decay": 0.5}),
+    "rmsprop": (adaptive.rmsprop_update, rmsprop, 1, {"rate": 0.1, "decay": 0.8, "epsilon": 1e-3}),
+    "adam at the first step": (adaptive.adam_update, adam, 2, {**ADAM, "step": 0, "weight_decay": 0.0}),
+    "adam with decay": (adaptive.adam_update, adam, 2, {**ADAM, "step": 6, "weight_decay": 0.5}),
 }
 every_kernel = pytest.mark.parametrize(("kernel", "formula", "moments", "settings"), KERNELS.values(), ids=KERNELS)
 
@@ -174,7 +174,7 @@ def test_leaves_of_float16_are_updated_in_float32_and_so_are_moments_kept(
 def test_an_epsilon_that_a_dtype_has_not_is_no_division_of_zero_by_zero(dtype: type) -> None:
     nothing = np.zeros(3, dtype)
     moment = np.zeros(3, updates.moment_dtype(nothing))
-    for update, count in ((updates.rmsprop_update, 1), (partial(updates.adam_update, b1=0.9, b2=0.99, step=0), 2)):
+    for update, count in ((adaptive.rmsprop_update, 1), (partial(adaptive.adam_update, b1=0.9, b2=0.99, step=0), 2)):
         decay = {"decay": 0.9} if count == 1 else {}
         its_update = partial(update, rate=0.1, epsilon=1e-320, **decay)
         with np.errstate(all="raise"):

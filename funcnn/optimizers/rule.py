@@ -1,37 +1,21 @@
-"""Transforms of gradients, which `funcnn.optimizers.chain` puts before an optimizer; and what both kinds of rule share.
-
-    transform.init(params)                              -> state
-    transform.update(grads, state, params, step)        -> (grads, state)
-
-A transform turns gradients into gradients; like an optimizer it is a pair of pure functions and the settings that
-they take. Use the transforms here by their names in `funcnn.optimizers`; `docs/extending.md` writes one more.
-"""
+"""What transforms and optimizers share: settings with two pure functions, and masks that tell leaves apart."""
 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import numpy as np
 
 from funcnn import tree
-from funcnn.settings import (
-    Described,
-    as_code,
-    check_not_negative,
-    check_positive,
-    config,
-    function_of,
-    number,
-    refuse,
-    shown,
-)
+from funcnn.arrays.updates import squared_norm
+from funcnn.settings import Described, as_code, function_of, refuse, shown
 from funcnn.tree import Array
 
 __all__ = [
-    "Mask", "Rule", "Transform", "add_decayed_weights", "check_gradients", "check_mask", "check_settings",
-    "clip_by_global_norm", "global_norm", "make_transform", "masked", "no_state", "weights_only",
+    "Mask", "Rule", "Transform", "check_gradients", "check_mask", "check_settings", "foreign_state", "global_norm",
+    "make_transform", "masked", "no_state", "weights_only",
 ]  # fmt: skip
 
 Mask = Callable[[str, Array], bool]
@@ -46,12 +30,12 @@ class Rule:
     _init: Callable[..., Any] = attrs.field(eq=function_of)
     _update: Callable[..., tuple[Any, Any]] = attrs.field(eq=function_of)
 
-    def _updated(self, grads: Any, state: Any, params: Any, step: int) -> tuple[Any, Any]:
+    def _updated(self, grads: Any, state: Any, params: Any, step: int, **asked: Any) -> tuple[Any, Any]:
         if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or not 0 <= step < 2**63:
             refuse(f"{self.name}.update", "step", "an int from 0 on, the number of steps before", step)
         try:
             with np.errstate(under="ignore"):  # what is too small for the dtype is zero, whatever the caller's setting
-                made = self._update(grads, state, params, int(step))  # NumPy's own powers round differently
+                made = self._update(grads, state, params, int(step), **asked)  # NumPy's own powers round differently
         except tree.TreeError:
             raise
         except (AttributeError, TypeError, ValueError):
@@ -63,20 +47,25 @@ class Rule:
         return made
 
     @property
+    def parts(self) -> tuple["Rule", ...]:
+        """The rules that it is made of: a chain's links, the optimizer that is wrapped; () for most."""
+        return getattr(self.config, "parts", ())
+
+    @property
     def elementwise(self) -> bool:
         """Whether it treats every number by itself, so that the update of a part is the part of the update.
 
-        Settings say so, ``elementwise: ClassVar[bool] = True``. A mask of your own might look at a leaf's size.
+        Settings say so, ``elementwise: ClassVar[bool] = True``, for rules whose state consists of trees like the
+        params. A mask of your own might look at a leaf's size.
         """
-        if hasattr(self.config, "rules"):
-            return all(rule.elementwise for rule in self.config.rules)
-        return getattr(self.config, "elementwise", False) and getattr(self.config, "mask", None) in (None, weights_only)
+        mask = getattr(self.config, "mask", None)
+        own = getattr(self.config, "elementwise", False) and mask in (None, weights_only)
+        return own and all(rule.elementwise for rule in self.parts)
 
     @property
     def asks_masks(self) -> bool:
         """Whether what it does depends on a leaf's path, by a mask."""
-        rules = getattr(self.config, "rules", ())
-        return getattr(self.config, "mask", None) is not None or any(rule.asks_masks for rule in rules)
+        return getattr(self.config, "mask", None) is not None or any(rule.asks_masks for rule in self.parts)
 
     def __repr__(self) -> str:
         return repr(self.config)
@@ -102,38 +91,6 @@ class Transform(Rule):
     def update(self, grads: Any, state: Any, params: Any, step: int) -> tuple[Any, Any]:
         """The transformed gradients, and the new state, at a step counted from 0."""
         return self._updated(grads, state, params, step)
-
-
-# --- Constructors ---------------------------------------------------------------------------------------------
-
-
-def clip_by_global_norm(limit: float) -> Transform:
-    """g' = g · min(1, limit / ‖g‖), the norm over all leaves (Pascanu et al. 2013).
-
-    >>> grads, _ = clip_by_global_norm(1.0).update((np.array([3.0, 4.0]),), None, None, step=0)
-    >>> grads
-    (array([0.6, 0.8]),)
-
-    Raises ValueError for a limit that is not positive.
-    """
-    return make_transform(_Clip(limit), _clip_update)
-
-
-def add_decayed_weights(rate: float, *, mask: Mask | None = None) -> Transform:
-    """g' = g + rate · w: the gradient of the L2 penalty rate/2 · Σ w² (weight decay, if plain sgd follows).
-
-    ``mask(path, leaf)`` says which leaves, for example `weights_only`; all without one.
-
-    >>> grads, _ = add_decayed_weights(0.5).update((np.zeros(1),), None, (np.ones(1),), step=0)
-    >>> grads
-    (array([0.5]),)
-
-    Raises ValueError for a negative rate, and for a mask that is no function.
-    """
-    return make_transform(_DecayedWeights(rate, mask), _decay_update)
-
-
-# --- Building blocks ------------------------------------------------------------------------------------------
 
 
 def make_transform(
@@ -164,6 +121,12 @@ def no_state(settings: Described, params: Any) -> None:
     """The `init` of a rule without state."""
 
 
+def foreign_state(settings: Described, opt_state: Any) -> TypeError:
+    """The error for a state that another optimizer made."""
+    got = f"a tuple of {len(opt_state)}" if type(opt_state) is tuple else type(opt_state).__name__
+    return TypeError(f"{settings.name}: expected the state that its own init gave, got {got}")
+
+
 def global_norm(grads: Any) -> float:
     """The Euclidean norm of all leaves taken as one vector, summed in float64.
 
@@ -175,7 +138,7 @@ def global_norm(grads: Any) -> float:
         raise TypeError("global_norm: the gradients are masked arrays. Pass plain ones: array.filled(0)")
     if not all(isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "biuf" for leaf in leaves):
         _check_floats("global_norm", "gradients", grads)
-    return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in leaves))
+    return math.sqrt(sum(squared_norm(leaf) for leaf in leaves))
 
 
 def weights_only(path: str, leaf: Array) -> bool:
@@ -216,35 +179,3 @@ def check_mask(instance: Any, attribute: Any, value: Mask | None) -> None:
 def check_gradients(params: Any, grads: Any) -> None:
     """Raise TreeError unless gradients have the params' structure and shapes."""
     tree.check_like(params, grads, ("params", "gradients"), shapes=True)
-
-
-# --- The transforms -------------------------------------------------------------------------------------------
-
-
-@config
-class _Clip(Described):
-    name: ClassVar[str] = "clip_by_global_norm"
-    limit: float = number(check_positive)
-
-
-def _clip_update(settings: _Clip, grads: Any, state: None, params: Any, step: int) -> tuple[Any, None]:
-    norm = global_norm(grads)
-    if norm <= settings.limit:
-        return grads, None
-    return tree.map(lambda g: g * (settings.limit / norm), grads), None
-
-
-@config
-class _DecayedWeights(Described):
-    name: ClassVar[str] = "add_decayed_weights"
-    elementwise: ClassVar[bool] = True
-    rate: float = number(check_not_negative)
-    mask: Mask | None = attrs.field(default=None, validator=check_mask)
-
-
-def _decay_update(settings: _DecayedWeights, grads: Any, state: None, params: Any, step: int) -> tuple[Any, None]:
-    def add(g: Array, leaf: Array, rate: float) -> Array:
-        return g + rate * leaf if rate else g
-
-    check_gradients(params, grads)
-    return tree.map(add, grads, params, masked(params, settings.rate, settings.mask)), None
