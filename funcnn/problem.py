@@ -4,6 +4,8 @@ The parts of a problem may be your own. What they give back is checked at every 
 let pass would be blamed on a layer.
 """
 
+import inspect
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -12,27 +14,37 @@ from typing import Any, Protocol
 import attrs
 import numpy as np
 
+from funcnn import tree
 from funcnn.checks import FuncnnWarning
 from funcnn.keys import Key
 from funcnn.layer import Layer
-from funcnn.losses import Loss, sigmoid_cross_entropy, softmax_cross_entropy
+from funcnn.losses import (
+    Loss,
+    kl_divergence,
+    sigmoid_cross_entropy,
+    sigmoid_focal,
+    softmax_cross_entropy,
+    softmax_focal,
+)
 from funcnn.metrics import default_metric
 from funcnn.optimizers import Optimizer
-from funcnn.settings import as_code, as_float, as_tuple, refuse, shown
-from funcnn.tree import Array
+from funcnn.settings import as_code, as_float, as_tuple, function_of, refuse, shown
+from funcnn.tree import Array, brief
 
 __all__ = [
     "Augment", "Batch", "Examples", "Metric", "Parts", "Problem", "call_augment", "call_loss", "call_metric",
-    "check_examples", "check_problem",
+    "check_examples", "check_problem", "count", "inputs_in", "rows", "unpacked",
 ]  # fmt: skip
 
-Batch = tuple[Array, Array]
-Metric = Callable[[Array, Array], float]
-Augment = Callable[[Array, Key], Array]
+# (inputs, targets) or (inputs, targets, weights). Inputs and targets are arrays, or tuples of arrays where a net has
+# several inputs or outputs; the weights are an array, one for each example or each position of the targets.
+Batch = tuple[Any, ...]
+Metric = Callable[..., Any]
+Augment = Callable[[Any, Key], Any]  # (inputs, key) -> inputs; of batches, if it says `mixes`
 
 
 class Examples(Protocol):
-    """What training reads: a number of examples, taken by position as arrays (inputs, targets)."""
+    """What training reads: a number of examples, taken by position as a batch."""
 
     def __len__(self) -> int: ...
 
@@ -58,8 +70,10 @@ class Problem:
     """What is trained and how: the net, the loss of its outputs, the optimizer, a metric to report, augmentation.
 
     The metric is ``metric(outputs, targets) -> float``, a mean over the batch, or None for none; without one it follows
-    from the loss (`funcnn.metrics.default_metric`). The augmentations are ``(inputs, key) -> inputs``, applied in order
-    to each training batch (`funcnn.data.augment`).
+    from the loss (`funcnn.metrics.default_metric`). Of batches with weights, both are given these as a third argument.
+    The augmentations are ``(inputs, key) -> inputs``, applied in order to each training batch (`funcnn.data.augment`).
+    One that has the attribute ``mixes = True`` makes a batch of a batch, targets and all: ``((inputs, targets), key) ->
+    (inputs, targets)`` (`funcnn.data.mixing`).
 
     Raises ValueError for a part of another kind. Warns of a net that ends in softmax, if the loss applies it itself.
     """
@@ -83,12 +97,30 @@ class Problem:
         ):
             if not fits:
                 refuse("Problem", name, expected, getattr(self, name))
+        _check_is_mean(self.loss, self.metric)
         _warn_of_probabilities(self.net, self.loss)
+
+
+def _check_is_mean(loss: Any, metric: Any) -> None:
+    """Raise ValueError for a loss or a metric that is no mean over examples, which batches and shards could share."""
+    options = loss.keywords if isinstance(loss, partial) else {}
+    if options.get("reduction", "mean") != "mean":
+        fix = "A sum's gradient is the mean's times the examples: raise the learning rate instead"
+        refuse("Problem", "loss", 'a mean over examples, reduction="mean"', loss, fix)
+    if getattr(function_of(metric), "over_part", False):
+        name = function_of(metric).__name__
+        raise ValueError(
+            f"Problem: {as_code(metric)} is no mean over examples, so that a mean of its values over batches says "
+            f"nothing. Predict the whole part, then {name}(outputs, targets)"
+        )
 
 
 _TAKES_LOGITS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (softmax_cross_entropy, ("softmax", "log_softmax")),
-    (sigmoid_cross_entropy, ("sigmoid",)),
+    (softmax_focal, ("softmax", "log_softmax")),
+    (kl_divergence, ("softmax",)),
+    (sigmoid_cross_entropy, ("sigmoid", "log_sigmoid")),
+    (sigmoid_focal, ("sigmoid", "log_sigmoid")),
 )
 
 
@@ -106,47 +138,150 @@ def _warn_of_probabilities(net: Layer, loss: Any) -> None:
         warnings.warn(message, FuncnnWarning, stacklevel=4)
 
 
+# --- Batches --------------------------------------------------------------------------------------------------
+
+
+def count(values: Any) -> int:
+    """The number of examples in an array, in a tuple of arrays, or in a part of a data set.
+
+    >>> count((np.zeros((3, 2)), np.zeros(3)))
+    3
+    """
+    return len(tree.flatten(values)[0] if isinstance(values, tuple) else values)
+
+
+def rows(values: Any, part: slice) -> Any:
+    """Some of the examples in an array, or in each of a tuple of arrays."""
+    return tree.map(lambda leaf: leaf[part], values) if isinstance(values, tuple) else values[part]
+
+
+def inputs_in(given: Any, part: slice) -> Any:
+    """The inputs of some of the examples in an array, in a tuple of arrays, or in a part of a data set."""
+    return rows(given, part) if isinstance(given, (np.ndarray, tuple)) else given.take(part)[0]
+
+
+def unpacked(batch: Any) -> tuple[Any, Any, Array | None]:
+    """The inputs, targets and weights of a batch; raises TypeError for what is none."""
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise TypeError(
+            f"step: batch must be a tuple (inputs, targets) or (inputs, targets, weights), got {shown(batch)}"
+        )
+    inputs, targets, *weights = batch
+    return inputs, targets, weights[0] if weights else None
+
+
 # --- What its parts give back ---------------------------------------------------------------------------------
 
 
-def call_loss(loss: Callable[[Array, Array], Any], outputs: Array, targets: Array) -> tuple[float, Array]:
-    """A loss's value, as Python's float, and its gradient in the outputs.
+def call_loss(
+    loss: Callable[..., Any], outputs: Any, targets: Any, weights: Array | None = None
+) -> tuple[float, Any, float | None]:
+    """A loss's value, as Python's float, its gradient in the outputs, and the weight of what it is a mean over.
+
+    A loss that gives no weight has every example count alike: then it is None.
 
     >>> call_loss(lambda outputs, targets: (np.float32(0.5), outputs), np.ones(2), np.ones(2))
-    (0.5, array([1., 1.]))
+    (0.5, array([1., 1.]), None)
 
-    Raises TypeError unless they are a number and an array of the outputs' shape and dtype.
+    Raises TypeError unless they are numbers and arrays of the outputs' shape and dtype, and for a loss that takes no
+    weights if there are some.
     """
-    made = loss(outputs, targets)
-    if not isinstance(made, tuple) or len(made) != 2:
+    made = _called("loss", loss, outputs, targets, weights)
+    if not isinstance(made, tuple) or len(made) not in (2, 3):
         got = f"a tuple of {len(made)}" if isinstance(made, tuple) else shown(made)
         raise TypeError(f"{as_code(loss)}: a loss must return (value, d_outputs), got {got}")
-    value, d_outputs = made
-    if type(d_outputs) is not np.ndarray or d_outputs.shape != outputs.shape or d_outputs.dtype != outputs.dtype:
+    value, d_outputs, *weight = made
+    if not _is_like(d_outputs, outputs):
+        form = f"an array {outputs.dtype} {outputs.shape}" if isinstance(outputs, np.ndarray) else brief(outputs)
         raise TypeError(
-            f"{as_code(loss)}: the d_outputs of a loss must be like the outputs, an array {outputs.dtype} "
-            f"{outputs.shape}, got {shown(d_outputs)}. Give the loss's slope in each output, in outputs.dtype"
+            f"{as_code(loss)}: the d_outputs of a loss must be like the outputs, {form}, got {shown(d_outputs)}. "
+            "Give the loss's slope in each output, in outputs.dtype"
         )
-    return value if type(value) is float else _number(loss, "the value of a loss", value), d_outputs
+    value = value if type(value) is float else _number(loss, "the value of a loss", value)
+    return value, d_outputs, _weight(loss, *weight) if weight else None
 
 
-def call_metric(metric: Callable[[Array, Array], Any] | None, outputs: Array, targets: Array) -> float | None:
-    """A metric's value as Python's float, None without a metric; raises TypeError for what is no number."""
+def call_metric(
+    metric: Callable[..., Any] | None, outputs: Any, targets: Any, weights: Array | None = None
+) -> tuple[float | None, float | None]:
+    """A metric's value as Python's float, None without a metric, and the weights' sum, None if examples count alike.
+
+    Raises TypeError for what is no number, and for a metric that takes no weights if there are some.
+    """
     if metric is None:
-        return None
-    value = metric(outputs, targets)
-    return value if type(value) is float else _number(metric, "a metric", value)
+        return None, None
+    made = _called("metric", metric, outputs, targets, weights)
+    value, weight = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    value = value if type(value) is float else _number(metric, "a metric", value)
+    return value, None if weight is None else _weight(metric, weight)
 
 
-def call_augment(augment: Callable[[Array, Key], Any], inputs: Array, key: Key) -> Array:
-    """The inputs augmented; raises TypeError unless they are as many as before, in the same dtype."""
-    made = augment(inputs, key)
-    if type(made) is not np.ndarray or made.ndim == 0 or len(made) != len(inputs) or made.dtype != inputs.dtype:
+def call_augment(augment: Callable[..., Any], inputs: Any, targets: Any, key: Key) -> tuple[Any, Any]:
+    """The inputs augmented, and the targets of an augmentation that mixes them.
+
+    Raises TypeError unless there are as many as before, the inputs in the same dtype.
+    """
+    mixes = getattr(function_of(augment), "mixes", False)
+    made, mixed = augment((inputs, targets), key) if mixes else augment(inputs, key), targets
+    if mixes:
+        if not isinstance(made, tuple) or len(made) != 2:
+            raise TypeError(f"{as_code(augment)}: what mixes must return (inputs, targets), got {shown(made)}")
+        made, mixed = made
+        if not _has_rows(mixed, count(inputs)):
+            raise TypeError(
+                f"{as_code(augment)}: what mixes must return a target for each of its {count(inputs)} inputs, "
+                f"got {shown(mixed)}"
+            )
+    given, got = ([leaf.dtype for leaf in tree.flatten(each)] if _is_values(each) else None for each in (inputs, made))
+    if given != got or not _has_rows(made, count(inputs)):
+        dtypes = " and ".join(map(str, given or ()))
         raise TypeError(
-            f"{as_code(augment)}: an augmentation must return as many inputs as it is given, {len(inputs)} of "
-            f"{inputs.dtype}, got {shown(made)}"
+            f"{as_code(augment)}: an augmentation must return as many inputs as it is given, {count(inputs)} of "
+            f"{dtypes}, got {shown(made)}"
         )
-    return made
+    return made, mixed
+
+
+def _called(what: str, function: Callable[..., Any], outputs: Any, targets: Any, weights: Array | None) -> Any:
+    if weights is None:
+        return function(outputs, targets)
+    try:
+        inspect.signature(function).bind(outputs, targets, weights)
+    except TypeError:
+        raise TypeError(
+            f"{as_code(function)}: the batch has weights, and this {what} takes none. Write it as "
+            f"{what}(outputs, targets, weights)"
+        ) from None
+    return function(outputs, targets, weights)
+
+
+def _is_like(made: Any, outputs: Any) -> bool:
+    """Whether a gradient has the form of the outputs: their structure, shapes and dtypes."""
+    if type(outputs) is np.ndarray:
+        return type(made) is np.ndarray and made.shape == outputs.shape and made.dtype == outputs.dtype
+    if type(outputs) is not tuple or type(made) is not tuple or len(made) != len(outputs):
+        return False
+    return all(map(_is_like, made, outputs))
+
+
+def _is_values(values: Any) -> bool:
+    """Whether they are an array, or a tuple of such."""
+    return type(values) is np.ndarray or (type(values) is tuple and all(map(_is_values, values)))
+
+
+def _has_rows(values: Any, n: int) -> bool:
+    """Whether they are an array of n examples, or a tuple of such."""
+    return _is_values(values) and all(leaf.ndim > 0 and len(leaf) == n for leaf in tree.flatten(values))
+
+
+def _weight(function: Callable[..., Any], value: Any) -> float:
+    weight = as_float(value)
+    if not isinstance(weight, float) or not 0 <= weight < math.inf:
+        raise TypeError(
+            f"{as_code(function)}: the weight that it is a mean over must be a number, finite and not negative, got "
+            f"{shown(value)}. Of weights return float(weights.sum())"
+        )
+    return weight
 
 
 def _number(function: Callable[..., Any], what: str, value: Any) -> float:

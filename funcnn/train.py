@@ -10,32 +10,31 @@ alone, both in the `TrainState`, so a run that goes on from a saved state equals
 import math
 import time
 import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.checks import FuncnnWarning, as_array
-from funcnn.keys import Key, check_is_key, fold_in, generator
-from funcnn.layer import Layer
+from funcnn.checks import FuncnnWarning
+from funcnn.evaluation import BEGUN, Mean, batches, evaluate, for_evaluation, mean_of, predict
+from funcnn.keys import Key, check_is_key, fold_in
 from funcnn.nn.coupled import check_meets
 from funcnn.nn.fold import fold
-from funcnn.nn.prediction import forward_for, predictor
+from funcnn.nn.prediction import predictor
 from funcnn.problem import Augment, Batch, Examples, Parts, Problem, check_examples, check_problem
-from funcnn.settings import as_int, check_counts, refuse
+from funcnn.settings import check_counts, refuse
 from funcnn.team.calls import FromOrder
 from funcnn.team.member import epoch_order
 from funcnn.team.mpi import team_of
-from funcnn.team.step import ADVICE, Metrics, Model, NonFiniteError, TrainState, measured, step, step_in_shards
+from funcnn.team.step import ADVICE, Metrics, Model, NonFiniteError, TrainState, step, step_in_shards
 from funcnn.team.team import Team
 from funcnn.tree import Array, Shape
 
 __all__ = [
     "Augment", "Batch", "Epoch", "Examples", "Metrics", "Model", "NonFiniteError", "Problem", "Step", "TrainState",
-    "batches", "evaluate", "fold", "init_state", "make_step", "predict", "predictor", "train",
+    "batches", "evaluate", "fold", "for_evaluation", "init_state", "make_step", "predict", "predictor", "train",
 ]  # fmt: skip
 
 
@@ -127,36 +126,6 @@ def make_step(
     return partial(step_in_shards, problem, shards)
 
 
-def batches(examples: Examples, batch_size: int, *, key: Key | None = None, start: int = 0) -> Iterator[Batch]:
-    """The batches of one pass, from the `start`-th: each example once, in the key's order or as stored.
-
-    The last batch is smaller if the size does not divide the number of examples.
-
-    >>> from funcnn.data import load
-    >>> [len(labels) for _, labels in batches(load("digits").test, 256)]
-    [256, 103]
-
-    Raises ValueError at once for a batch size that is no positive int, a start that is no int from 0 on, or examples
-    that are no part, TypeError for a key that is none.
-    """
-    check_counts("batches", batch_size=batch_size)
-    check_examples("batches", "examples", examples)
-    start = as_int(start)
-    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
-        refuse("batches", "start", "an int from 0 on", start)
-    if key is not None:
-        check_is_key("batches", key)
-    return _batches(examples, batch_size, key, start)
-
-
-def _batches(examples: Examples, batch_size: int, key: Key | None, start: int) -> Iterator[Batch]:
-    n = len(examples)
-    order = generator(key).permutation(n) if key is not None else None
-    for first in range(start * batch_size, n, batch_size):
-        part = slice(first, min(first + batch_size, n))
-        yield examples.take(part if order is None else order[part])
-
-
 def train(
     problem: Problem,
     state: TrainState,
@@ -164,13 +133,16 @@ def train(
     *,
     epochs: int,
     batch_size: int,
+    epoch_steps: int | None = None,
     workers: int = 1,
     shards: int | None = None,
 ) -> Iterator[Step | Epoch]:
     """Train from a state to the end of the last epoch, yielding a `Step` after each step, an `Epoch` after each epoch.
 
-    Every epoch visits every training example once, in an order derived from the seed and the epoch. A state with
-    steps behind it goes on where it is, within an epoch too; with all of them behind it, nothing is left to yield.
+    Every epoch visits every training example once, in an order derived from the seed and the epoch. With `epoch_steps`
+    an epoch has so many steps instead, and goes on in the pass over the examples where the one before it ended: to look
+    at the validation part more often than once a pass, or more rarely. A state with steps behind it goes on where it
+    is, within an epoch too; with all of them behind it, nothing is left to yield.
 
     >>> from funcnn.data import load
     >>> from funcnn.losses import softmax_cross_entropy
@@ -200,6 +172,8 @@ def train(
     check_problem("train", problem)
     shards = workers if shards is None else shards
     check_counts("train", epochs=epochs, batch_size=batch_size, workers=workers, shards=shards)
+    if epoch_steps is not None:
+        check_counts("train", epoch_steps=epoch_steps)
     if workers > shards:
         refuse("train", "shards", f"at least {workers}, one for each worker", shards)
     if not isinstance(state, TrainState):
@@ -210,32 +184,38 @@ def train(
     check_examples("train", "the training examples", dataset.train)
     if dataset.validation is not None:
         check_examples("train", "the validation examples", dataset.validation)
-    return _train(problem, state, dataset, epochs, batch_size, workers, shards)
+    return _train(problem, state, dataset, epochs, batch_size, epoch_steps, _Crew(problem, dataset, workers, shards))
 
 
-# The states at step 0 that a run of an epoch or more began with. It decides on a warning, and on no result.
-_BEGUN: "weakref.WeakSet[TrainState]" = weakref.WeakSet()
 _EXPLODED = 1e3  # of the first step's loss, or of 1 if that is less
 
 
 def _train(
-    problem: Problem, state: TrainState, dataset: Parts, epochs: int, batch_size: int, workers: int, shards: int
+    problem: Problem,
+    state: TrainState,
+    dataset: Parts,
+    epochs: int,
+    batch_size: int,
+    epoch_steps: int | None,
+    crew: "_Crew",
 ) -> Iterator[Step | Epoch]:
     n = len(dataset.train)
-    per_epoch = -(-n // batch_size)
+    per_pass = -(-n // batch_size)
+    per_epoch = epoch_steps or per_pass
     start, limit = state, 0.0  # limit: a mean loss beyond it has exploded
     if state.step >= epochs * per_epoch:
         return
-    with _Crew(problem, dataset, workers, shards) as crew:
+    with crew:
         for epoch in range(state.step // per_epoch, epochs):
-            mean = _Mean()
+            mean = Mean()
             seconds, rate = 0.0, 0.0
             started = time.perf_counter()
             for i in range(state.step - epoch * per_epoch, per_epoch):
-                batch = FromOrder(epoch, i * batch_size, min((i + 1) * batch_size, n))
-                rate = problem.optimizer.learning_rate(state.step)
+                which, place = divmod(state.step, per_pass)
+                batch = FromOrder(which, place * batch_size, min((place + 1) * batch_size, n))
+                rate = problem.optimizer.learning_rate(state.step, state.opt_state)
                 state, metrics = crew.step(state, batch)
-                mean = mean.add(metrics, batch.size())
+                mean = mean.add(metrics)
                 limit = limit or _EXPLODED * max(1.0, abs(metrics.loss))
                 loss, metric = metrics.loss, metrics.accuracy
                 so_far = mean.metrics()
@@ -244,12 +224,15 @@ def _train(
                 yield event
                 started = time.perf_counter()  # the time that the caller took is not the training's
             validation = crew.validate(state)
+            opt_state = problem.optimizer.observe(state.opt_state, validation or mean.metrics())
+            if opt_state is not state.opt_state:
+                state = TrainState(state.params, state.state, opt_state, state.step, state.seed)
             if mean.metrics().loss > limit:
                 message = f"train: the loss has grown to {mean.metrics().loss:.3g} in epoch {epoch + 1}. {ADVICE}"
                 warnings.warn(message, FuncnnWarning, stacklevel=2)
                 limit = math.inf  # said once
             if start.step == 0:
-                _BEGUN.add(start)
+                BEGUN.add(start)
             yield Epoch(epoch + 1, epochs, state, mean.metrics(), validation, rate, seconds)
 
 
@@ -257,12 +240,14 @@ class _Crew:
     """Who takes the steps of a run: this process alone, or a team of several."""
 
     def __init__(self, problem: Problem, dataset: Parts, workers: int, shards: int) -> None:
-        self.problem, self.dataset = problem, dataset
-        self.team = team_of(workers, shards) if workers > 1 else None
+        self.problem, self.dataset, self.size = problem, dataset, (workers, shards)
+        self.team: Team | None = None
         self.alone = make_step(problem, shards=shards)
         self.order: tuple[int, Array] | None = None
 
     def __enter__(self) -> "_Crew":
+        workers, shards = self.size
+        self.team = team_of(workers, shards) if workers > 1 else None
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -281,113 +266,6 @@ class _Crew:
         validation = self.dataset.validation
         if validation is None or not self.team:
             return None if validation is None else evaluate(self.problem, state, validation)
-        made = self.team.evaluate(self.problem, state, 1, 256, self.dataset.train, validation)
-        return _mean_of("evaluate", made)
-
-
-@attrs.frozen
-class _Mean:
-    """A running mean of metrics over examples."""
-
-    examples: int = 0
-    loss: float = 0.0
-    accuracy: float | None = 0.0
-
-    def add(self, metrics: Metrics, examples: int) -> "_Mean":
-        known = self.accuracy is not None and metrics.accuracy is not None
-        return _Mean(
-            self.examples + examples,
-            self.loss + metrics.loss * examples,
-            self.accuracy + metrics.accuracy * examples if known else None,  # type: ignore[operator]
-        )
-
-    def metrics(self) -> Metrics:
-        return Metrics(self.loss / self.examples, None if self.accuracy is None else self.accuracy / self.examples)
-
-
-def evaluate(
-    problem: Problem, state: TrainState | Model, examples: Examples, *, batch_size: int = 256, workers: int = 1
-) -> Metrics:
-    """The loss and metric over examples, each counted once, with the layers as for prediction (``train=False``).
-
-    Several `workers` (processes, which take a while to start) share the batches, to the same bits.
-
-    Raises ValueError for no examples, a batch size that is no positive int, or arguments of another kind. Warns of a
-    loss that is not finite, which is given as it is, and of the state that training began with.
-    """
-    check_problem("evaluate", problem)
-    _check_state("evaluate", state)
-    check_counts("evaluate", batch_size=batch_size, workers=workers)
-    check_examples("evaluate", "the examples", examples)
-    if workers > 1:
-        with team_of(workers, workers) as team:
-            return _mean_of("evaluate", team.evaluate(problem, _bare(state), 0, batch_size, examples))
-    forward = forward_for(problem.net, state.params, state.state, batches=-(-len(examples) // batch_size))
-    made = (measured(problem, state.params, state.state, batch, forward) for batch in batches(examples, batch_size))
-    return _mean_of("evaluate", made)
-
-
-def _mean_of(place: str, made: Iterable[tuple[Metrics, int, str]]) -> Metrics:
-    """The mean over batches; warns once of one that is not finite."""
-    mean, reason = _Mean(), ""
-    for metrics, count, its_reason in made:
-        mean = mean.add(metrics, count)
-        reason = reason or its_reason
-    if reason:
-        warnings.warn(f"{place}: {reason}", FuncnnWarning, stacklevel=3)
-    return mean.metrics()
-
-
-def _bare(state: TrainState | Model) -> TrainState:
-    """What a team needs to know of a state that is not trained."""
-    return TrainState(state.params, state.state, None, 0, 0)
-
-
-def _check_state(place: str, state: TrainState | Model) -> None:
-    if not isinstance(state, (TrainState, Model)):
-        refuse(place, "state", "a TrainState or a Model(params, state)", state)
-    if state in _BEGUN:
-        message = (
-            f"{place}: this is the state at step 0 that training began with. Training changes nothing and yields new "
-            "states: take event.state of an Epoch"
-        )
-        warnings.warn(message, FuncnnWarning, stacklevel=3)
-
-
-def predict(
-    net: Layer, state: TrainState | Model, inputs: Array | Examples, *, batch_size: int = 256, workers: int = 1
-) -> Array:
-    """The net's outputs for inputs (n, ...) or examples, with the layers as for prediction: -> (n, ...).
-
-    >>> from funcnn.layers import dense
-    >>> params, state, _ = dense(2).init(Key(0), (4,))
-    >>> predict(dense(2), Model(params, state), np.ones((1000, 4), np.float32)).shape
-    (1000, 2)
-
-    Several `workers` (processes, which take a while to start) share the batches, to the same bits.
-
-    Raises ValueError for a batch size that is no positive int, or inputs that are neither examples nor taken for an
-    array (`funcnn.checks.as_array`). Warns of the state that training began with.
-    """
-    if not isinstance(net, Layer):
-        refuse("predict", "net", "a Layer", net, "Pass problem.net" if isinstance(net, Problem) else "")
-    _check_state("predict", state)
-    check_counts("predict", batch_size=batch_size, workers=workers)
-    take: Callable[[slice], Array]
-    if hasattr(inputs, "take") and not hasattr(inputs, "__array__"):
-        take = partial(_inputs, inputs)
-    else:
-        inputs = as_array("predict", "inputs", inputs)
-        take = inputs.__getitem__
-        if inputs.ndim == 0:
-            refuse("predict", "inputs", "a batch of inputs", inputs)
-    if workers > 1 and len(inputs):
-        with team_of(workers, workers) as team:
-            return team.predict(net, _bare(state), inputs, take(slice(0, 1)), batch_size)
-    starts = range(0, max(len(inputs), 1), batch_size)
-    forward = forward_for(net, state.params, state.state, batches=len(starts))
-    return np.concatenate([forward(take(slice(start, start + batch_size))) for start in starts])
-
-
-def _inputs(examples: Examples, part: slice) -> Array:
-    return examples.take(part)[0]
+        averaged = for_evaluation(self.problem, state)
+        made = self.team.evaluate(self.problem, averaged, 1, 256, self.dataset.train, validation)
+        return mean_of("evaluate", made)

@@ -34,7 +34,7 @@ from funcnn.layers import (
     tanh,
 )
 from funcnn.losses import mean_squared_error, sigmoid_cross_entropy, softmax_cross_entropy
-from funcnn.metrics import accuracy, binary_accuracy
+from funcnn.metrics import accuracy, binary_accuracy, f1
 from funcnn.models import fully_connected
 from funcnn.optimizers import Optimizer, adam, adamw, chain, clip_by_global_norm, momentum, rmsprop, sgd
 from funcnn.schedules import piecewise_constant
@@ -177,7 +177,7 @@ def test_float32_stays_float32(optimizer: Optimizer) -> None:
     outputs, net_state, residuals = NET.apply(state.params, state.state, inputs, key=Key(0), train=True)
     gradients = NET.backward(state.params, residuals, softmax_cross_entropy(outputs, labels)[1])
     leaves = tree.flatten((state, outputs, net_state, residuals, tuple(gradients)))
-    dtypes = [leaf.dtype for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic))]
+    dtypes = [leaf.dtype for leaf in leaves if isinstance(leaf, (np.ndarray, np.generic)) and leaf.ndim]
     assert {dtype for dtype in dtypes if dtype.kind == "f"} == {np.dtype(np.float32)}
 
 
@@ -316,6 +316,22 @@ def test_breaking_off_leaves_a_state_to_use_and_to_go_on_from(whole: Whole) -> N
     assert seen == 2 * (PER_EPOCH + 1)
     assert evaluate(PROBLEM, state, SMALL.validation) == event.validation
     assert tree.equal(run(PROBLEM, state)[-1].state, whole.states[-1])
+
+
+@pytest.mark.parametrize("epoch_steps", [1, 3, 6])
+def test_an_epoch_of_so_many_steps_goes_on_in_the_pass_where_the_one_before_ended(
+    epoch_steps: int, whole: Whole
+) -> None:
+    count = EPOCHS * PER_EPOCH // epoch_steps
+    events = list(train(PROBLEM, START, SMALL, epochs=count, batch_size=BATCH, epoch_steps=epoch_steps))
+    assert [(event.epoch, event.batch, event.batches) for event in steps(events)] == [
+        (1 + i // epoch_steps, 1 + i % epoch_steps, epoch_steps) for i in range(EPOCHS * PER_EPOCH)
+    ]
+    for event in epochs(events):
+        assert tree.equal(event.state, whole.states[event.epoch * epoch_steps])
+        assert event.validation == evaluate(PROBLEM, event.state, SMALL.validation)
+    rest = train(PROBLEM, whole.states[1], SMALL, epochs=count, batch_size=BATCH, epoch_steps=epoch_steps)
+    assert tree.equal(list(rest)[-1].state, whole.states[-1])
 
 
 def test_nothing_is_left_of_epochs_that_are_done(whole: Whole) -> None:
@@ -651,7 +667,12 @@ def to_float64(inputs: Array, key: Key) -> Array:
     ("parts", "text"),
     [
         ({"loss": lambda y: 0.5}, "a loss must return (value, d_outputs), got 0.5"),
-        ({"loss": lambda y: (0.5, y, y)}, "a loss must return (value, d_outputs), got a tuple of 3"),
+        ({"loss": lambda y: (0.5, y, y, y)}, "a loss must return (value, d_outputs), got a tuple of 4"),
+        (
+            {"loss": lambda y: (0.5, y, y)},
+            "the weight that it is a mean over must be a number, finite and not negative, got an array",
+        ),
+        ({"loss": lambda y: (0.5, y, -1)}, "finite and not negative, got -1"),
         (
             {"loss": lambda y: (y.sum(axis=1), y)},
             "the value of a loss must be a number, a mean over the batch, got an arr",
@@ -803,7 +824,7 @@ def test_batches_of_no_examples_are_refused_everywhere(batch_size: int, whole: W
         (lambda state: make_step(NET), "make_step: problem must be a Problem(net, loss, optimizer), got serial("),
         (
             lambda state: make_step(PROBLEM)(state, np.ones(3)),
-            "step: batch must be a tuple (inputs, targets), got an array",
+            "step: batch must be a tuple (inputs, targets) or (inputs, targets, weights), got an array",
         ),
         (lambda state: Problem(dense, softmax_cross_entropy, sgd(0.1)), "Problem: net must be a Layer, got dense"),
         (
@@ -817,6 +838,14 @@ def test_batches_of_no_examples_are_refused_everywhere(batch_size: int, whole: W
         (
             lambda state: Problem(NET, softmax_cross_entropy, sgd(1), "accuracy"),
             "Problem: metric must be a function (outp",
+        ),
+        (
+            lambda state: Problem(NET, partial(softmax_cross_entropy, reduction="sum"), sgd(1)),
+            'Problem: loss must be a mean over examples, reduction="mean", got softmax_cross_entropy(reduction=',
+        ),
+        (
+            lambda state: Problem(NET, softmax_cross_entropy, sgd(1), partial(f1, average="macro")),
+            "Problem: f1(average='macro') is no mean over examples, so that a mean of its values over batches says ",
         ),
         (
             lambda state: Problem(NET, softmax_cross_entropy, sgd(1), augment=doubled),

@@ -31,6 +31,15 @@ def _targets(given: Any) -> Array:
     return _examples("targets", given, NUMBERS)
 
 
+def _weights(given: Any) -> Array | None:
+    if given is None:
+        return None
+    weights = _examples("weights", given, NUMBERS)
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        refuse("Part", "weights", "finite and not negative", given)
+    return weights
+
+
 def _check_preprocess(instance: Any, attribute: Any, preprocess: Preprocess | None) -> None:
     if preprocess is not None and not callable(preprocess):
         refuse("Part", "preprocess", "a function of stored examples", preprocess)
@@ -40,7 +49,8 @@ def _check_preprocess(instance: Any, attribute: Any, preprocess: Preprocess | No
 class Part:
     """Examples in memory: inputs (n, ...), targets (n, ...), and what turns stored inputs into a net's.
 
-    What is no array yet, a list or a pandas Series or DataFrame, is taken by position (`funcnn.checks.as_array`).
+    With `weights`, (n,) or one for each position of the targets (n, ...), losses and metrics are means over them. What
+    is no array yet, a list or a pandas Series or DataFrame, is taken by position (`funcnn.checks.as_array`).
 
     >>> from funcnn.data import rescale
     >>> part = Part(np.array([[0], [255]], np.uint8), np.array([3, 5]), rescale(255))
@@ -49,8 +59,8 @@ class Part:
     >>> part.take([1])
     (array([[1.]], dtype=float32), array([5]))
 
-    Raises ValueError unless there are as many inputs as targets, and both are numbers; inputs that a preprocessing
-    turns into numbers may be anything.
+    Raises ValueError unless there are as many inputs as targets and weights, and all are numbers, the weights finite
+    and not negative; inputs that a preprocessing turns into numbers may be anything.
     """
 
     inputs: Array = attrs.field(repr=brief)
@@ -59,6 +69,7 @@ class Part:
     preprocess: Preprocess | None = attrs.field(
         default=None, repr=lambda given: cut(as_code(given), 30), validator=_check_preprocess
     )
+    weights: Array | None = attrs.field(default=None, repr=False, converter=_weights)
 
     def __attrs_post_init__(self) -> None:
         kinds = NUMBERS if self.preprocess is None else None
@@ -67,23 +78,28 @@ class Part:
             raise ValueError(
                 f"Part: expected as many inputs as targets, got {len(self.inputs)} inputs, {len(self.targets)} targets"
             )
+        if self.weights is not None and self.weights.shape != self.targets.shape[: self.weights.ndim]:
+            expected = f"one for each of the {len(self.targets)} targets, or each of their positions"
+            refuse("Part", "weights", expected, self.weights)
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def take(self, index: Any) -> tuple[Array, Array]:
-        """The examples at positions (a slice or an array of them) as arrays (inputs, targets).
+    def take(self, index: Any) -> tuple[Array, ...]:
+        """The examples at positions (a slice or an array of them) as arrays (inputs, targets), and weights, if any.
 
         Raises ValueError for what are no positions.
         """
         positions = self._positions(index)
         inputs = self.inputs[positions]
-        return (self.preprocess(inputs) if self.preprocess else inputs), self.targets[positions]
+        batch = (self.preprocess(inputs) if self.preprocess else inputs), self.targets[positions]
+        return batch if self.weights is None else (*batch, self.weights[positions])
 
     def select(self, index: Any) -> "Part":
         """A part with the examples at positions; raises ValueError for what are none."""
         positions = self._positions(index)
-        return attrs.evolve(self, inputs=self.inputs[positions], targets=self.targets[positions])
+        weights = None if self.weights is None else self.weights[positions]
+        return attrs.evolve(self, inputs=self.inputs[positions], targets=self.targets[positions], weights=weights)
 
     def _positions(self, index: Any) -> Any:
         """What NumPy takes along the first axis alone: of a tuple or None it would take other axes."""
@@ -217,8 +233,13 @@ class Dataset:
         if self.validation is None:
             return self
         both = self.train, self.validation
-        inputs, targets = (np.concatenate([getattr(part, name) for part in both]) for name in ("inputs", "targets"))
-        return attrs.evolve(self, train=attrs.evolve(self.train, inputs=inputs, targets=targets), validation=None)
+        joined: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in both]) for name in ("inputs", "targets")
+        }
+        weights = [np.ones(len(part)) if part.weights is None else part.weights for part in both]
+        if any(part.weights is not None for part in both):
+            joined["weights"] = np.concatenate(weights)
+        return attrs.evolve(self, train=attrs.evolve(self.train, **joined), validation=None)
 
     def __repr__(self) -> str:
         values = {field.name: repr(getattr(self, field.name)) for field in attrs.fields(Dataset)}

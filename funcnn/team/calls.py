@@ -24,7 +24,7 @@ from funcnn import tree
 from funcnn.arrays.updates import writing_to
 from funcnn.nn.coupled import Coroutine, together
 from funcnn.nn.prediction import forward_for
-from funcnn.problem import Batch, Examples, Problem
+from funcnn.problem import Batch, Examples, Problem, count, inputs_in, rows
 from funcnn.team.member import Member, TeamError
 from funcnn.team.memory import Plan, StateMemory, copy, path_at, write
 from funcnn.team.shared import Handle, unpack, views
@@ -104,23 +104,22 @@ class FromOrder(NamedTuple):
 
 
 class FromBatch(NamedTuple):
-    """A batch that the first member has written into shared memory: the places of (inputs, targets)."""
+    """A batch that the first member has written into shared memory: the places of its arrays."""
 
     memory: Handle
     places: Any
 
     def size(self) -> int:
-        return int(self.places[0].shape[0])
+        return int(tree.flatten(self.places)[0].shape[0])
 
     def take(self, member: Member, seed: int, part: slice) -> Batch:
-        inputs, targets = tree.read_only(views(self.places, member.memory(self.memory)))
-        return inputs[part], targets[part]
+        return rows(tree.read_only(views(self.places, member.memory(self.memory))), part)  # type: ignore[no-any-return]
 
 
 class _Said(NamedTuple):
     """What a member says of its shards."""
 
-    metrics: list[tuple[Metrics, int]]
+    metrics: list[Metrics]
     state: int  # a checksum of the net's new state
 
 
@@ -201,7 +200,7 @@ class Step:
             raise unlike()
         if member.room.rank == 0:
             write(made[0].state, member.state(self.new).written[1])
-        return _Said([(each.metrics, each.examples) for each in made], *checksums)
+        return _Said([each.metrics for each in made], *checksums)
 
 
 def _add_to(total: Any, other: Any) -> Any:
@@ -226,17 +225,17 @@ class Evaluate:
     batch_size: int
     fresh: bool
 
-    def run(self, member: Member) -> list[tuple[Metrics, int, str]]:
+    def run(self, member: Member) -> list[tuple[Metrics, str]]:
         if self.fresh:
             member.receive(self.state)
         examples = member.examples[self.part]
         assert examples is not None
         memory = member.state(self.state)
         n = len(examples)
-        count = -(-n // self.batch_size)
-        forward = forward_for(member.problem.net, memory.params, memory.state, batches=count)
+        many = -(-n // self.batch_size)
+        forward = forward_for(member.problem.net, memory.params, memory.state, batches=many)
         own = []
-        for i in member.own(count):
+        for i in member.own(many):
             batch = examples.take(slice(i * self.batch_size, min((i + 1) * self.batch_size, n)))
             own.append(measured(member.problem, memory.params, memory.state, batch, forward))
         return [each for several in member.room.gather(own) for each in several]
@@ -255,10 +254,10 @@ class Predict:
         member.receive(self.state)
         memory, outputs = member.state(self.state), views(self.place, member.memory(self.outputs))
         inputs: Any = member.examples[0]
-        count = -(-len(inputs) // self.batch_size)
-        forward = forward_for(member.problem.net, memory.params, memory.state, batches=count)
-        parts = [slice(i * self.batch_size, (i + 1) * self.batch_size) for i in member.own(count)]
+        many = -(-count(inputs) // self.batch_size)
+        forward = forward_for(member.problem.net, memory.params, memory.state, batches=many)
+        parts = [slice(i * self.batch_size, (i + 1) * self.batch_size) for i in member.own(many)]
         for part in parts:
-            outputs[part] = forward(inputs[part] if isinstance(inputs, np.ndarray) else inputs.take(part)[0])
+            write(forward(inputs_in(inputs, part)), rows(outputs, part))
         member.exchange_outputs(outputs, parts)
         member.room.gather(None)

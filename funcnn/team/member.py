@@ -122,7 +122,7 @@ class Member:
     def exchange_state(self, memory: StateMemory) -> None:
         """See all of a new state."""
 
-    def exchange_outputs(self, outputs: Array, parts: list[slice]) -> None:
+    def exchange_outputs(self, outputs: Any, parts: list[slice]) -> None:
         """As the first member, see the outputs of which this member has made parts."""
 
     def meet(self, way: Coroutine | None) -> list[Any]:

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from funcnn import tree
+from funcnn.problem import rows
 from funcnn.team.meeting import Stopped
 from funcnn.team.member import Member, own
-from funcnn.team.memory import StateMemory, byte_ranges
+from funcnn.team.memory import StateMemory, byte_ranges, write
 from funcnn.team.shared import Block, Handle
 from funcnn.team.team import Team, prepare_to_serve, serve
 from funcnn.tree import Array
@@ -151,10 +152,10 @@ class _MpiMember(Member):
         for place in tree.flatten(state):
             self.room.world.Bcast(memory.memory[place.start : place.start + place.size * place.dtype.itemsize], root=0)
 
-    def exchange_outputs(self, outputs: Array, parts: list[slice]) -> None:
-        made = self.room.world.gather([(part, outputs[part]) for part in parts], root=0)
+    def exchange_outputs(self, outputs: Any, parts: list[slice]) -> None:
+        made = self.room.world.gather([(part, rows(outputs, part)) for part in parts], root=0)
         for part, values in [each for several in made or () for each in several]:
-            outputs[part] = values
+            write(values, rows(outputs, part))
 
     def _gather_parts(self, memory: Array, places: Any) -> None:
         """Have every rank's part of what lies at places, on all ranks."""

@@ -8,6 +8,7 @@ the sum has one order (`add_up`), so the bits follow from the shards and not fro
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import attrs
@@ -18,8 +19,9 @@ from funcnn.arrays.finite import first_non_finite
 from funcnn.arrays.threads import single_blas_thread
 from funcnn.checks import LayerError
 from funcnn.keys import Key, fold_in
-from funcnn.nn.coupled import Coroutine, alone, apply_chunk, backward_chunk, together
-from funcnn.problem import Batch, Problem, call_augment, call_loss, call_metric
+from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_chunk, together
+from funcnn.optimizers import LossAt
+from funcnn.problem import Batch, Problem, call_augment, call_loss, call_metric, count, rows, unpacked
 from funcnn.settings import shown
 from funcnn.tree import Array, node
 
@@ -51,10 +53,15 @@ class Model:
 
 @attrs.frozen
 class Metrics:
-    """The loss, and in `accuracy` the problem's metric (None without one): means over some examples."""
+    """The loss, and in `accuracy` the problem's metric (None without one): means over some examples.
+
+    The weights are what they are means over: the number of examples, unless the loss or the metric says another.
+    """
 
     loss: float
     accuracy: float | None
+    weight: float = attrs.field(default=1.0, repr=False)
+    accuracy_weight: float = attrs.field(default=1.0, repr=False)
 
 
 # What overflows shows in the loss, the state or the gradients, which are checked: a warning before would say less.
@@ -73,12 +80,11 @@ class Shard(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What a batch or a shard gives: gradients, the net's new state, metrics of its examples, their number."""
+    """What a batch or a shard gives: gradients, the net's new state, metrics of its examples."""
 
     gradients: Any
     state: Any
     metrics: Metrics
-    examples: int
 
 
 # --- The step -------------------------------------------------------------------------------------------------
@@ -87,25 +93,39 @@ class Made(NamedTuple):
 def step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """Forward, loss, backward, update. The metrics are the batch's, before the update. Raises NonFiniteError."""
     batch = prepared(problem, state, batch)
-    with single_blas_thread(), np.errstate(**QUIET):
-        made = alone(forward_and_back(problem, state, batch))
-    check_finite(made.gradients, state, made.metrics)
-    params, opt_state = updated(problem, state, made.gradients)
+    made = _made(problem, batch, state)
+    loss = partial(_loss_at, problem, batch, state) if problem.optimizer.asks_loss else None
+    params, opt_state = updated(problem, state, made.gradients, made.metrics.loss, loss)
     return TrainState(params, made.state, opt_state, state.step + 1, state.seed), made.metrics
+
+
+def _made(problem: Problem, batch: Batch, state: TrainState) -> Made:
+    """What a prepared batch gives as a whole, its gradients finite."""
+    with single_blas_thread(), np.errstate(**QUIET):
+        made: Made = alone(forward_and_back(problem, state, batch))
+    check_finite(made.gradients, state, made.metrics)
+    return made
+
+
+def _loss_at(problem: Problem, batch: Batch, state: TrainState, params: Any) -> tuple[float, Any]:
+    """The loss of a step's batch at other params, and its gradients: what dropout draws is the same."""
+    made = _made(problem, batch, TrainState(params, state.state, state.opt_state, state.step, state.seed))
+    return made.metrics.loss, made.gradients
 
 
 def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """A step whose batch is cut into shards, on the threads of this process; for a net that `check_meets` lets pass."""
-    inputs, targets = cuttable(batch)
+    batch = cuttable(batch)
+    n = count(batch[0])
     ways = []
-    for number, part in enumerate(shard_slices(len(inputs), shards)):
-        shard = Shard(number, len(inputs))
-        its_batch = prepared(problem, state, (inputs[part], targets[part]), shard)
+    for number, part in enumerate(shard_slices(n, shards)):
+        shard = Shard(number, n)
+        its_batch = prepared(problem, state, rows(batch, part), shard)
         ways.append(forward_and_back(problem, state, its_batch, shard))
     with single_blas_thread(), np.errstate(**QUIET):
         made: list[Made] = alone(together(ways))
         gradients = add_up([each.gradients for each in made], _sum_of_trees)
-    metrics = summed([(each.metrics, each.examples) for each in made])
+    metrics = summed([each.metrics for each in made])
     net_state = same_state([each.state for each in made])
     check_finite(gradients, state, metrics)
     params, opt_state = updated(problem, state, gradients)
@@ -115,52 +135,69 @@ def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batc
 def forward_and_back(problem: Problem, state: TrainState, batch: Batch, shard: Shard | None = None) -> Coroutine:
     """The way of a prepared batch, or of a shard of it, through forward, loss and backward: returns `Made`.
 
-    A shard's layers draw from the key of the batch with the shard's number folded in.
+    A shard's layers draw from the key of the batch with the shard's number folded in. Its part of the batch's weight is
+    that of its examples, or of what its loss is a mean over: then the shards meet, to know the sum.
     """
-    inputs, targets = batch
+    inputs, targets, weights = unpacked(batch)
+    n = count(inputs)
     key = _key(state, "step", shard) if problem.net.config.stochastic else None
     outputs, net_state, residuals = yield from apply_chunk(
         problem.net, state.params, state.state, inputs, key=key, train=True
     )
-    loss, d_outputs = call_loss(problem.loss, outputs, targets)
+    loss, d_outputs, weight = call_loss(problem.loss, outputs, targets, weights)
     if not math.isfinite(loss):
         raise NonFiniteError(advised(state, f"the loss is {loss}{why(state, inputs)}"))
     bad = first_non_finite(net_state)
     if bad is not None:
-        reach = f"the inputs reach {np.abs(inputs).max():g}"
+        reach = f"the inputs reach {max(np.abs(leaf).max() for leaf in tree.flatten(inputs)):g}"
         raise NonFiniteError(advised(state, f"the state {bad} is not finite (loss {loss:g}, {reach})"))
-    if shard and shard.examples != len(inputs):
-        d_outputs = d_outputs * d_outputs.dtype.type(len(inputs) / shard.examples)
+    share = n / shard.examples if shard else 1.0
+    if weight is not None:
+        total = weight
+        if shard:
+            (total,) = yield Meeting(_totals, [weight])
+        if total == 0:
+            raise ValueError(f"step {state.step}: the weights of all examples in the batch are zero. Leave it out")
+        share = weight / total
+    if share != 1:
+        d_outputs = tree.map(lambda leaf: leaf * leaf.dtype.type(share), d_outputs)
     gradients, _ = yield from backward_chunk(problem.net, state.params, residuals, d_outputs, need_dx=False)
-    metric = call_metric(problem.metric, outputs, targets)
-    return Made(gradients, net_state, Metrics(loss, metric), len(inputs))
+    return Made(gradients, net_state, _metrics(problem, loss, weight, outputs, targets, weights, n))
+
+
+def _totals(weights: Sequence[float]) -> list[float]:
+    return [math.fsum(weights)] * len(weights)
+
+
+def _metrics(
+    problem: Problem, loss: float, weight: float | None, outputs: Any, targets: Any, weights: Array | None, n: int
+) -> Metrics:
+    metric, its_weight = call_metric(problem.metric, outputs, targets, weights)
+    return Metrics(loss, metric, n if weight is None else weight, n if its_weight is None else its_weight)
 
 
 def prepared(problem: Problem, state: TrainState, batch: Batch, shard: Shard | None = None) -> Batch:
-    """The batch, or the shard of it, with its inputs augmented; of a shard with keys of its own."""
-    inputs, targets = checked_batch(batch)
+    """The batch, or the shard of it, augmented; a shard with keys of its own, and mixed within itself."""
+    inputs, targets, weights = unpacked(batch)
     for i, augment in enumerate(problem.augment):
-        inputs = call_augment(augment, inputs, _key(state, "augment", shard, i))
-    return inputs, targets
-
-
-def checked_batch(batch: Any) -> Batch:
-    """Raise TypeError for what is no batch."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise TypeError(f"step: batch must be a tuple (inputs, targets), got {shown(batch)}")
-    inputs, targets = batch
-    return inputs, targets
+        inputs, targets = call_augment(augment, inputs, targets, _key(state, "augment", shard, i))
+    return (inputs, targets) if weights is None else (inputs, targets, weights)
 
 
 def cuttable(batch: Any) -> Batch:
     """A batch that can be cut. Raises TypeError for what is none, ValueError for more inputs than targets."""
-    inputs, targets = checked_batch(batch)
-    for name, each in (("inputs", inputs), ("targets", targets)):
-        if not isinstance(each, np.ndarray) or each.ndim == 0:
-            raise TypeError(f"step: {name} must be an array with the examples along its first axis, got {shown(each)}")
-    if len(inputs) != len(targets):
-        raise ValueError(f"step: expected as many inputs as targets, got {len(inputs)} inputs, {len(targets)} targets")
-    return inputs, targets
+    inputs, targets, weights = unpacked(batch)
+    named = {"inputs": inputs, "targets": targets} | ({} if weights is None else {"weights": weights})
+    for name, values in named.items():
+        for each in tree.flatten(values) if type(values) is tuple and values else [values]:
+            if not isinstance(each, np.ndarray) or each.ndim == 0:
+                raise TypeError(
+                    f"step: {name} must be an array with the examples along its first axis, got {shown(each)}"
+                )
+            if len(each) != count(inputs):
+                many = f"{count(inputs)} inputs, {len(each)} {name}"
+                raise ValueError(f"step: expected as many inputs as {name}, got {many}")
+    return tuple(named.values())
 
 
 def _key(state: TrainState, purpose: str, shard: Shard | None, i: int | None = None) -> Key:
@@ -170,25 +207,29 @@ def _key(state: TrainState, purpose: str, shard: Shard | None, i: int | None = N
     return fold_in(key, shard.number) if shard else key
 
 
-def updated(problem: Problem, state: TrainState, gradients: Any) -> tuple[Any, Any]:
+def updated(
+    problem: Problem, state: TrainState, gradients: Any, value: float | None = None, loss: LossAt | None = None
+) -> tuple[Any, Any]:
     """The optimizer's new params and state; raises NonFiniteError for an update that is not finite."""
     try:
         with np.errstate(over="raise", invalid="raise", divide="raise"):
-            return problem.optimizer.update(gradients, state.opt_state, state.params, state.step)
+            return problem.optimizer.update(
+                gradients, state.opt_state, state.params, state.step, value=value, loss=loss
+            )
     except FloatingPointError as error:
         raise NonFiniteError(advised(state, f"the update of the parameters is not finite ({error})")) from error
 
 
 def measured(
-    problem: Problem, params: Any, state: Any, batch: Batch, forward: Callable[[Array], Array]
-) -> tuple[Metrics, int, str]:
-    """The metrics of a batch given the net as a function, its size, and why the loss is not finite, if it is not."""
-    inputs, targets = batch
+    problem: Problem, params: Any, state: Any, batch: Batch, forward: Callable[[Any], Any]
+) -> tuple[Metrics, str]:
+    """The metrics of a batch given the net as a function, and why the loss is not finite, if it is not."""
+    inputs, targets, weights = unpacked(batch)
     with np.errstate(**QUIET):
         outputs = forward(inputs)
-        loss, _ = call_loss(problem.loss, outputs, targets)
+        loss, _, weight = call_loss(problem.loss, outputs, targets, weights)
     reason = "" if math.isfinite(loss) else f"the loss is {loss}{why(Model(params, state), inputs)}"
-    return Metrics(loss, call_metric(problem.metric, outputs, targets)), len(inputs), reason
+    return _metrics(problem, loss, weight, outputs, targets, weights, count(inputs)), reason
 
 
 ADVICE = "Lower the learning rate, put clip_by_global_norm before the optimizer, or look for bad inputs"
@@ -212,15 +253,16 @@ def check_finite(
         raise NonFiniteError(advised(state, f"the gradient of {where} is not finite (loss {metrics.loss:g})"))
 
 
-def why(state: TrainState | Model, inputs: Array) -> str:
+def why(state: TrainState | Model, inputs: Any) -> str:
     """Why a loss is not finite, as far as it can be seen."""
     for what, values in (("parameter", state.params), ("state", state.state)):
         bad = first_non_finite(values)
         if bad is not None:
             return f", since the {what} {bad} is not finite"
-    bad_inputs = np.count_nonzero(~np.isfinite(inputs).all(axis=tuple(range(1, inputs.ndim))))
+    finite = [np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in tree.flatten(inputs)]
+    bad_inputs = np.count_nonzero(~np.logical_and.reduce(finite))
     if bad_inputs:
-        return f", since {bad_inputs} of the batch's {len(inputs)} inputs are not finite"
+        return f", since {bad_inputs} of the batch's {count(inputs)} inputs are not finite"
     return "; all parameters and inputs are finite, but not what follows from them"
 
 
@@ -256,12 +298,12 @@ def _sum_of_trees(one: Any, other: Any) -> Any:
     return tree.map(np.add, one, other)
 
 
-def summed(made: Sequence[tuple[Metrics, int]]) -> Metrics:
-    """The metrics of the batch: the shards' means, weighed by their examples."""
-    n = sum(count for _, count in made)
-    loss = math.fsum(each.loss * (count / n) for each, count in made)
-    known = [(each.accuracy, count) for each, count in made if each.accuracy is not None]
-    return Metrics(loss, math.fsum(value * (count / n) for value, count in known) if known else None)
+def summed(made: Sequence[Metrics]) -> Metrics:
+    """The metrics of the batch: the shards' means, weighed by what they are means over."""
+    n, m = (math.fsum(each) for each in ([part.weight for part in made], [part.accuracy_weight for part in made]))
+    loss = math.fsum(each.loss * (each.weight / n) for each in made)
+    known = [(each.accuracy, each.accuracy_weight) for each in made if each.accuracy is not None]
+    return Metrics(loss, math.fsum(value * (weight / m) for value, weight in known) if known and m else None, n, m)
 
 
 def same_state(states: Sequence[Any]) -> Any:

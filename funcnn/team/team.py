@@ -28,7 +28,7 @@ from funcnn.layer import Layer
 from funcnn.losses import mean_squared_error
 from funcnn.nn.coupled import check_meets
 from funcnn.optimizers import sgd
-from funcnn.problem import Batch, Examples, Problem
+from funcnn.problem import Batch, Examples, Problem, count, inputs_in
 from funcnn.settings import check_counts, refuse
 from funcnn.team.calls import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Predict, Step
 from funcnn.team.meeting import CAPACITY, MeetingRoom, Stopped, size_of_room
@@ -78,6 +78,11 @@ class Team:
 
     def _assembled(self) -> Member:
         """Start the other processes: this one as a member."""
+        if self.size > 1 and multiprocessing.current_process().daemon:
+            raise TeamError(
+                "this process is a daemon, such as a pool's or a Dask worker, and may start no others. Train with one "
+                "worker here, or in a process with daemon=False"
+            )
         context = multiprocessing.get_context("spawn")
         room = self._new_block(size_of_room(self.size))
         bells = [context.Semaphore(0) for _ in range(self.size)]
@@ -156,24 +161,23 @@ class Team:
 
     def evaluate(
         self, problem: Problem, state: TrainState, part: int, batch_size: int, *examples: Examples | None
-    ) -> list[tuple[Metrics, int, str]]:
-        """What each batch of a part of the examples gives: metrics, examples, why they are not finite."""
+    ) -> list[tuple[Metrics, str]]:
+        """What each batch of a part of the examples gives: metrics, and why they are not finite."""
         if not self._knows(problem, state, examples):
             self.begin(problem, state, *examples)
         slot, fresh = self._slot_of(state)
         call = Evaluate(slot.handle, part, batch_size, fresh)
         return self._run(call)  # type: ignore[no-any-return]
 
-    def predict(self, net: Layer, state: TrainState, inputs: Any, one: Array, batch_size: int) -> Array:
-        """The net's outputs for inputs, an array or examples; `one` is a batch of the first alone."""
+    def predict(self, net: Layer, state: TrainState, inputs: Any, batch_size: int) -> Any:
+        """The net's outputs for inputs: an array, a tuple of arrays, or examples."""
         problem = Problem(net, mean_squared_error, sgd(0.0), metric=None)  # of which the net alone is used
         self.begin(problem, state, inputs)
-        like = net.apply(state.params, state.state, one).y
-        places, size = lay_out(np.broadcast_to(like, (len(inputs), *like.shape[1:])))
+        like, n = net.apply(state.params, state.state, inputs_in(inputs, slice(0, 1))).y, count(inputs)
+        places, size = lay_out(tree.map(lambda leaf: np.broadcast_to(leaf, (n, *leaf.shape[1:])), like))
         block = self._block(size)
         self._run(Predict(self._slot_of(state)[0].handle, block.handle, places, batch_size))
-        outputs: Array = views(places, np.frombuffer(block.map, np.uint8))
-        return outputs
+        return views(places, np.frombuffer(block.map, np.uint8))
 
     # --- Memory -----------------------------------------------------------------------------------------------
 
@@ -234,7 +238,7 @@ class Team:
     def _written(self, batch: Batch) -> FromBatch:
         """A batch in memory that all see."""
         arrays = cuttable(batch)
-        form = tuple([(each.shape, each.dtype) for each in arrays])
+        form = tree.map(lambda leaf: (leaf.shape, leaf.dtype), arrays)
         if self._batch is None or self._batch[0] != form:
             places, size = lay_out(arrays)
             block = self._batch[1] if self._batch is not None else None
@@ -242,7 +246,7 @@ class Team:
                 block = self._block(max(size, 2 * block.handle.size if block else 0))
             memory = views(places, self._member.memory(block.handle))
             self._batch = form, block, memory, FromBatch(block.handle, places)
-        copy(arrays, self._batch[2])
+        copy(tree.flatten(arrays), tree.flatten(self._batch[2]))
         return self._batch[3]
 
     # --- The others -------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """A batch in shards gives what the whole batch gives, in one order of summing; what cannot be cut is refused."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, Case, assert_close, gaussian
+from cases import ONE_OUTPUT, Case, assert_close, gaussian, inputs
 from hypothesis import given
 from hypothesis import strategies as st
 from optimizer_cases import OPTIMIZERS
@@ -13,6 +14,7 @@ from funcnn import Key, serial, tree
 from funcnn.arrays import threads
 from funcnn.checks import LayerError
 from funcnn.compose import parallel, residual
+from funcnn.data import Part
 from funcnn.keys import generator
 from funcnn.layer import Applied, Config, Gradients, Initialised, config, make_layer
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
@@ -23,7 +25,7 @@ from funcnn.optimizers import Optimizer, adam, sgd
 from funcnn.team.memory import Plan, StateMemory, division_of, piece, plan_for
 from funcnn.team.shared import Handle, lay_out, views
 from funcnn.team.step import Metrics, NonFiniteError, TrainState, add_up, shard_slices, summed
-from funcnn.train import Problem, init_state, make_step
+from funcnn.train import Problem, evaluate, init_state, make_step
 
 # Batch norm at every depth: in a run of chunks, before a pool, within residual and parallel, within one another.
 NET = serial(
@@ -61,14 +63,14 @@ def test_shards_give_what_the_whole_batch_gives(shards: int) -> None:
         assert state.step == expected.step
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.layer.config.stochastic], ids=str)
+@pytest.mark.parametrize("case", [case for case in ONE_OUTPUT if not case.layer.config.stochastic], ids=str)
 def test_shards_of_every_layer_give_what_the_whole_batch_gives(case: Case) -> None:
     problem = Problem(case.layer, mean_squared_error, sgd(0.1))
     state = init_state(problem, Key(0), case.in_shape, np.float64)
-    inputs = gaussian((5, *case.in_shape))
     targets = gaussian((5, *case.layer.config.out_shape(case.in_shape)), np.float64, "targets")
-    expected, metrics = make_step(problem)(state, (inputs, targets))
-    cut, its_metrics = make_step(problem, shards=2)(state, (inputs, targets))
+    batch = inputs(case, 5), targets
+    expected, metrics = make_step(problem)(state, batch)
+    cut, its_metrics = make_step(problem, shards=2)(state, batch)
     assert_close(joined(cut), joined(expected), 1e-9)
     np.testing.assert_allclose(its_metrics.loss, metrics.loss, 1e-12)
 
@@ -187,9 +189,65 @@ def test_a_sum_has_every_value_once_in_order(n: int) -> None:
     assert add_up([(i,) for i in range(n)], lambda one, other: one + other) == tuple(range(n))
 
 
-def test_metrics_are_weighed_by_examples() -> None:
-    assert summed([(Metrics(1.0, 0.5), 1), (Metrics(3.0, 1.0), 3)]) == Metrics(2.5, 0.875)
-    assert summed([(Metrics(1.0, None), 1)]) == Metrics(1.0, None)
+def test_metrics_are_weighed_by_what_they_are_means_over() -> None:
+    assert summed([Metrics(1.0, 0.5, 1, 2), Metrics(3.0, 1.0, 3, 2)]) == Metrics(2.5, 0.75, 4, 4)
+    assert summed([Metrics(1.0, None, 2, 2)]) == Metrics(1.0, None, 2, 2)
+
+
+# --- Weights --------------------------------------------------------------------------------------------------
+
+WEIGHTS = np.array([2, 0, 1, 3, 0, 1, 0])  # the last of three shards is of weight 1, or 0 if they are cut otherwise
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 7])
+def test_a_weight_of_k_counts_as_k_examples(shards: int) -> None:
+    problem = Problem(serial(flatten(), dense(5), relu(), dense(3)), softmax_cross_entropy, sgd(0.1))
+    state = init_state(problem, Key(0), IN_SHAPE, np.float64)
+    inputs, targets = batch_of(len(WEIGHTS))
+    expected, wanted = make_step(problem)(state, (inputs.repeat(WEIGHTS, axis=0), targets.repeat(WEIGHTS)))
+    for _ in range(2):  # also of a state that the step has made
+        made, metrics = make_step(problem, shards=shards)(state, (inputs, targets, WEIGHTS.astype(np.float64)))
+        assert_close(joined(made), joined(expected), 1e-12)
+        np.testing.assert_allclose([metrics.loss, metrics.accuracy], [wanted.loss, wanted.accuracy], 1e-12)
+        assert (metrics.weight, metrics.accuracy_weight) == (WEIGHTS.sum(), WEIGHTS.sum())
+        inputs, targets = inputs.copy(), targets.copy()
+    part, repeated = Part(inputs, targets, weights=WEIGHTS), Part(inputs, targets).select(np.arange(7).repeat(WEIGHTS))
+    by_weights, by_examples = (evaluate(problem, state, each, batch_size=2) for each in (part, repeated))
+    np.testing.assert_allclose(by_weights.loss, by_examples.loss, 1e-12)
+    np.testing.assert_allclose(by_weights.accuracy, by_examples.accuracy, 1e-12)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_what_is_ignored_counts_nowhere(shards: int) -> None:
+    loss = partial(softmax_cross_entropy, ignore=9)
+    problem = Problem(dense(3), loss, sgd(0.1))
+    inputs, targets = gaussian((8, 4)), np.array([9, 9, 0, 9, 9, 1, 2, 9])
+    state = init_state(problem, Key(0), (4,), np.float64)
+    made, metrics = make_step(problem, shards=shards)(state, (inputs, targets))
+    kept = targets != 9
+    expected, wanted = make_step(Problem(dense(3), softmax_cross_entropy, sgd(0.1)))(
+        state, (inputs[kept], targets[kept])
+    )
+    assert_close(joined(made), joined(expected), 1e-12)
+    np.testing.assert_allclose([metrics.loss, metrics.accuracy], [wanted.loss, wanted.accuracy], 1e-12)
+    with pytest.raises(ValueError, match="step 0: the weights of all examples in the batch are zero"):
+        make_step(problem, shards=shards)(state, (inputs, np.full(8, 9)))
+    with pytest.raises(ValueError, match="evaluate: the weights of all examples are zero"):
+        evaluate(problem, state, Part(inputs, np.full(8, 9)))
+
+
+def test_weights_need_a_loss_and_a_metric_that_take_them() -> None:
+    def plain(outputs: Any, targets: Any) -> Any:
+        return mean_squared_error(outputs, targets)
+
+    state = init_state(Problem(dense(2), mean_squared_error, sgd(0.1)), Key(0), (4,), np.float64)
+    batch = gaussian((3, 4)), gaussian((3, 2)), np.ones(3)
+    with pytest.raises(
+        TypeError, match=r"plain: the batch has weights, and this loss takes none. Write it as loss\(out"
+    ):
+        make_step(Problem(dense(2), plain, sgd(0.1), metric=None))(state, batch)
+    with pytest.raises(TypeError, match="plain: the batch has weights, and this metric takes none"):
+        make_step(Problem(dense(2), mean_squared_error, sgd(0.1), metric=plain))(state, batch)
 
 
 # --- The optimizer's work in parts ----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -138,12 +139,40 @@ def test_another_problem_or_another_form_of_state_is_begun_with(pair: Team) -> N
             assert tree.equal(make_step(problem, team=pair)(state, batch), make_step(problem, shards=4)(state, batch))
 
 
+def in_a_process() -> None:
+    try:
+        with Team(2):
+            pass
+    except TeamError as error:
+        sys.exit(7 if "this process is a daemon" in str(error) else 8)
+
+
+@pytest.mark.parametrize(("method", "daemon", "code"), [("forkserver", False, 0), ("spawn", True, 7)])
+def test_a_team_starts_in_any_process_that_may_start_others(method: str, daemon: bool, code: int) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    process = multiprocessing.get_context(method).Process(target=in_a_process, daemon=daemon)
+    process.start()
+    process.join(60)
+    assert process.exitcode == code
+
+
+def test_a_team_weighs_examples_as_one_process_does(pair: Team) -> None:
+    problem = Problem(NET, partial(softmax_cross_entropy, ignore=7), adam(0.01))
+    weights = gaussian((90,), np.float64, "weights") ** 2
+    for part in (SMALL.train, Part(SMALL.train.inputs, SMALL.train.targets, SMALL.train.preprocess, weights)):
+        state = init_state(problem, Key(1), SMALL.in_shape)
+        batch = part.take(slice(0, 41))
+        assert tree.equal(make_step(problem, team=pair)(state, batch), make_step(problem, shards=4)(state, batch))
+        assert evaluate(problem, state, part, batch_size=16, workers=2) == evaluate(problem, state, part, batch_size=16)
+
+
 def test_what_is_evaluated_by_a_team_is_what_one_process_finds(pair: Team) -> None:
     problem = problem_of(adam(0.01))
     state = init_state(problem, Key(1), SMALL.in_shape)
     made = pair.evaluate(problem, state, 0, 16, SMALL.validation)
-    assert [count for _, count, _ in made] == [16, 16, 8]
-    mean = sum(each.loss * count for each, count, _ in made) / 40
+    assert [each.weight for each, _ in made] == [16, 16, 8]
+    mean = sum(each.loss * each.weight for each, _ in made) / 40
     assert mean == evaluate(problem, state, SMALL.validation, batch_size=16).loss
 
 

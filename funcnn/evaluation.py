@@ -1,0 +1,206 @@
+"""Evaluation and prediction: what a trained net gives for examples, batch by batch, on one process or several."""
+
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any, overload
+
+import attrs
+import numpy as np
+
+from funcnn import tree
+from funcnn.checks import FuncnnWarning, as_array
+from funcnn.keys import Key, check_is_key, generator
+from funcnn.layer import Layer
+from funcnn.nn.prediction import forward_for
+from funcnn.problem import Batch, Examples, Problem, check_examples, check_problem, count, inputs_in
+from funcnn.settings import as_int, check_counts, refuse
+from funcnn.team.mpi import team_of
+from funcnn.team.step import Metrics, Model, TrainState, measured
+
+__all__ = ["BEGUN", "Mean", "batches", "evaluate", "for_evaluation", "mean_of", "predict"]
+
+# The states at step 0 that a run of an epoch or more began with. It decides on a warning, and on no result.
+BEGUN: "weakref.WeakSet[TrainState]" = weakref.WeakSet()
+
+
+def batches(examples: Examples, batch_size: int, *, key: Key | None = None, start: int = 0) -> Iterator[Batch]:
+    """The batches of one pass, from the `start`-th: each example once, in the key's order or as stored.
+
+    The last batch is smaller if the size does not divide the number of examples.
+
+    >>> from funcnn.data import load
+    >>> [len(labels) for _, labels in batches(load("digits").test, 256)]
+    [256, 103]
+
+    Raises ValueError at once for a batch size that is no positive int, a start that is no int from 0 on, or examples
+    that are no part, TypeError for a key that is none.
+    """
+    check_counts("batches", batch_size=batch_size)
+    check_examples("batches", "examples", examples)
+    start = as_int(start)
+    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+        refuse("batches", "start", "an int from 0 on", start)
+    if key is not None:
+        check_is_key("batches", key)
+    return _batches(examples, batch_size, key, start)
+
+
+def _batches(examples: Examples, batch_size: int, key: Key | None, start: int) -> Iterator[Batch]:
+    n = len(examples)
+    order = generator(key).permutation(n) if key is not None else None
+    for first in range(start * batch_size, n, batch_size):
+        part = slice(first, min(first + batch_size, n))
+        yield examples.take(part if order is None else order[part])
+
+
+@attrs.frozen
+class Mean:
+    """A running mean of metrics, each weighed by what it is a mean over."""
+
+    weight: float = 0.0
+    accuracy_weight: float = 0.0
+    loss: float = 0.0
+    accuracy: float | None = 0.0
+
+    def add(self, metrics: Metrics) -> "Mean":
+        known = self.accuracy is not None and metrics.accuracy is not None
+        return Mean(
+            self.weight + metrics.weight,
+            self.accuracy_weight + metrics.accuracy_weight,
+            self.loss + metrics.loss * metrics.weight,
+            self.accuracy + metrics.accuracy * metrics.accuracy_weight if known else None,  # type: ignore[operator]
+        )
+
+    def metrics(self) -> Metrics:
+        known = self.accuracy is not None and self.accuracy_weight > 0
+        accuracy = self.accuracy / self.accuracy_weight if known else None  # type: ignore[operator]
+        return Metrics(self.loss / self.weight, accuracy, self.weight, self.accuracy_weight)
+
+
+def evaluate(
+    problem: Problem, state: TrainState | Model, examples: Examples, *, batch_size: int = 256, workers: int = 1
+) -> Metrics:
+    """The loss and metric over examples, each counted once, with the layers as for prediction (``train=False``).
+
+    The params are those that the optimizer gives for it, such as an average (`for_evaluation`). Several `workers`
+    (processes, which take a while to start) share the batches, to the same bits.
+
+    Raises ValueError for no examples, a batch size that is no positive int, or arguments of another kind. Warns of a
+    loss that is not finite, which is given as it is, and of the state that training began with.
+    """
+    check_problem("evaluate", problem)
+    _check_state("evaluate", state)
+    check_counts("evaluate", batch_size=batch_size, workers=workers)
+    check_examples("evaluate", "the examples", examples)
+    state = for_evaluation(problem, state)
+    if workers > 1:
+        with team_of(workers, workers) as team:
+            return mean_of("evaluate", team.evaluate(problem, _bare(state), 0, batch_size, examples))
+    forward = forward_for(problem.net, state.params, state.state, batches=-(-len(examples) // batch_size))
+    made = (measured(problem, state.params, state.state, batch, forward) for batch in batches(examples, batch_size))
+    return mean_of("evaluate", made)
+
+
+@overload
+def for_evaluation(problem: Problem, state: TrainState) -> TrainState: ...
+@overload
+def for_evaluation(problem: Problem, state: TrainState | Model) -> TrainState | Model: ...
+def for_evaluation(problem: Problem, state: TrainState | Model) -> TrainState | Model:
+    """A state with the params to evaluate, predict and save with, such as an average (`Optimizer.evaluated`).
+
+    It is the state itself where these are those in training, and a `Model` stays as it is.
+
+    >>> from funcnn.layers import dense
+    >>> from funcnn.losses import mean_squared_error
+    >>> from funcnn.optimizers import averaged, sgd
+    >>> problem = Problem(dense(2), mean_squared_error, averaged(sgd(0.1)))
+    >>> params, state, _ = dense(2).init(Key(0), (4,))
+    >>> state = TrainState(params, state, problem.optimizer.init(params), 0, 0)
+    >>> tree.equal(for_evaluation(problem, state).params, state.opt_state.average)
+    True
+
+    Raises ValueError for arguments of another kind, TypeError for a state that another optimizer made.
+    """
+    check_problem("for_evaluation", problem)
+    _check_kind("for_evaluation", state)
+    if isinstance(state, Model):
+        return state
+    params = problem.optimizer.evaluated(state.params, state.opt_state)
+    if params is state.params:
+        return state
+    return TrainState(params, state.state, state.opt_state, state.step, state.seed)
+
+
+def mean_of(place: str, made: Iterable[tuple[Metrics, str]]) -> Metrics:
+    """The mean over batches; warns once of one that is not finite."""
+    mean, reason = Mean(), ""
+    for metrics, its_reason in made:
+        mean = mean.add(metrics)
+        reason = reason or its_reason
+    if mean.weight == 0:
+        raise ValueError(f"{place}: the weights of all examples are zero, so that they have no mean loss")
+    if reason:
+        warnings.warn(f"{place}: {reason}", FuncnnWarning, stacklevel=3)
+    return mean.metrics()
+
+
+def _bare(state: TrainState | Model) -> TrainState:
+    """What a team needs to know of a state that is not trained."""
+    return TrainState(state.params, state.state, None, 0, 0)
+
+
+def _check_kind(place: str, state: TrainState | Model) -> None:
+    if not isinstance(state, (TrainState, Model)):
+        refuse(place, "state", "a TrainState or a Model(params, state)", state)
+
+
+def _check_state(place: str, state: TrainState | Model) -> None:
+    _check_kind(place, state)
+    if state in BEGUN:
+        message = (
+            f"{place}: this is the state at step 0 that training began with. Training changes nothing and yields new "
+            "states: take event.state of an Epoch"
+        )
+        warnings.warn(message, FuncnnWarning, stacklevel=3)
+
+
+def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: int = 256, workers: int = 1) -> Any:
+    """The net's outputs for inputs (n, ...) or examples, with the layers as for prediction: -> (n, ...).
+
+    Of a net with several inputs they are a tuple of arrays, and so is what a net with several outputs gives.
+
+    >>> from funcnn.layers import dense
+    >>> params, state, _ = dense(2).init(Key(0), (4,))
+    >>> predict(dense(2), Model(params, state), np.ones((1000, 4), np.float32)).shape
+    (1000, 2)
+
+    Several `workers` (processes, which take a while to start) share the batches, to the same bits.
+
+    Raises ValueError for a batch size that is no positive int, or inputs that are neither examples nor taken for an
+    array (`funcnn.checks.as_array`). Warns of the state that training began with.
+    """
+    if not isinstance(net, Layer):
+        refuse("predict", "net", "a Layer", net, "Pass problem.net" if isinstance(net, Problem) else "")
+    _check_state("predict", state)
+    check_counts("predict", batch_size=batch_size, workers=workers)
+    if not _is_tuple_of_arrays(inputs) and (not hasattr(inputs, "take") or hasattr(inputs, "__array__")):
+        inputs = as_array("predict", "inputs", inputs)
+        if inputs.ndim == 0:
+            refuse("predict", "inputs", "a batch of inputs", inputs)
+    n = count(inputs)
+    if workers > 1 and n:
+        with team_of(workers, workers) as team:
+            return team.predict(net, _bare(state), inputs, batch_size)
+    starts = range(0, max(n, 1), batch_size)
+    forward = forward_for(net, state.params, state.state, batches=len(starts))
+    made = [forward(inputs_in(inputs, slice(start, start + batch_size))) for start in starts]
+    return tree.map(lambda *leaves: np.concatenate(leaves), *made)
+
+
+def _is_tuple_of_arrays(inputs: Any) -> bool:
+    return (
+        type(inputs) is tuple
+        and len(inputs) > 0
+        and all((isinstance(each, np.ndarray) and each.ndim > 0) or _is_tuple_of_arrays(each) for each in inputs)
+    )
