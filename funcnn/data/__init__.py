@@ -1,12 +1,24 @@
-"""Data sets: `load` by name, `load_folder` of images of your own, and what they are made of."""
+"""Data sets: `load` by name, `load_folder` of your own images, `load_text` of a text, and what they are made of."""
 
-from funcnn.data.augment import flip_horizontally, shifted_crop
+from funcnn.data.affine import random_affine, random_rotation
+from funcnn.data.augment import (
+    color_jitter,
+    cutout,
+    flip_horizontally,
+    random_erasing,
+    random_grayscale,
+    shifted_crop,
+)
 from funcnn.data.dataset import Dataset, Part, stratified_split
 from funcnn.data.folders import read_class_folders, read_images
 from funcnn.data.load import DataError, load, load_folder
+from funcnn.data.mixing import cutmix, mixup
 from funcnn.data.preprocess import one_hot, rescale, standardise, subtract_mean_image, unit_norm
+from funcnn.data.text import Windows, load_text
 
 __all__ = [
-    "DataError", "Dataset", "Part", "flip_horizontally", "load", "load_folder", "one_hot", "read_class_folders",
-    "read_images", "rescale", "shifted_crop", "standardise", "stratified_split", "subtract_mean_image", "unit_norm",
+    "DataError", "Dataset", "Part", "Windows", "color_jitter", "cutmix", "cutout", "flip_horizontally", "load",
+    "load_folder", "load_text", "mixup", "one_hot", "random_affine", "random_erasing", "random_grayscale",
+    "random_rotation", "read_class_folders", "read_images", "rescale", "shifted_crop", "standardise",
+    "stratified_split", "subtract_mean_image", "unit_norm",
 ]  # fmt: skip

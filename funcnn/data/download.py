@@ -77,6 +77,14 @@ SOURCES: dict[str, tuple[Source, ...]] = {
             "cifar-10-batches-bin",
         ),
     ),
+    "tinyshakespeare": (
+        Source(
+            "input.txt",
+            1_115_394,
+            "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+            ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare",),
+        ),
+    ),
     # Only an MD5 is known of it. Two files of one MD5 can be made, another file of this one's cannot.
     "notmnist": (
         Source("notMNIST_small.tar.gz", 8_458_043, "md5:c9890a473a9769fda4bdf314aaf500dd", _NOTMNIST, "notMNIST_small"),
