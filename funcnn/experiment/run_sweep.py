@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 
+from funcnn.arrays.threads import cores
 from funcnn.data import load
 from funcnn.experiment.options import folder, new_parser, positive, printer, read_arguments, same_command, warn
 from funcnn.report.page import page
@@ -45,6 +46,8 @@ class SweepOptions:
     seeds: int
     axes: dict[str, tuple[Any, ...]]
     jobs: int | None
+    workers: int
+    shards: int
     scheduler: str | None
     mpi: bool
     halving: bool
@@ -87,6 +90,10 @@ def parse_sweep_options(
     option("--seeds", type=positive(int), help=f"trials of each configuration (default {seeds}; 1 if --quick)")
     option("--axis", action="append", default=[], metavar="NAME=V1,V2", help=f"other values for: {', '.join(axes)}")
     option("--jobs", type=positive(int), help="processes on this machine (default: one for each core)")
+    each = "processes that train a trial together, on this machine (default %(default)s)"
+    option("--workers", type=positive(int), default=1, metavar="N", help=each)
+    parts = "parts of a batch that they share, from which a result follows (default: --workers)"
+    option("--shards", type=positive(int), metavar="N", help=parts)
     where = parser.add_mutually_exclusive_group().add_argument
     where("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler, as tcp://host:8786")
     where("--mpi", action="store_true", help="run on the ranks of: mpirun -n N python -m mpi4py.futures SCRIPT --mpi")
@@ -113,9 +120,25 @@ def parse_sweep_options(
         if unknown and all(isinstance(each, str) for each in axes[axis]):
             parser.error(f"--axis {given}: {axis} is one of {', '.join(map(repr, axes[axis]))}, not {unknown[0]!r}")
     values["axes"] = chosen
+    values["shards"] = values["shards"] or values["workers"]
+    if values["shards"] < values["workers"]:
+        parser.error(f"--shards {values['shards']}: at least one for each of the {values['workers']} workers")
+    if values["workers"] > 1:
+        if values["mpi"] or values["scheduler"]:
+            parser.error("--workers: a trial on a cluster has one process. Pass --shards alone for the same results")
+        values["jobs"] = _jobs_beside(values["jobs"], values["workers"], parser.error)
     values["epochs"] = values["epochs"] or (2 if values["quick"] else epochs)
     values["seeds"] = values["seeds"] or (1 if values["quick"] else seeds)
     return SweepOptions(**values)
+
+
+def _jobs_beside(jobs: int | None, workers: int, error: Callable[[str], Any]) -> int:
+    """How many trials at a time leave each its workers' cores; an error for more than there are."""
+    there = cores()
+    if (jobs or 1) * workers > there:
+        trials = f"{_count(jobs or 1, 'trial')} at a time with {workers} workers each"
+        error(f"--workers {workers}: {trials} would take {(jobs or 1) * workers} cores, and there are {there}")
+    return jobs or there // workers
 
 
 def _value(text: str) -> Any:
@@ -137,10 +160,11 @@ def run_sweep(
 ) -> list[Result]:  # fmt: skip
     """Run a sweep over the options' axes, and leave its answer in ``options.out``; returns the results.
 
-    Every configuration also has the options' `data` and `epochs`, so that it says all that its trial needs. Writes
-    results.jsonl as trials finish, at the end results.csv, the pictures of `draw` (one function or several, each of the
-    results and the folder), and report.html, a page that needs no other file. If one of these fails, it is said, and
-    the others are made. With `report` it runs no trial. On Ctrl-C it says how to go on, and exits.
+    Every configuration also has the options' `data`, `epochs` and, if more than one, `shards`, so that it says all that
+    its trial needs. Writes results.jsonl as trials finish, at the end results.csv, the pictures of `draw` (one function
+    or several, each of the results and the folder), and report.html, a page that needs no other file. If one of these
+    fails, it is said, and the others are made. With `report` it runs no trial. On Ctrl-C it says how to go on, and
+    exits.
 
     Raises SweepError and OSError as `sweep`, SweepError if a scheduler cannot be reached, for a report of another
     sweep's results, and at last if no trial has ended well, OSError at last if the disk failed what is left, DataError
@@ -149,7 +173,12 @@ def run_sweep(
     draws = tuple(draw) if isinstance(draw, (list, tuple)) else (draw,)
     _check(trial, draws, metric, also)
     say = printer(options.quiet)
-    chosen = grid(**options.axes, data=[options.data], epochs=[options.epochs])
+    if options.shards > 1:
+        if not isinstance(trial, TrainingTrial):
+            raise SweepError("--workers, --shards: this sweep's trials measure more than a training, on one core")
+        trial = attrs.evolve(trial, workers=options.workers, shards=options.shards)
+    shards = {"shards": [options.shards]} if options.shards > 1 else {}  # a result follows from them
+    chosen = grid(**options.axes, data=[options.data], epochs=[options.epochs], **shards)
     folder = make_folder(options.out)
     started = time.perf_counter()
     if options.report:
@@ -199,7 +228,7 @@ def _run(
             if not isinstance(trial, TrainingTrial):
                 raise SweepError("--halving: this sweep's trials measure more than a training, and run to the end")
             found = halving(
-                trial.make, chosen, epochs=options.epochs,
+                trial, chosen, epochs=options.epochs,
                 executor=executor, out=folder, mix=options.mix, retry=options.retry,
             )  # fmt: skip
         else:

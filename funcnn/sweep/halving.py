@@ -9,6 +9,8 @@ import os
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
 
+import attrs
+
 from funcnn.sweep.folder import Folder
 from funcnn.sweep.grid import Configuration, SweepError, as_int, check_configurations, shown
 from funcnn.sweep.results import HALVING, Result, trial_key
@@ -40,7 +42,7 @@ def rungs(epochs: int, first: int, factor: int) -> tuple[int, ...]:
 
 
 def halving(
-    make: Make,
+    make: Make | TrainingTrial,
     configurations: Iterable[Configuration],
     *,
     epochs: int,
@@ -58,7 +60,8 @@ def halving(
     ASHA's rule (Li et al. 2020): on each rung, the trials among its best 1/factor may go on. A free worker takes the
     best of them that has not gone on yet, from the highest rung that has one, or else a new configuration. So no worker
     waits for the others of a rung. The best have the highest validation_accuracy; `metrics["epochs"]` says how far a
-    result is. A trial goes on from its checkpoint in `out`, and no epoch is done twice.
+    result is. A trial goes on from its checkpoint in `out`, and no epoch is done twice. `make` may be a `TrainingTrial`
+    with workers of its own.
 
     Raises what `sweep` does, SweepError for a folder with results of other rungs, and StorageError if a checkpoint
     cannot be read or saved: that ends it, since it says nothing about the trial.
@@ -66,7 +69,7 @@ def halving(
     check_call("halving", make, executor, out, version, {"mix": mix, "retry": retry}, name="make")
     chosen, seed = check_configurations(configurations), as_int("halving", "seed", seed)
     ladder = _Ladder(chosen, rungs(epochs, first, factor), int(factor))
-    trial = TrainingTrial(make)
+    trial = make if isinstance(make, TrainingTrial) else TrainingTrial(make)
     name = f"{trial_name(trial)}{HALVING}"
     version = trial_version(trial) if version is None else version
     if not isinstance(executor, InProcess):
@@ -86,7 +89,7 @@ def halving(
         config, until = step
         saved = checkpoints / f"{trial_key(config, seed, name, version)}.safetensors"
         key = trial_key(config, seed, f"{name} {until}", version)
-        return Task(key, TrainingTrial(make, until, saved), config, seed)
+        return Task(key, attrs.evolve(trial, until=until, saved=saved), config, seed)
 
     def results() -> Generator[Result, None, None]:
         yield from known

@@ -62,9 +62,10 @@ def _is_function(instance: Any, attribute: Any, value: Any) -> None:
 class TrainingTrial:
     """The trial that trains what `make` gives, from the seed, and measures the net after the last epoch.
 
-    With `until` it stops after that epoch and leaves a checkpoint in the file `saved`, from which it goes on when it is
-    called for more epochs. Metrics: epochs, train_loss (the last epoch's mean), train_accuracy, validation_loss,
-    validation_accuracy, test_loss, test_accuracy; what a training lacks is None.
+    `workers` and `shards`, if given, are the training's instead of those that `make` gives. With `until` it stops after
+    that epoch and leaves a checkpoint in the file `saved`, from which it goes on when it is called for more epochs.
+    Metrics: epochs, train_loss (the last epoch's mean), train_accuracy, validation_loss, validation_accuracy,
+    test_loss, test_accuracy; what a training lacks is None.
 
     Raises TypeError for what `make` gives, if that is no Training. With `until` it raises SweepError for a training of
     fewer epochs, or without a validation part or a metric, and StorageError if the checkpoint cannot be read or saved.
@@ -73,6 +74,8 @@ class TrainingTrial:
     make: Make = attrs.field(validator=_is_function)
     until: int | None = None
     saved: Path | None = None
+    workers: int | None = None
+    shards: int | None = None
 
     @property
     def __wrapped__(self) -> Make:
@@ -83,6 +86,8 @@ class TrainingTrial:
         training = self.make(config, seed)
         if not isinstance(training, Training):
             raise TypeError(f"make must return a Training(problem, dataset, epochs, batch_size), got {shown(training)}")
+        own = {name: value for name in ("workers", "shards") if (value := getattr(self, name)) is not None}
+        training = attrs.evolve(training, **own)
         problem, data = training.problem, training.dataset
         state = train.init_state(problem, Key(seed), data.in_shape)
         if self.until is None or self.saved is None:
@@ -132,6 +137,6 @@ class TrainingTrial:
             "test": train.evaluate(problem, event.state, data.test),
         }
         metrics = {
-            f"{part}_{name}": value for part, each in measured.items() for name, value in attrs.asdict(each).items()
+            f"{part}_{name}": getattr(each, name) for part, each in measured.items() for name in ("loss", "accuracy")
         }
         return event.state, {"epochs": until} | metrics

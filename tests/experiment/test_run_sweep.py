@@ -17,13 +17,14 @@ from pathlib import Path
 import attrs
 import pytest
 from processes import TESTS
+from sweep_trials import make
 
 from funcnn.data import DataError
 from funcnn.experiment import parse_sweep_options, run_sweep
 from funcnn.report.charts import draw_heat_map, draw_lines, draw_pareto
 from funcnn.report.page import page
 from funcnn.report.summary import axis_values, metric_of, results_csv, summaries, summary_rows, varied_axes
-from funcnn.sweep import Result, SweepError, configuration
+from funcnn.sweep import Result, SweepError, TrainingTrial, configuration
 from funcnn.sweep.results import ResultsFile, trial_key
 from funcnn.sweep.trials import trial_name
 
@@ -530,3 +531,42 @@ def test_mpi_is_not_asked_of_a_process_without_ranks(tmp_path):
     python = re.escape(sys.orig_argv[0])
     with pytest.raises(SweepError, match=rf"For two that work: mpirun -n 3 {python} -m mpi4py\.futures "):
         run_sweep(trial, options("--mpi", "--out", str(tmp_path)), question="Q?", draw=draw)
+
+
+# --- Workers of a trial ---------------------------------------------------------------------------------------
+
+
+def test_workers_share_a_trial_and_its_result_follows_from_the_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["funcnn.experiment.run_sweep"], "cores", lambda: 2)
+    how = ["--axis", "kind=a", "--axis", "lr=0.1", "--epochs", "2", "--seeds", "1", "--quiet", "--no-plots"]
+    found = {}
+    for name, given in {"workers": ["--workers", "2"], "shards": ["--shards", "2"], "alone": []}.items():
+        chosen = options(*how, *given, "--out", str(tmp_path / name))
+        assert chosen.jobs == (1 if name == "workers" else None)
+        (made,) = run_sweep(TrainingTrial(make), chosen, question="Q?", draw=draw)
+        found[name] = made.config.as_dict().get("shards"), made.metrics
+    assert found["workers"] == found["shards"] == (2, found["shards"][1])
+    assert found["alone"][0] is None
+    assert found["alone"][1]["train_loss"] == pytest.approx(found["shards"][1]["train_loss"], rel=1e-3)
+    with pytest.raises(SweepError, match="--workers, --shards: this sweep's trials measure more than a training"):
+        run_sweep(trial, options("--shards", "2", "--out", str(tmp_path)), question="Q?", draw=draw)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (["--workers", "5"], "--workers 5: 1 trial at a time with 5 workers each would take 5 cores, and there are 4"),
+        (
+            ["--workers", "2", "--jobs", "3"],
+            "3 trials at a time with 2 workers each would take 6 cores, and there are 4",
+        ),
+        (["--workers", "2", "--shards", "1"], "--shards 1: at least one for each of the 2 workers"),
+        (["--workers", "2", "--mpi"], "--workers: a trial on a cluster has one process. Pass --shards alone"),
+    ],
+)
+def test_trials_and_their_workers_do_not_take_more_cores_than_there_are(given, text, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["funcnn.experiment.run_sweep"], "cores", lambda: 4)
+    assert (options("--workers", "2").jobs, options("--workers", "3").jobs) == (2, 1)
+    with pytest.raises(SystemExit):
+        options(*given)
+    assert text in capsys.readouterr().err
