@@ -1,5 +1,6 @@
 """Errors that name the place, and the checks of arrays: the door for data, and what a layer is given."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from funcnn.tree import Array, Shape, node
 __all__ = [
     "NUMBERS", "Form", "FuncnnWarning", "LayerError", "ShapeError", "add_place", "as_array", "check_array",
     "check_distributions", "check_dy", "check_dy_array", "check_float", "check_input", "check_key", "check_labels",
-    "check_params", "check_residuals", "check_shape", "check_weight", "has_shape",
+    "check_params", "check_residuals", "check_shape", "check_weight", "check_whole", "has_shape", "is_several",
+    "size_of",
 ]  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def check_labels(place: str, labels: Array, n: int, classes: int) -> None:
     if labels.shape != (n,):
         fix = ". Pass labels[:, 0]" if labels.shape == (n, 1) else ""
         raise ValueError(f"{place}: expected labels of shape ({n},), one for each output row, got {labels.shape}{fix}")
-    low, high = int(labels.min()), int(labels.max())
+    low, high = int(np.minimum.reduce(labels)), int(np.maximum.reduce(labels))  # what `min` and `max` call
     if low < 0 or high >= classes:
         raise ValueError(
             f"{place}: labels must be from 0 to {classes - 1}, got {low} to {high}. "
@@ -176,6 +178,29 @@ def check_float(settings: Described, x: Array) -> None:
         raise ShapeError(repr(settings), "expected a batch of examples, got a single number", "Pass x[None]")
 
 
+def check_whole(settings: Described, x: Array, vocabulary: int | None = None) -> None:
+    """Raise unless `x` is a batch of whole numbers, and they are below the vocabulary, if there is one.
+
+    To look at them costs less than to use them, and NumPy would take -1 for the last.
+    """
+    if type(x) is not np.ndarray:
+        check_array(settings, x, np.dtype(np.int64))
+    if x.dtype.kind not in "iu" or not x.dtype.isnative:
+        raise LayerError(
+            repr(settings), f"expected an input of whole numbers, got dtype {x.dtype}", "Convert it: x.astype(np.int64)"
+        )
+    if x.ndim == 0:
+        raise ShapeError(repr(settings), "expected a batch of examples, got a single number", "Pass x[None]")
+    if vocabulary is not None and x.size:
+        low, high = int(x.min()), int(x.max())
+        if low < 0 or high >= vocabulary:
+            raise LayerError(
+                repr(settings),
+                f"expected whole numbers from 0 to {vocabulary - 1}, got {low} to {high}",
+                f"Number what they stand for from 0, with a vocabulary of at least {high - min(low, 0) + 1}",
+            )
+
+
 def check_array(settings: Described, x: Array, dtype: Any) -> None:
     """Raise unless `x` is a plain array, and suggest a dtype.
 
@@ -183,6 +208,12 @@ def check_array(settings: Described, x: Array, dtype: Any) -> None:
     """
     if isinstance(x, np.memmap):
         return
+    if isinstance(x, tuple):
+        problem, fix = (
+            f"expected one array as input, got a tuple of {len(x)}",
+            'Put join("concat") before it, or pass one',
+        )
+        raise LayerError(repr(settings), problem, fix)
     if not isinstance(x, np.ndarray):
         raise LayerError(
             repr(settings), f"expected a NumPy array, got {type(x).__name__}", f"Convert it: np.asarray(x, np.{dtype})"
@@ -295,8 +326,8 @@ def check_residuals(settings: Described, residuals: Any, kind: type = object) ->
     return residuals
 
 
-def check_shape(settings: Described, in_shape: Shape) -> None:
-    """Raise unless an example's shape is a tuple (or list) of sizes."""
+def check_shape(settings: Described, in_shape: Any) -> Shape:
+    """An example's shape as a tuple of ints, or as a tuple of such for several inputs; raises unless it is one."""
     if not isinstance(in_shape, (tuple, list)):
         number = isinstance(in_shape, (int, np.integer)) and not isinstance(in_shape, bool)
         raise ShapeError(
@@ -304,12 +335,33 @@ def check_shape(settings: Described, in_shape: Shape) -> None:
             f"expected in_shape, an example's shape, to be a tuple, got {in_shape!r}",
             f"Pass ({in_shape},)" if number else "Pass x.shape[1:]",
         )
+    if is_several(in_shape):
+        return tuple([check_shape(settings, each) for each in in_shape])  # type: ignore[misc]
     for size in in_shape:
         whole = type(size) is int or isinstance(size, np.integer)
         if not whole or size < 0:
             raise ShapeError(
                 repr(settings), f"expected in_shape to be of ints, none negative, got {in_shape}", "Pass x.shape[1:]"
             )
+    return tuple(map(int, in_shape))
+
+
+def is_several(shape: Any) -> bool:
+    """Whether a shape is a tuple of shapes, that of several inputs or outputs.
+
+    >>> is_several(((28, 28, 1), (10,))), is_several((10,)), is_several(())
+    (True, False, False)
+    """
+    return len(shape) > 0 and isinstance(shape[0], (tuple, list))
+
+
+def size_of(shape: Any) -> int:
+    """The numbers in an example of a shape, or of a tuple of shapes.
+
+    >>> size_of((28, 28, 1)), size_of(((28, 28, 1), (10,)))
+    (784, 794)
+    """
+    return sum(map(size_of, shape)) if is_several(shape) else math.prod(shape)
 
 
 # --- Advice ---------------------------------------------------------------------------------------------------

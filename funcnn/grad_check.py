@@ -137,10 +137,10 @@ def check_loss(loss: Loss, outputs: Array, targets: Array, *, key: Key) -> Repor
     exact = as_array("check_loss", "outputs", outputs).astype(np.float64)
     targets = as_array("check_loss", "targets", targets)
     made = loss(exact, targets)
-    if not isinstance(made, tuple) or len(made) != 2 or not isinstance(as_float(made[0]), float):
+    if not isinstance(made, tuple) or len(made) not in (2, 3) or not isinstance(as_float(made[0]), float):
         got = f"({', '.join(map(shown, made))})" if isinstance(made, tuple) else shown(made)
         raise GradientError(f"{as_code(loss)}: expected (value, d_outputs), a number and an array, got {got}")
-    value, gradient = made
+    value, gradient, *_ = made  # and perhaps a weight
     if form(gradient) != form(exact):
         raise GradientError(f"d_outputs: expected {form(exact)} like the outputs, got {form(gradient)}")
     # A value near zero may be a difference of outputs that are not.

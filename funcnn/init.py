@@ -9,8 +9,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
+import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -18,9 +19,11 @@ from funcnn.keys import Key, check_is_key, generator
 from funcnn.settings import (
     Described,
     as_int,
+    check_choice,
     check_finite,
     check_positive,
     config,
+    count,
     float_dtype,
     number,
     refuse,
@@ -29,9 +32,14 @@ from funcnn.settings import (
 from funcnn.tree import Array, Shape
 
 __all__ = [
-    "Initializer", "constant", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "normal",
-    "ones", "uniform", "zeros",
+    "Initializer", "constant", "dirac", "eye", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform",
+    "lecun_normal", "lecun_uniform", "normal", "ones", "orthogonal", "truncated_normal", "uniform", "variance_scaling",
+    "zeros",
 ]  # fmt: skip
+
+
+Mode = Literal["fan_in", "fan_out", "fan_avg"]
+Distribution = Literal["normal", "truncated_normal", "uniform"]
 
 
 class Initializer(Described):
@@ -129,13 +137,50 @@ def uniform(limit: float) -> Initializer:
     return _Uniform(limit)
 
 
+def truncated_normal(stddev: float) -> Initializer:
+    """Normal with mean 0, draws beyond two deviations drawn again; ValueError unless the deviation is positive.
+
+    `stddev` is that of what is left, which ends at ±2.27 · stddev; PyTorch's ``trunc_normal_`` is told the one before.
+
+    >>> draws = truncated_normal(0.1)(Key(0), (1000,), 1, 1)
+    >>> bool(abs(draws.std() - 0.1) < 0.01), bool(abs(draws).max() < 0.2274)
+    (True, True)
+    """
+    return _TruncatedNormal(stddev)
+
+
+def variance_scaling(
+    scale: float = 1.0, *, mode: Mode = "fan_in", distribution: Distribution = "normal"
+) -> Initializer:
+    """Draws with mean 0 and variance scale / fan; the mean of both fans is `fan_avg`.
+
+    Those named after LeCun, He and Glorot are its instances. With `fan_out` gradients keep theirs (He et al. 2015).
+
+    >>> weight = variance_scaling(2.0, mode="fan_out")(Key(0), (100, 400), 100, 400)
+    >>> bool(abs(weight.var() / (2 / 400) - 1) < 0.05)
+    True
+
+    Raises ValueError unless the scale is positive, or for another mode or distribution.
+    """
+    return _VarianceScaling(scale, mode, distribution)
+
+
 def lecun_normal() -> Initializer:
     """Normal with variance 1 / fan_in, which keeps a linear layer's variance (LeCun et al. 1998).
 
     >>> lecun_normal()
     lecun_normal()
     """
-    return _VarianceScaling("lecun_normal", 1.0, "in", "normal")
+    return _Named(1.0, "fan_in", "normal", "lecun_normal")
+
+
+def lecun_uniform() -> Initializer:
+    """Uniform on ±sqrt(3 / fan_in): variance 1 / fan_in, as `lecun_normal` (LeCun et al. 1998).
+
+    >>> lecun_uniform()
+    lecun_uniform()
+    """
+    return _Named(1.0, "fan_in", "uniform", "lecun_uniform")
 
 
 def he_normal() -> Initializer:
@@ -144,7 +189,7 @@ def he_normal() -> Initializer:
     >>> bool(abs(he_normal()(Key(0), (200, 100), 200, 100).std() - 0.1) < 0.01)
     True
     """
-    return _VarianceScaling("he_normal", 2.0, "in", "normal")
+    return _Named(2.0, "fan_in", "normal", "he_normal")
 
 
 def he_uniform() -> Initializer:
@@ -153,7 +198,7 @@ def he_uniform() -> Initializer:
     >>> he_uniform()
     he_uniform()
     """
-    return _VarianceScaling("he_uniform", 2.0, "in", "uniform")
+    return _Named(2.0, "fan_in", "uniform", "he_uniform")
 
 
 def glorot_normal() -> Initializer:
@@ -162,7 +207,7 @@ def glorot_normal() -> Initializer:
     >>> glorot_normal()
     glorot_normal()
     """
-    return _VarianceScaling("glorot_normal", 1.0, "average", "normal")
+    return _Named(1.0, "fan_avg", "normal", "glorot_normal")
 
 
 def glorot_uniform() -> Initializer:
@@ -171,7 +216,53 @@ def glorot_uniform() -> Initializer:
     >>> glorot_uniform()
     glorot_uniform()
     """
-    return _VarianceScaling("glorot_uniform", 1.0, "average", "uniform")
+    return _Named(1.0, "fan_avg", "uniform", "glorot_uniform")
+
+
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """gain times a matrix with orthonormal columns, or rows if it has fewer (Saxe et al. 2014).
+
+    All axes but the last count as one: a convolution's outputs are columns. It is the Q of a normal matrix's QR
+    decomposition with the signs of R's diagonal, without which not all such matrices are as likely (Mezzadri 2007).
+
+    >>> weight = orthogonal()(Key(0), (5, 3), 5, 3)
+    >>> bool(np.allclose(weight.T @ weight, np.eye(3), atol=1e-6))
+    True
+
+    Raises ValueError unless the gain is positive; called, for a shape of less than two axes.
+    """
+    return _Orthogonal(gain)
+
+
+def eye(gain: float = 1.0) -> Initializer:
+    """gain times the identity matrix, zeros in what is left of a matrix that is not square: a dense layer gives its x.
+
+    Recurrent nets of relus that start so remember long (Le et al. 2015).
+
+    >>> eye()(Key(0), (2, 3), 2, 3)
+    array([[1., 0., 0.],
+           [0., 1., 0.]], dtype=float32)
+
+    Raises ValueError unless the gain is finite; called, for a shape that is not of two axes.
+    """
+    return _Eye(gain)
+
+
+def dirac(groups: int = 1) -> Initializer:
+    """A kernel (..., in / groups, out) with which a convolution gives its input (Zagoruyko & Komodakis 2017).
+
+    It has a 1 in the middle, cell k // 2 of k, from each channel to its own, as many as there are on both sides; with
+    `groups`, those of the layer, in each of them.
+
+    >>> dirac()(Key(0), (3, 1, 2), 6, 6)[:, 0]
+    array([[0., 0.],
+           [1., 0.],
+           [0., 0.]], dtype=float32)
+
+    Raises ValueError unless `groups` is a positive int; called, for a shape of less than three axes, or outputs that
+    cannot be divided among the groups.
+    """
+    return _Dirac(groups)
 
 
 # --- What they make -------------------------------------------------------------------------------------------
@@ -220,23 +311,85 @@ class _Uniform(Initializer):
         return generator(key).uniform(-self.limit, self.limit, shape)  # of variance limit² / 3
 
 
+_TRUNCATED = 0.8796256610342397  # the deviation of a standard normal's draws that are within two of it
+
+
+@config
+class _TruncatedNormal(Initializer):
+    name: ClassVar[str] = "truncated_normal"
+    stddev: float = number(check_positive)
+
+    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
+        draw = generator(key)
+        draws = draw.standard_normal(shape)
+        flat = draws.reshape(-1)
+        while (far := np.flatnonzero(abs(flat) > 2)).size:  # one in 22, and so on
+            flat[far] = draw.standard_normal(far.size)
+        return self.stddev / _TRUNCATED * draws
+
+
 @config
 class _VarianceScaling(Initializer):
-    """Zero-mean draws of variance gain / fan; the initialisers named after people are its instances."""
+    name: ClassVar[str] = "variance_scaling"
+    scale: float = number(check_positive, default=1.0)
+    mode: Mode = attrs.field(default="fan_in", validator=check_choice(*get_args(Mode)))
+    distribution: Distribution = attrs.field(default="normal", validator=check_choice(*get_args(Distribution)))
 
-    name: str  # type: ignore[misc]  # an instance's, where the other initialisers have one for the class
-    gain: float
-    fan: Literal["in", "average"]
-    distribution: Literal["normal", "uniform"]
+    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        stddev = math.sqrt(self.scale / max(fan, 1))
+        kinds = {"normal": _Normal(stddev), "truncated_normal": _TruncatedNormal(stddev)}
+        draws = kinds.get(self.distribution, _Uniform(math.sqrt(3) * stddev))
+        return draws.fill(key, shape, fan_in, fan_out)
+
+
+@config
+class _Named(_VarianceScaling):
+    """An instance with the name of those who found it, which stands for its settings."""
+
+    name: str = ""  # type: ignore[misc]  # an instance's, where the others have one for the class
 
     def arguments(self) -> dict[str, Any]:
         return {}
 
+
+@config
+class _Orthogonal(Initializer):
+    name: ClassVar[str] = "orthogonal"
+    gain: float = number(check_positive, default=1.0)
+
     def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
-        fan = fan_in if self.fan == "in" else (fan_in + fan_out) / 2
-        stddev = math.sqrt(self.gain / max(fan, 1))
-        draws = _Normal(stddev) if self.distribution == "normal" else _Uniform(math.sqrt(3) * stddev)
-        return draws.fill(key, shape, fan_in, fan_out)
+        if len(shape) < 2:
+            refuse(self.name, "shape", "one of a matrix or a kernel, with two axes or more", shape)
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        q, triangle = np.linalg.qr(generator(key).standard_normal((max(rows, columns), min(rows, columns))))
+        q *= np.where(np.diag(triangle) < 0, -self.gain, self.gain)
+        return (q if rows >= columns else q.T).reshape(shape)
+
+
+@config
+class _Eye(Initializer):
+    name: ClassVar[str] = "eye"
+    gain: float = number(check_finite, default=1.0)
+
+    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
+        if len(shape) != 2:
+            refuse(self.name, "shape", "one of a matrix, with two axes", shape, "For a convolution use dirac()")
+        return self.gain * np.eye(*shape)
+
+
+@config
+class _Dirac(Initializer):
+    name: ClassVar[str] = "dirac"
+    groups: int = count(default=1)
+
+    def fill(self, key: Key, shape: Shape, fan_in: int, fan_out: int) -> Array:
+        if len(shape) < 3 or shape[-1] % self.groups:
+            refuse(self.name, "shape", f"a kernel's, (..., in, out), of outputs for {self.groups} equal groups", shape)
+        kernel = np.zeros((*shape[:-1], self.groups, shape[-1] // self.groups))
+        if kernel.size:
+            kernel[tuple(size // 2 for size in shape[:-2])] = np.eye(shape[-2], kernel.shape[-1])[:, None]
+        return kernel.reshape(shape)
 
 
 def check_initializer(instance: Any, attribute: Any, value: Any) -> None:

@@ -6,11 +6,14 @@
 
 * Same arguments, same bits (on one kind of processor and one NumPy); arguments are never written to.
 * Shapes are per example, without the batch axis; arrays carry the batch axis first. Images are NHWC.
+* Of a layer with several inputs, x is a tuple of arrays with the same number of examples, its shape a tuple of shapes,
+  and dx a tuple too; of one with several outputs, y and dy are.
 * `params` is what is trained, `state` what is carried but not trained (batch norm's running statistics).
 * `residuals` is exactly what backward needs, as data; None unless ``train=True``.
 * The gradient of the params has their structure, shapes and dtypes. ``dx`` is None if ``need_dx=False``.
 * A layer that draws random numbers takes them from `key` alone.
-* dtype in = dtype out.
+* Of floats, dtype in = dtype out. Of whole numbers below the settings' `vocabulary`, of any integer dtype, the output
+  has the params' dtype, and ``dx`` is always None: whole numbers have no slope.
 
 A new layer is a `Config` (an attrs class made by `config`) and three module-level functions, joined by
 `make_layer`. Nothing is a closure, so a layer prints, compares, hashes, pickles and describes itself as JSON.
@@ -18,7 +21,7 @@ A new layer is a `Config` (an attrs class made by `config`) and three module-lev
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import attrs
 import numpy as np
@@ -35,12 +38,12 @@ from funcnn.checks import (
     check_key,
     check_residuals,
     check_shape,
+    is_several,
 )
 from funcnn.keys import Key, check_is_key
 from funcnn.settings import (
     Described,
     as_code,
-    as_int,
     check_choice,
     check_count,
     check_decay,
@@ -62,10 +65,15 @@ from funcnn.tree import Array, Shape
 
 __all__ = [
     "Applied", "Array", "Config", "Described", "Gradients", "Initialised", "Layer", "LayerError", "Shape", "ShapeError",
-    "add_place", "as_code", "bare_init", "check_array", "check_choice", "check_count", "check_decay", "check_dy",
-    "check_finite", "check_flag", "check_float", "check_input", "check_key", "check_not_negative", "check_positive",
-    "check_residuals", "check_share", "config", "count", "describe", "make_layer", "number",
+    "Values", "Vocabulary", "add_place", "as_code", "bare_init", "check_array", "check_choice", "check_count",
+    "check_decay", "check_dy", "check_finite", "check_flag", "check_float", "check_input", "check_key",
+    "check_not_negative", "check_positive", "check_residuals", "check_share", "config", "count", "describe",
+    "make_layer", "number",
 ]  # fmt: skip
+
+
+Vocabulary: TypeAlias = "int | tuple[Vocabulary, ...] | None"
+Values: TypeAlias = Any  # an array; or a tuple of them, which few layers take or give
 
 
 class Initialised(NamedTuple):
@@ -79,7 +87,7 @@ class Initialised(NamedTuple):
 class Applied(NamedTuple):
     """What ``apply`` returns."""
 
-    y: Array
+    y: Values
     state: Any
     residuals: Any
 
@@ -88,7 +96,7 @@ class Gradients(NamedTuple):
     """What ``backward`` returns."""
 
     params: Any
-    dx: Array | None
+    dx: Values | None
 
 
 class Init(Protocol):
@@ -101,14 +109,14 @@ class Apply(Protocol):
     """The signature of a layer's ``apply``."""
 
     def __call__(
-        self, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+        self, params: Any, state: Any, x: Values, *, key: Key | None = None, train: bool = False
     ) -> Applied: ...
 
 
 class Backward(Protocol):
     """The signature of a layer's ``backward``."""
 
-    def __call__(self, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients: ...
+    def __call__(self, params: Any, residuals: Any, dy: Values, *, need_dx: bool = True) -> Gradients: ...
 
 
 class Config(Described):
@@ -118,6 +126,19 @@ class Config(Described):
     def children(self) -> tuple["Layer", ...]:
         """The layers that a combinator composes; none for a plain layer."""
         return ()
+
+    @property
+    def vocabulary(self) -> "Vocabulary":
+        """Whether the inputs are whole numbers, from 0 below this one, of any integer dtype; None: floats.
+
+        A combinator's is its first child's; of several inputs it is a tuple, one for each.
+        """
+        return self.children[0].config.vocabulary if self.children else None
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether its input may be a tuple; a combinator leaves that to its layers."""
+        return bool(self.children)
 
     @property
     def couples_examples(self) -> bool:
@@ -177,10 +198,11 @@ class Layer:
         not of floats.
         """
         check_is_key(f"{self.name}.init", key)
-        check_shape(self.config, in_shape)
+        in_shape = check_shape(self.config, in_shape)
+        check_one_input(self.config, in_shape)
         if float_dtype(dtype) is None:
             refuse(f"{self.name}.init", "dtype", "a float type such as np.float32", dtype)
-        return self._init(key, tuple(map(as_int, in_shape)), dtype)
+        return self._init(key, in_shape, dtype)
 
     def __repr__(self) -> str:
         return repr(self.config)
@@ -208,6 +230,22 @@ def make_layer(
         partial(apply, settings),
         partial(backward, settings),
     )
+
+
+def check_one_input(settings: Config, in_shape: Any) -> None:
+    """Raise ShapeError for the shapes of several inputs, unless the settings' `takes_several`."""
+    if is_several(in_shape) and not settings.takes_several:
+        raise ShapeError(
+            repr(settings),
+            f"expected one input, got {len(in_shape)}, of shapes {in_shape}",
+            'Put join("concat") before it; or takes_several = True into the settings of a layer that takes a tuple',
+        )
+
+
+def out_shape_of(layer: Layer, in_shape: Any) -> Any:
+    """The shape of what a layer gives, for a combinator to ask; raises ShapeError for one that does not fit."""
+    check_one_input(layer.config, in_shape)
+    return layer.config.out_shape(in_shape)
 
 
 def bare_init(settings: Config, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:

@@ -12,7 +12,7 @@ import numpy as np
 
 from funcnn import checkpoint, tree
 from funcnn.checkpoint import CheckpointError
-from funcnn.checks import as_array
+from funcnn.checks import as_array, size_of
 from funcnn.data.preprocess import Preprocess
 from funcnn.init import shapes_only
 from funcnn.keys import Key
@@ -152,6 +152,8 @@ def _list(value: Any, *kinds: type) -> list[Any]:
 
 
 def _shape(value: Any) -> Shape:
+    if isinstance(value, list) and 0 < len(value) <= 32 and all(isinstance(each, list) for each in value):
+        return tuple([_shape(each) for each in value])  # type: ignore[misc]  # of several inputs
     sizes = value if isinstance(value, list) and len(value) <= 32 else [None]
     if not all(type(each) is int and 0 < each < 2**63 for each in sizes):
         raise ValueError(f"expected a list of at most 32 positive ints, got {value!r}")
@@ -175,7 +177,7 @@ def _check_preprocess(preprocess: Any, in_shape: Shape) -> None:
 def _check_sizes(path: Any, net: Layer, in_shape: Shape, largest: int) -> None:
     """Raise CheckpointError for a layer in which an example has too many values, its padding included."""
     for layer, shape, out_shape in _walk(net, in_shape):
-        values = max(math.prod(shape), math.prod(out_shape))
+        values = max(size_of(shape), size_of(out_shape))
         if layer.name in ("conv2d", "max_pool2d", "avg_pool2d"):
             geometry = cast(Any, layer.config).geometry(shape)
             values = max(values, math.prod(geometry.padded_size) * shape[-1])
@@ -186,16 +188,28 @@ def _check_sizes(path: Any, net: Layer, in_shape: Shape, largest: int) -> None:
             )
 
 
-def _walk(layer: Layer, in_shape: Shape) -> Generator[tuple[Layer, Shape, Shape], None, Shape]:
+def _walk(layer: Layer, in_shape: Any) -> Generator[tuple[Layer, Any, Any], None, Any]:
     """Each layer of a net, and the shapes of its input and output; of combinators, this library's alone are entered."""
-    children = layer.config.children if layer.name in ("serial", "parallel", "residual", "chunked") else ()
+    if layer.name not in _ENTERED or not layer.config.children:
+        out_shape = layer.config.out_shape(in_shape)
+        yield layer, in_shape, out_shape
+        return out_shape
     shape = in_shape
-    for child in children:
-        shape = yield from _walk(child, shape if layer.name == "serial" else in_shape)
-    if not children or layer.name == "parallel":
+    for i, child in enumerate(layer.config.children):
+        made = yield from _walk(child, shape[i] if layer.name == "branches" else shape)
+        if layer.name == "dense_connections":
+            made = (*shape[:-1], shape[-1] + made[-1])
+        if layer.name not in ("parallel", "branches"):
+            shape = made
+    if layer.name in ("parallel", "branches"):
         shape = layer.config.out_shape(in_shape)
         yield layer, in_shape, shape
     return shape
+
+
+_ENTERED = (
+    "serial", "repeat", "parallel", "branches", "dense_connections", "residual", "chunked", "tied", "remat", "frozen",
+)  # fmt: skip
 
 
 def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> Array:
@@ -213,7 +227,8 @@ def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> 
             f"{_mend(stored.shape, trained.in_shape)}"
         )
     logits = predict(trained.net, trained.model, _Stored(stored, trained.preprocess), batch_size=batch_size)
-    return softmax().apply(None, None, logits).y
+    shares: Array = softmax().apply(None, None, logits).y
+    return shares
 
 
 @attrs.frozen(eq=False)

@@ -1,5 +1,6 @@
-"""The two families of nets that most small experiments need, built from lists of sizes."""
+"""The families of nets that most small experiments need, built from sizes: for images, rows of numbers and text."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -7,13 +8,24 @@ import attrs
 
 from funcnn import layers
 from funcnn.arrays.geometry import Padding, Size
-from funcnn.compose import serial
-from funcnn.init import Initializer, check_initializer, he_normal
+from funcnn.compose import serial, tied
+from funcnn.init import Initializer, check_initializer, he_normal, normal
 from funcnn.layer import Layer
 from funcnn.nn.image_settings import check_padding, check_size, pair, sides
-from funcnn.settings import Described, as_tuple, check_decay, check_flag, config, count, number, refuse, shown
+from funcnn.settings import (
+    Described,
+    as_tuple,
+    check_decay,
+    check_flag,
+    check_positive,
+    config,
+    count,
+    number,
+    refuse,
+    shown,
+)
 
-__all__ = ["convnet", "fully_connected"]
+__all__ = ["convnet", "fully_connected", "gpt"]
 
 Activation = Callable[[], Layer]
 
@@ -72,6 +84,40 @@ def convnet(
         as_tuple(filters), pair(kernel_size), pair(stride), sides(padding), as_tuple(pool),
     )  # fmt: skip
     return serial(*settings.stack())
+
+
+def gpt(
+    vocabulary: int,
+    context: int,
+    *,
+    layers: int,
+    heads: int,
+    features: int,
+    dropout: float = 0.0,
+    use_bias: bool = True,
+    tie: bool = True,
+    stddev: float = 0.02,
+) -> Layer:
+    """A language model of GPT-2's form (Radford et al. 2019): whole numbers (n, time) -> scores (n, time, vocabulary).
+
+    embedding + position embedding - [dropout] - `transformer_block` for each of `layers`, causal, norms first - layer
+    norm - scores. The scores at a position are for the number that comes next; `context` is the most positions that it
+    takes. If `tie`, the embedding's weights also make the scores (`unembedding`, `tied`). Without `use_bias` neither
+    dense layers nor norms have one.
+
+    Weights are drawn with the deviation `stddev`, those whose results are added to what they were made of with
+    stddev / √(2 · layers), so that sums of many blocks begin no larger; biases are zero.
+
+    >>> from funcnn import Key, tree
+    >>> params = gpt(65, 64, layers=4, heads=4, features=128, use_bias=False).init(Key(0), (64,)).params
+    >>> sum(leaf.size for leaf in tree.flatten(params))
+    804096
+
+    Raises ValueError for sizes that are not positive or a dropout rate outside [0, 1), ShapeError unless the heads
+    divide the features.
+    """
+    settings = _Gpt(vocabulary, context, layers, heads, features, dropout, use_bias, tie, stddev)
+    return settings.net()
 
 
 # --- Their arguments, checked ---------------------------------------------------------------------------------
@@ -159,3 +205,35 @@ class _ConvNet(_FullyConnected):
             stack += self.after()
             stack += [pool] if pool is not None else []
         return [*stack, *super().stack()]
+
+
+@config
+class _Gpt(Described):
+    name: ClassVar[str] = "gpt"
+    vocabulary: int = count()
+    context: int = count()
+    layers: int = count()
+    heads: int = count()
+    features: int = count()
+    dropout: float = number(check_decay)
+    use_bias: bool = attrs.field(validator=check_flag)
+    tie: bool = attrs.field(validator=check_flag)
+    stddev: float = number(check_positive)
+
+    def net(self) -> Layer:
+        """The net."""
+        weight_init = normal(self.stddev)
+        norm = layers.layer_norm(use_shift=self.use_bias)
+        block = layers.transformer_block(
+            self.features, self.heads, causal=True, dropout=self.dropout, norm=norm, use_bias=self.use_bias,
+            weight_init=weight_init, out_init=normal(self.stddev / math.sqrt(2 * self.layers)),
+        )  # fmt: skip
+        stack = [
+            layers.embedding(self.vocabulary, self.features, weight_init=weight_init),
+            layers.position_embedding(self.context, weight_init=weight_init),
+            *([layers.dropout(self.dropout)] if self.dropout else []),
+            *[block] * self.layers,
+            norm,
+            layers.unembedding(self.vocabulary, weight_init=weight_init),
+        ]
+        return tied(serial(*stack), {f"{len(stack) - 1}.weight": "0.weight"}) if self.tie else serial(*stack)

@@ -13,7 +13,8 @@ import numpy as np
 from funcnn import compose, init, losses, optimizers, schedules
 from funcnn import layers as layers_module
 from funcnn.checks import LayerError
-from funcnn.data import augment, preprocess
+from funcnn.data import affine, augment, mixing, preprocess
+from funcnn.data.augment_settings import Augmentation, Mixing
 from funcnn.layer import Config, Layer
 from funcnn.settings import Described, as_code, describe, function_of, settings_of
 from funcnn.system.text import cut
@@ -128,8 +129,8 @@ _KINDS: dict[str, tuple[Any, dict[str, Constructor]]] = {
     "layer": (Layer, _INITIALISERS | _giving((Layer,), layers_module, compose)),
     "initialiser": (init.Initializer, _INITIALISERS),
     "preprocessing": (Callable, {each.name: each for each in preprocess.KINDS}),
-    "augmentation": (Callable, _giving((Array,), augment)),
-    "loss": (Callable, _giving((tuple[float, Array],), losses)),
+    "augmentation": (Callable, _giving((Array, Augmentation, Mixing), augment, affine, mixing)),
+    "loss": (Callable, _giving((losses.Result,), losses)),
     "schedule": (Callable, _SCHEDULES),
     "optimizer": (
         optimizers.Optimizer,
@@ -151,20 +152,23 @@ def _library(kind: str) -> dict[str, Constructor]:
 
 def _names(description: Any, place: str) -> list[str]:
     """The names of all parts in a description; raises LayerError for more than are read, before any is made."""
-    names = []
-    todo = [(description, 0)]
+    names, parts = [], 0
+    todo = [(description, 0, 1)]
     while todo:
-        each, depth = todo.pop()
+        each, depth, times = todo.pop()
         if isinstance(each, dict):
             names.append(str(each.get("name", each.get("function"))))
+            parts += times
+            if names[-1] == "repeat" and type(each.get("times")) is int:
+                times *= max(each["times"], 1)
             each = list(each.values())
         if isinstance(each, list):
-            todo += [(inner, depth + 1) for inner in reversed(each)]
+            todo += [(inner, depth + 1, times) for inner in reversed(each)]
             if sum(type(inner) is int for inner in each) > _INTS:
                 raise _too_large(place, f"{_INTS:,} ints in a list")
         if type(each) is int and abs(each) >= 2**63:
             raise _too_large(place, "64 bits in an int")
-        if depth > _DEEPEST or len(names) > _PARTS:
+        if depth > _DEEPEST or parts > _PARTS:
             raise _too_large(place, f"{_DEEPEST} levels" if depth > _DEEPEST else f"{_PARTS:,} parts")
     return names
 

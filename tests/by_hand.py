@@ -39,7 +39,7 @@ def forward(layer: Layer, params: Any, state: Any, x: Array, train: bool = True)
     if layer.name == "residual":
         y, state, kept = forward(layer.config.layer, params, state, x, train)
         return Applied(x + y, state, kept)
-    if layer.name not in ("serial", "parallel"):
+    if not _by_hand(layer):
         return layer.apply(params, state, x, train=train)
     done: list[Applied] = []
     for child, its_params, its_state in zip(layer.config.layers, params, state, strict=True):
@@ -58,7 +58,7 @@ def backward(layer: Layer, params: Any, kept: Any, dy: Array) -> Gradients:
     if layer.name == "residual":
         gradients, dx = backward(layer.config.layer, params, kept, dy)
         return Gradients(gradients, dx + dy)
-    if layer.name not in ("serial", "parallel"):
+    if not _by_hand(layer):
         return layer.backward(params, kept, dy)
     children = list(zip(layer.config.layers, params, kept, strict=True))
     found = []
@@ -71,4 +71,9 @@ def backward(layer: Layer, params: Any, kept: Any, dy: Array) -> Gradients:
     shares = np.split(dy, ends, axis=-1) if layer.config.combine == "concat" else [dy] * len(children)
     for (child, its_params, its), share in zip(children, shares, strict=True):
         found.append(backward(child, its_params, its.residuals, share))
-    return Gradients(tuple(each.params for each in found), sum(each.dx for each in found))
+    dx = None if found[0].dx is None else sum(each.dx for each in found)
+    return Gradients(tuple(each.params for each in found), dx)
+
+
+def _by_hand(layer: Layer) -> bool:
+    return layer.name == "serial" or (layer.name == "parallel" and layer.config.combine in ("concat", "add"))

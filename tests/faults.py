@@ -65,6 +65,18 @@ def backward(settings: Any, params: Any, residuals: Any, dy: Array, *, need_dx: 
 
 
 @config
+class Words(Config):
+    """The same of whole numbers below 5, which have no slope."""
+
+    name: ClassVar[str] = "words"
+    vocabulary: ClassVar[int] = 5
+
+
+def words_apply(settings: Any, params: Any, state: Any, x: Array, **options: Any) -> Applied:
+    return apply(settings, params, state, x.astype(params.scale.dtype), **options)
+
+
+@config
 class Stateful(Config):
     """The same, and a state: a running mean, which evaluation takes off."""
 
@@ -363,6 +375,8 @@ FAULTS: dict[str, tuple[Layer, str, str]] = {
     "dx of another shape": (with_dx(lambda dx, x: dx[:1]), "gradients", "for dx, got float32 (1, 4)"),
     "dx in another dtype": (with_dx(lambda dx, x: dx.astype(np.float64)),
         "gradients", "expected float32 (3, 4) for dx, got float64 (3, 4)"),
+    "dx of whole numbers": (make_layer(Words(), words_apply, backward, init),
+        "gradients", "x has None, dx has an array of shape (3, 4). Give dx for all of x, and None for whole numbers"),
     "a mean for a sum": (with_gradients(lambda found, x, dy: Params(found.scale, dy.mean(axis=0))),
         "slopes", "The right one is 3 times backward's: a factor is wrong, or a mean stands for a sum"),
     "dx of the wrong sign": (with_dx(lambda dx, x: -dx), "slopes", "is -1 times backward's: the sign is turned"),

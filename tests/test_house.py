@@ -110,7 +110,7 @@ def test_no_import_leads_back() -> None:
     ("room", "strangers"),
     [
         ("arrays/", ("layer.py", "settings.py", "nn/", "train.py")),  # arithmetic knows no layer
-        ("nn/", ("train.py", "data/", "sweep/", "experiment/", "report/", "optimizers.py", "losses.py")),
+        ("nn/", ("train.py", "data/", "sweep/", "experiment/", "report/", "optimizers/", "losses/")),
         ("report/", ("experiment/", "nn/")),
         ("data/", ("train.py", "nn/", "sweep/", "experiment/", "report/")),
         ("sweep/", ("report/", "experiment/")),
@@ -124,7 +124,7 @@ def test_a_room_does_not_know_those_above_it(room: str, strangers: tuple[str, ..
 
 def test_the_library_needs_no_room_of_the_scripts() -> None:
     # What a net is made of and trained by can be used without sweeps, experiments, reports and data sets.
-    for module in ("train.py", "optimizers.py", "layers.py", "compose.py", "losses.py"):
+    for module in ("train.py", "optimizers/__init__.py", "layers.py", "compose.py", "losses/__init__.py"):
         assert [
             each for each in reached(module) if each.startswith(("sweep/", "experiment/", "report/", "data/"))
         ] == []
@@ -223,7 +223,7 @@ def test_everything_public_has_a_docstring(module: str) -> None:
     assert [name for name, part in public(module).items() if not ast.get_docstring(part)] == []
 
 
-@pytest.mark.parametrize("module", [each for each in SOURCES if each.startswith("nn/")] + ["init.py", "optimizers.py"])
+@pytest.mark.parametrize("module", [each for each in SOURCES if each.startswith(("nn/", "optimizers/"))] + ["init.py"])
 def test_every_constructor_shows_an_example(module: str) -> None:
     made = ("Layer", "Initializer", "Optimizer", "Transform")
     constructors = [

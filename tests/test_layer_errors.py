@@ -115,7 +115,8 @@ UNFIT: list[tuple[Layer, Shape, str, Layer]] = [
      serial(reshape((1,)), batch_norm())),
     (residual(conv2d(3, 3)), (5, 5, 2),
      "residual: its layer must keep the shape (5, 5, 2) to be added to it, and gives (3, 3, 3). "
-     'Use as many filters as input channels, stride 1 and padding="same"',
+     'Use as many filters as input channels, stride 1 and padding="same"; or put a layer on the shortcut: '
+     'parallel(layer, conv2d(...), combine="add")',
      residual(conv2d(2, 3, padding="same"))),
     (parallel(dense(3), dense(4), combine="add"), (2,),
      "parallel[1]: expected an output of shape (3,) like parallel[0]'s, got (4,). "
@@ -273,7 +274,8 @@ def test_images_for_a_dense_layer_are_to_be_flattened() -> None:
     [
         (conv2d(2, 3), (64, 28, 28, 1), "got (64, 28, 28, 1). Leave out the batch axis: (28, 28, 1)"),
         (max_pool2d(2), (64, 28, 28, 1), "got (64, 28, 28, 1). Leave out the batch axis: (28, 28, 1)"),
-        (dense(3), (64, 784), "got (64, 784). Put flatten() before it, or leave out the batch axis: (784,)"),
+        (dense(3), (64, 784), "got (64, 784). Put flatten() before it, or leave out the batch axis: (784,); "
+         "of a sequence, dense(..., per_position=True)"),
         *[
             (layer, 64, "expected in_shape, an example's shape, to be a tuple, got 64. Pass (64,)")
             for layer in (
@@ -643,7 +645,7 @@ def test_valid_padding(padding: Any) -> None:
 
 
 def test_an_unknown_way_to_combine() -> None:
-    expected = "parallel: combine must be one of 'concat', 'add', got 'sum'"
+    expected = "parallel: combine must be one of 'concat', 'add', 'multiply', 'mean', 'tuple', got 'sum'"
     assert message(ValueError, parallel, relu(), combine="sum") == expected
     parallel(relu(), combine="add")
 

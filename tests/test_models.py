@@ -22,7 +22,7 @@ from funcnn.layers import (
     relu,
     tanh,
 )
-from funcnn.models import convnet, fully_connected
+from funcnn.models import convnet, fully_connected, gpt
 
 POOL = max_pool2d(2)
 
@@ -96,7 +96,7 @@ def test_families_are_what_one_would_write_out(family: Layer, written_out: Layer
 
 
 def test_every_public_constructor_is_tried() -> None:
-    assert {make.__name__ for make in (convnet, fully_connected)} == set(models.__all__)
+    assert {make.__name__ for make in (convnet, fully_connected, gpt)} == set(models.__all__)
 
 
 @pytest.mark.parametrize("net", [convnet([4], [6], 3, batch_norm=True, dropout=0.5), fully_connected([6], 3)], ids=str)

@@ -14,7 +14,16 @@ from own import Centred, Diagonal, Power, Ramp, absolute, cube, darken, diagonal
 
 from funcnn import compose, init, layers, schedules
 from funcnn.compose import residual, serial
-from funcnn.data import flip_horizontally, rescale, shifted_crop, standardise, subtract_mean_image
+from funcnn.data import (
+    flip_horizontally,
+    mixup,
+    random_erasing,
+    random_rotation,
+    rescale,
+    shifted_crop,
+    standardise,
+    subtract_mean_image,
+)
 from funcnn.init import he_uniform
 from funcnn.layer import Config, Described, Layer, LayerError, as_code, config, describe, make_layer
 from funcnn.layers import conv2d, dense, elementwise, relu
@@ -47,6 +56,9 @@ LIBRARY = [
     ("preprocessing", subtract_mean_image(IMAGES)),
     ("augmentation", flip_horizontally),
     ("augmentation", partial(shifted_crop, pad=2)),
+    ("augmentation", random_erasing(0.25, ratio=(0.5, 2))),
+    ("augmentation", random_rotation(15)),
+    ("augmentation", mixup(0.4, classes=3)),
     ("loss", mean_squared_error),
     ("loss", partial(softmax_cross_entropy, label_smoothing=0.1)),
     ("schedule", schedules.constant(0.5)),

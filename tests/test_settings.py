@@ -16,7 +16,7 @@ from cases import message
 from funcnn import Key, compose, init, keys, layers, models, optimizers, schedules
 from funcnn.init import Initializer, he_normal, normal
 from funcnn.layer import Config, Layer, config, make_layer
-from funcnn.layers import dense, relu
+from funcnn.layers import dense, gru, relu
 from funcnn.optimizers import OptimizerSettings, make_optimizer, make_transform, sgd
 from funcnn.settings import Described, as_tuple, float_dtype, number, refuse, shown
 
@@ -45,10 +45,19 @@ NEEDED: dict[str, tuple[Any, ...]] = {
     "uniform": (0.1,), "fully_connected": ([2], 3), "convnet": ([2], [2], 3), "sgd": (0.1,), "momentum": (0.1,),
     "rmsprop": (0.1,), "adam": (0.1,), "adamw": (0.1,), "clip_by_global_norm": (0.1,), "add_decayed_weights": (0.1,),
     "schedules.constant": (0.1,), "exponential_decay": (0.1, 0.5), "inverse_time_decay": (0.1, 0.5),
+    "accumulate": (sgd(0.1), 2), "adadelta": (0.1,), "adafactor": (0.1,), "adagrad": (0.1,), "adamax": (0.1,),
+    "averaged": (sgd(0.1),), "clip_by_norm": (0.1,), "clip_by_value": (0.1,), "drop_below": (sgd(0.1), 0.1),
+    "lamb": (0.1,), "lion": (0.1,), "lookahead": (sgd(0.1),), "muon": (0.1,), "nadam": (0.1,),
+    "partition": ({"*": sgd(0.1)}, sgd(0.1)), "plateau": (sgd(0.1),), "radam": (0.1,), "schedule_free_adamw": (0.1,),
+    "schedule_free_sgd": (0.1,), "sharpness_aware": (sgd(0.1),), "cosine": (0.1, 5), "cosine_restarts": (0.1, 5),
+    "cyclic": (0.1, 0.2, 5), "join_schedules": ([0.1, 0.2], [3]), "linear": (0.1, 0.2, 5), "one_cycle": (0.1, 5),
+    "polynomial": (0.1, 5), "scaled": (0.1, 2.0), "warmup": (0.1, 5),
     "warmup_cosine": (0.1, 2, 5), "piecewise_constant": ([3], [0.1, 0.2]), "Key": (0,), "split": (Key(0), 2),
-    "fold_in": (Key(0), 2), "generator": (Key(0),),
+    "fold_in": (Key(0), 2), "generator": (Key(0),), "rnn": (2,), "lstm": (2,), "gru": (2,), "carried": (gru(2),),
+    "self_attention": (2,), "cross_attention": (2,), "transformer_block": (8, 2), "gpt": (5, 4),
+    "conv1d": (2, 3), "conv_transpose1d": (2, 3), "max_pool1d": (2,), "avg_pool1d": (2,),
 }  # fmt: skip
-OPTIONS: dict[str, dict[str, Any]] = {"elementwise": {"name": "wave"}}
+OPTIONS: dict[str, dict[str, Any]] = {"gpt": {"layers": 1, "heads": 1, "features": 2}, "elementwise": {"name": "wave"}}
 BUILDING_BLOCKS = {"global_norm", "masked", "update_leaves", "weights_only", "zeros_like", "value_at"}  # take trees
 
 

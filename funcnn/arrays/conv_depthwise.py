@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from funcnn.arrays.conv_rows import begin
 from funcnn.arrays.geometry import Geometry
 from funcnn.arrays.layout import images, rows
 from funcnn.arrays.threads import even_slices, in_tasks
@@ -74,14 +75,14 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int) -> Arr
     return dweight[:, :, None]
 
 
-def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int) -> Array:
-    """As `conv_strided.conv_input_gradient`: dy (n, oh, ow, c), weight (kh, kw, 1, c) -> (n, h, w, c)."""
+def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int, bias: Array | None = None) -> Array:
+    """As `conv_rows.conv_input_gradient`: dy (n, oh, ow, c), weight (kh, kw, 1, c), bias (c,) -> (n, h, w, c)."""
     (h, w), n = geo.in_size, len(dy)
     if len(geo.phases) == geo.stride[0] * geo.stride[1] == 1:
-        return conv_forward(dy, turned_kernel(weight, groups), geo.phases[0].windows, groups)
-    dx = images(np.zeros((h, groups, w, n), dy.dtype))
+        return conv_forward(dy, turned_kernel(weight, groups), geo.phases[0].windows, groups, bias)
+    dx = images(begin((h, groups, w, n), dy.dtype, bias))
     for pixels, taps, windows in geo.phases:  # the pixels whose gradient is such a convolution
-        dx[:, pixels[0], pixels[1]] = conv_forward(dy, turned_kernel(weight[taps], groups), windows, groups)
+        dx[:, pixels[0], pixels[1]] = conv_forward(dy, turned_kernel(weight[taps], groups), windows, groups, bias)
     return dx
 
 

@@ -16,15 +16,16 @@ the outputs alone. One group is the ordinary convolution, and then no axis moves
 import math
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from funcnn.arrays.conv_products import multiply
 from funcnn.arrays.geometry import Geometry
-from funcnn.arrays.layout import images, rows
+from funcnn.arrays.layout import copy_columns, images, rows
 from funcnn.arrays.threads import even_slices, in_tasks, scratch, slices, sum_in_tasks
 from funcnn.arrays.windows import add_shifted, turned_kernel, window_matrices
 from funcnn.tree import Array
 
-__all__ = ["conv_forward", "conv_input_gradient", "conv_weight_gradient"]
+__all__ = ["begin", "conv_forward", "conv_input_gradient", "conv_weight_gradient"]
 
 _BLOCK_BYTES = 2**21  # of what a block of output rows needs: smaller ones make threads wait for the interpreter
 _WIDE = 96  # columns of a product: with as many, one for each output row is as fast as one for many rows
@@ -36,22 +37,29 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: 
 
     x (n, h, w, c), weight (kh, kw, c/groups, o), bias (o,) -> (n, oh, ow, o)
     """
-    n, filters, (oh, ow) = len(x), weight.shape[3], geo.out_size
-    source, kernel = np.ascontiguousarray(rows(x)), _kernel_matrix(weight, groups)
-    y = np.empty((oh, filters, ow, n), x.dtype)
+    y = np.empty((geo.out_size[0], weight.shape[3], geo.out_size[1], len(x)), x.dtype)
+    _convolve(y, np.ascontiguousarray(rows(x)), weight, geo, groups, bias)
+    return images(y)
+
+
+def _convolve(y: Array, x: Array, weight: Array, geo: Geometry, groups: int, bias: Array | None) -> None:
+    """Fill y (oh, o, ow, n), new rows or every other pixel of some, from x (h, c, w, n)."""
+    (oh, filters, ow, n), kernel = y.shape, _kernel_matrix(weight, groups)
     repeated = None if bias is None else np.repeat(bias, ow * n).reshape(filters, ow, n)
     side_by_side = _few_columns(geo, n, weight.size)
-    blocks = _blocks(geo, x.shape[3], n, x.itemsize, side_by_side)
+    blocks = _blocks(geo, x.shape[1], n, x.itemsize, side_by_side)
+    adjacent = y[0].flags.c_contiguous
 
     def forward(some: slice) -> None:
         for part in blocks[some]:
-            out = y[part]
-            _multiply(kernel, window_matrices(source, geo, groups, part, side_by_side), out)
+            out = y[part] if adjacent else scratch("pixels", y[part].shape, y.dtype)
+            _multiply(kernel, window_matrices(x, geo, groups, part, side_by_side), out)
             if repeated is not None:
                 out += repeated
+            if not adjacent:
+                copy_columns(y[part], out)
 
     in_tasks(forward, blocks, weight.size * oh * ow * n)
-    return images(y)
 
 
 def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) -> Array:
@@ -81,26 +89,41 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
     return total.transpose(1, 0, 2).reshape(*geo.window, inner, groups * filters)
 
 
-def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1) -> Array:
-    """The loss's gradient in the input.
+def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1, bias: Array | None = None) -> Array:
+    """The loss's gradient in the input; with a bias added, a transposed convolution of dy.
 
-    dy (n, oh, ow, o), weight (kh, kw, c/groups, o) -> (n, h, w, c)
+    dy (n, oh, ow, o), weight (kh, kw, c/groups, o), bias (c,) -> (n, h, w, c)
 
-    Two ways to the same sum. Where all that reaches a pixel lies in a window on dy (`Geometry.turned`), dx is the
-    convolution of dy with the turned kernel. With more filters than channels, and with a stride, it takes less time to
-    multiply first and shift afterwards (`_add_rows`).
+    Two ways to the same sum. Pixels that the same taps reach (all of them, with stride 1) get a convolution of dy with
+    these taps (`Geometry.phases`). Where dy has many more channels, it takes less time to multiply first and shift
+    afterwards, in phases of rows alone (`_add_rows`).
     """
-    (h, w), n, inner = geo.in_size, len(dy), weight.shape[2]
-    if geo.turned is not None and weight.shape[3] <= inner * groups:
-        return conv_forward(dy, turned_kernel(weight, groups), geo.turned, groups)
-    dx, gradient = np.zeros((h, groups, inner, w, n), dy.dtype), np.ascontiguousarray(rows(dy))
-    for pixels, taps, dy_rows in geo.row_phases:
-        _add_rows(dx[pixels[0]], gradient, weight[taps[0]], geo, dy_rows)
-    return images(dx.reshape(h, groups * inner, w, n))
+    (h, w), (sh, sw), n, inner = geo.in_size, geo.stride, len(dy), weight.shape[2]
+    shape, gradient = (h, groups * inner, w, n), np.ascontiguousarray(rows(dy))
+    if weight.shape[3] > (1 if sh == sw == 1 else 2) * inner * groups:
+        dx = begin(shape, dy.dtype, bias)
+        for pixels, taps, dy_rows in geo.row_phases:
+            _add_rows(dx.reshape(h, groups, inner, w, n)[pixels[0]], gradient, weight[taps[0]], geo, dy_rows)
+        return images(dx)
+    all_reached = len(geo.phases) == min(sh, h) * min(sw, w)
+    dx = np.empty(shape, dy.dtype) if all_reached else begin(shape, dy.dtype, bias)
+    for pixels, taps, windows in geo.phases:
+        kernel = turned_kernel(weight[taps], groups)
+        _convolve(dx[pixels[0]][:, :, pixels[1]], gradient, kernel, windows, groups, bias)
+    return images(dx)
+
+
+def begin(shape: tuple[int, ...], dtype: DTypeLike, bias: Array | None) -> Array:
+    """New rows (h, c, w, n) that shares are to be added to: of zeros, or each channel of its number of a bias (c,)."""
+    if bias is None:
+        return np.zeros(shape, dtype)
+    made, (_, channels, w, n) = np.empty(shape, dtype), shape
+    made[...] = np.repeat(bias, w * n).reshape(channels, w, n)
+    return made
 
 
 def _add_rows(dx: Array, dy: Array, weight: Array, geo: Geometry, dy_rows: Geometry) -> None:
-    """Fill dx (rows, groups, c/groups, w, n), which is zero, from dy (oh, o, ow, n): the forward pass reversed.
+    """Add to dx (rows, groups, c/groups, w, n) what dy (oh, o, ow, n) gives: the forward pass reversed.
 
     The rows are those of one of `Geometry.row_phases`, the weight (kh, kw, c/groups, o) has the rows of the kernel that
     reach them: with stride 1, all of both. Each row of dx is a sum over kh rows of dy, a window of one column. One

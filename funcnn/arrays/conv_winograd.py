@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcnn.arrays.conv_products import multiply
+from funcnn.arrays.conv_rows import begin
 from funcnn.arrays.geometry import Geometry
 from funcnn.arrays.layout import images, rows
 from funcnn.arrays.threads import even_slices, in_tasks, scratch, sum_in_tasks
@@ -136,19 +137,19 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
     return weight.reshape(3, geo.window[1], inner, filters)
 
 
-def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1) -> Array:
-    """As `conv_strided.conv_input_gradient`: dy (n, oh, ow, o), weight (3, kw, c/groups, o) -> (n, h, w, c)."""
+def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1, bias: Array | None = None) -> Array:
+    """As `conv_rows.conv_input_gradient`: dy (n, oh, ow, o), weight (3, kw, c/groups, o), bias (c,) -> (n, h, w, c)."""
     (h, w), kw, n, inner, ow = geo.in_size, geo.window[1], len(dy), weight.shape[2], geo.out_size[1]
     dy_rows = geo.turned_rows
     assert dy_rows is not None, "only a convolution that `fits`"
     if geo.turned is not None and weight.shape[3] <= inner * groups:  # there is no more to shift than to add
-        return conv_forward(dy, turned_kernel(weight, groups), geo.turned, groups)
+        return conv_forward(dy, turned_kernel(weight, groups), geo.turned, groups, bias)
     # Turned along rows alone: here each column of the kernel with each channel is an output, which makes kw·c shares
     # for each row of dx, and `add_shifted` puts each column's in its place.
     turned = weight[::-1].reshape(3, kw * inner, groups, -1).transpose(0, 3, 2, 1)  # (3, o/groups, groups, kw·c/groups)
     kernel = _transformed_kernel(turned)  # (groups, 1, 6, kw·c/groups, o/groups)
     gradient = np.ascontiguousarray(rows(dy))  # (oh, o, ow, n)
-    dx = np.zeros((h, groups, inner, w, n), dy.dtype)
+    dx = begin((h, groups * inner, w, n), dy.dtype, bias).reshape(h, groups, inner, w, n)
     blocks = _tiles(h, weight.shape[3] * ow * n * dy.itemsize)
 
     def add(some: slice) -> None:

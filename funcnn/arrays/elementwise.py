@@ -8,11 +8,10 @@ Every constant is a Python float or is cast to the arrays' dtype: a float64 scal
 under NumPy 2, and so would a float literal under numexpr.
 """
 
-import math
 from collections.abc import Callable
 from functools import cache, wraps
 from types import CodeType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -20,7 +19,8 @@ from funcnn.arrays.threads import for_each, in_a_task, slices
 from funcnn.tree import Array
 
 __all__ = [
-    "BLOCK", "blocks", "elementwise", "fused", "positive_part", "tanh_gelu", "tanh_gelu_gradient", "underflow_is_zero",
+    "BLOCK", "Fill", "blocks", "elementwise", "filled", "fused", "positive_part", "underflow_is_zero",
+    "value_and_slope",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -29,6 +29,8 @@ T = TypeVar("T")
 _NUMEXPR_FROM = 2**22  # elements: where one pass over memory begins to outweigh NumPy's faster arithmetic
 _ZEROS = 2**12  # elements
 BLOCK = 2**17  # elements: fewer make threads wait for the interpreter between operations, more leave the cache
+
+Fill = Callable[..., Any]  # of arrays, the last of which it writes
 
 
 def fused(formula: str, **values: Array | float) -> Array:
@@ -77,12 +79,12 @@ def blocks(n: int) -> list[slice]:
     return slices(n, BLOCK)
 
 
-def positive_part(x: Array) -> Array:
+def positive_part(x: Array, y: Array | None = None) -> Array:
     """max(x, 0). Against a row of zeros, since the maximum with a scalar is not vectorised and takes twice as long."""
+    y = np.empty_like(x) if y is None else y
     flat = x.ravel(order="K")
-    if x.size < _ZEROS or not np.may_share_memory(flat, x):
-        return np.maximum(x, 0)
-    y = np.empty_like(x)
+    if x.size < _ZEROS or y.strides != x.strides or not np.may_share_memory(flat, x):
+        return np.maximum(x, 0, out=y)
     out, cut = y.ravel(order="K"), x.size - x.size % _ZEROS
     zeros = np.zeros(_ZEROS, x.dtype)
     np.maximum(flat[:cut].reshape(-1, _ZEROS), zeros, out=out[:cut].reshape(-1, _ZEROS))
@@ -90,45 +92,58 @@ def positive_part(x: Array) -> Array:
     return y
 
 
-_SLOPE = math.sqrt(2 / math.pi)
-_CUBE = 0.044715
+def value_and_slope(fill: Fill, x: Array, *, slope: bool) -> tuple[Array, Array | None]:
+    """An element-wise function and, if asked for, its slope, block by block: what both are made of is made once.
 
+    `fill(x, y, slope)` writes them into arrays like x, or y alone where the slope is None. float16 is computed in
+    float32.
 
-def _gelu_tanh(x: Array) -> tuple[Array, Array, Array]:
-    """x clipped, its square, and the tanh in gelu: beyond ±10 that is ±1 to the last bit, and x³ could overflow.
-
-    In place, step by step, as what is made of them: each new array would leave the cache and be fetched again.
+    >>> def square(x, y, slope):
+    ...     np.square(x, out=y)
+    ...     if slope is not None:
+    ...         np.multiply(x, 2, out=slope)
+    >>> value_and_slope(square, np.array([3.0]), slope=True)
+    (array([9.]), array([6.]))
     """
-    near = np.clip(x, -10, 10)
-    square = np.square(near)
-    t = square * (_SLOPE * _CUBE)
-    t += _SLOPE
-    t *= near
-    return near, square, np.tanh(t, out=t)
+    if x.dtype.char == "e":
+        made = value_and_slope(fill, x.astype(np.float32), slope=slope)
+        return made[0].astype(x.dtype), None if made[1] is None else made[1].astype(x.dtype)
+    y, dy_dx = np.empty_like(x), np.empty_like(x) if slope else None
+    if dy_dx is None:
+        _by_blocks(lambda x, y: fill(x, y, None), x, y)
+    else:
+        _by_blocks(fill, x, y, dy_dx)
+    return y, dy_dx
 
 
-def tanh_gelu(x: Array) -> Array:
-    """y = x · (1 + t) / 2, t = tanh(u), u = sqrt(2/π) · (x + 0.044715 x³)."""
-    _, _, y = _gelu_tanh(x)
-    y *= 0.5
-    y += 0.5
-    y *= x
-    return y
+def filled(fill: Fill, *arrays: Array) -> Array:
+    """A new array like the first, which ``fill(*arrays, out)`` writes value by value, block by block.
+
+    Where a function gives an array of its own (`elementwise`), a block of it has to be copied, which takes longer than
+    a comparison or a product.
+
+    >>> filled(np.add, np.ones(2), np.ones(2))
+    array([2., 2.])
+    """
+    out = np.empty_like(arrays[0])
+    _by_blocks(fill, *arrays, out)
+    return out
 
 
-def tanh_gelu_gradient(x: Array, dy: Array) -> Array:
-    """dx = dy · (1 + t) / 2 · (1 + x · (1 - t) · du/dx)."""
-    near, slope, t = _gelu_tanh(x)
-    slope *= 3 * _SLOPE * _CUBE
-    slope += _SLOPE
-    slope *= near
-    slope *= np.subtract(1, t, out=near)
-    slope += 1
-    t *= 0.5
-    t += 0.5
-    slope *= t
-    slope *= dy
-    return slope
+def _by_blocks(fill: Fill, *arrays: Array) -> None:
+    """Let a function go over arrays of one shape, in blocks where they are large and lie in memory alike."""
+    first = arrays[0]
+    if first.size <= BLOCK or any(array.strides != first.strides for array in arrays):
+        fill(*arrays)
+        return
+    flat = [array.ravel(order="K") for array in arrays]
+    if not all(np.may_share_memory(array, view) for array, view in zip(arrays, flat, strict=True)):
+        fill(*arrays)  # the elements have gaps between them, or some appear many times
+    elif in_a_task():
+        for block in blocks(first.size):
+            fill(*[array[block] for array in flat])
+    else:
+        for_each(lambda block: fill(*[array[block] for array in flat]), blocks(first.size))
 
 
 def underflow_is_zero(function: Callable[P, T]) -> Callable[P, T]:

@@ -23,7 +23,9 @@ from typing import Literal, NamedTuple
 
 import attrs
 
-__all__ = ["Geometry", "Padding", "Phase", "Sides", "Size", "Taps", "conv_out_size", "geometry", "tap"]
+__all__ = [
+    "Geometry", "Padding", "Phase", "Sides", "Size", "Taps", "conv_out_size", "geometry", "tap", "transposed_geometry",
+]  # fmt: skip
 
 Size = tuple[int, int]  # (height, width)
 Sides = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
@@ -207,6 +209,28 @@ def geometry(in_size: Size, window: Size, stride: Size, dilation: Size, padding:
     else:
         sides = padding
     return Geometry(in_size, window, stride, dilation, sides)
+
+
+@lru_cache(maxsize=1024)
+def transposed_geometry(
+    in_size: Size, window: Size, stride: Size, dilation: Size, padding: Padding, output_padding: Size
+) -> Geometry:
+    """The geometry of the convolution that takes a transposed convolution's output back to its input's size.
+
+    Its windows are the pixels that come in, its pixels those that go out: (size - 1)·stride + (window - 1)·dilation + 1
+    + output_padding, less the padding; with "same", size · stride.
+
+    >>> transposed_geometry((14, 14), (4, 4), (2, 2), (1, 1), 1, (0, 0)).in_size
+    (28, 28)
+    """
+    if padding == "same":
+        return geometry((in_size[0] * stride[0], in_size[1] * stride[1]), window, stride, dilation, "same")
+    sides = geometry(in_size, window, stride, dilation, padding).padding
+    height, width = [
+        (in_size[i] - 1) * stride[i] + (window[i] - 1) * dilation[i] + 1 + output_padding[i] - sum(sides[i])
+        for i in (0, 1)
+    ]
+    return Geometry((height, width), window, stride, dilation, sides)
 
 
 def _same(size: int, window: int, stride: int, dilation: int) -> tuple[int, int]:

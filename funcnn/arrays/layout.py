@@ -31,8 +31,9 @@ from funcnn.arrays.threads import scratch
 from funcnn.tree import Array
 
 __all__ = [
-    "add_to_examples", "channel_rows", "contiguous_rows", "copy_columns", "dot_channels", "empty_like_channels",
-    "for_channels", "images", "rows", "sum_channels", "sum_examples", "unit_rows", "wide",
+    "add_to_examples", "adjacent", "channel_rows", "contiguous_rows", "copy_columns", "dot_channels", "empty_adjacent",
+    "empty_like_channels", "for_channels", "images", "lies_by_rows", "rows", "sum_channels", "sum_examples",
+    "unit_rows", "wide",
 ]  # fmt: skip
 
 
@@ -60,6 +61,23 @@ def contiguous_rows(x: Array) -> Array:
     moved = scratch("apart", (n, size + apart), x.dtype)[:, :size]
     moved[...] = x.reshape(n, size)
     return np.ascontiguousarray(rows(moved.reshape(x.shape)))
+
+
+def lies_by_rows(x: Array) -> bool:
+    """Whether a batch is of images that lie by rows."""
+    return x.ndim == 4 and not x.flags.c_contiguous and rows(x).flags.c_contiguous
+
+
+def adjacent(x: Array, like: Array | None = None) -> Array:
+    """x by rows if it lies so, or else in C order, which it is copied into; or in the order of another such array."""
+    if lies_by_rows(x if like is None else like):
+        return images(contiguous_rows(x))
+    return np.ascontiguousarray(x)
+
+
+def empty_adjacent(like: Array) -> Array:
+    """A new array of the shape, dtype and order of one that `adjacent` gives."""
+    return empty_like_channels(like) if lies_by_rows(like) else np.empty(like.shape, like.dtype)
 
 
 def copy_columns(to: Array, source: Array) -> None:

@@ -23,12 +23,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.arrays.geometry import Geometry
+from funcnn.arrays.geometry import Geometry, Size, geometry
 from funcnn.arrays.layout import copy_columns, images, rows
 from funcnn.arrays.threads import even_slices, for_each, in_a_task
 from funcnn.tree import Array
 
-__all__ = ["Winners", "avg_pool_backward", "avg_pool_forward", "max_pool_backward", "max_pool_forward"]
+__all__ = [
+    "Winners", "avg_pool_backward", "avg_pool_forward", "global_max_backward", "global_max_forward",
+    "max_pool_backward", "max_pool_forward", "spread", "sum_pool",
+]  # fmt: skip
 
 Winners = tuple[Array, Array]  # for each column of a window the row that won, and the column that won
 Cells = Sequence[tuple[slice, Array]]  # for each tap along an axis the windows in which it meets pixels, and these
@@ -131,15 +134,21 @@ def _to_winners(axis: int, dy: Array, winner: Array, dx: Sequence[Array], geo: G
 
 def avg_pool_forward(x: Array, geo: Geometry) -> Array:
     """The mean of each window's cells, padded ones not counted: x (n, h, w, c) -> (n, oh, ow, c)."""
+    return sum_pool(x, geo, _shares(geo, len(x), x.dtype))
+
+
+def sum_pool(x: Array, geo: Geometry, shares: Array | None = None) -> Array:
+    """The sum of each window's cells, times shares (oh, 1, ow, n) if given: x (n, h, w, c) -> (n, oh, ow, c)."""
     n, _, w, c = x.shape
     oh, ow = geo.out_size
-    source, y, shares = rows(x), np.empty((oh, c, ow, n), x.dtype), _shares(geo, n, x.dtype)
+    source, y = rows(x), np.empty((oh, c, ow, n), x.dtype)
 
     def pool(part: slice) -> None:
         tall, out = np.empty((oh, part.stop - part.start, w, n), x.dtype), y[:, part]
         _sum_along(_ROWS, _cells(_ROWS, [source[:, part]], geo), tall)
         _sum_along(_COLUMNS, _cells(_COLUMNS, _apart(tall, geo), geo), out)
-        out *= shares
+        if shares is not None:
+            out *= shares
 
     _for_channels(pool, source)
     return images(y)
@@ -160,16 +169,25 @@ def _sum_along(axis: int, cells: Cells, total: Array) -> None:
 
 def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
     """Each window's gradient in equal shares to its cells: dy (n, oh, ow, c) -> (n, h, w, c)."""
+    return spread(dy, geo, _shares(geo, len(dy), dy.dtype))
+
+
+def spread(dy: Array, geo: Geometry, shares: Array | None = None) -> Array:
+    """Each window's number, times shares (oh, 1, ow, n) if given, to all its cells; the transpose of `sum_pool`.
+
+    dy (n, oh, ow, c) -> (n, h, w, c), added where windows overlap.
+    """
     n, oh, _, c = dy.shape
-    (h, w), given, shares = geo.in_size, rows(dy), _shares(geo, n, dy.dtype)
+    (h, w), given = geo.in_size, rows(dy)
     dx = np.empty((h, c, w, n), dy.dtype)
 
-    def spread(part: slice) -> None:
+    def fill(part: slice) -> None:
+        each = given[:, part] if shares is None else given[:, part] * shares
         wide = np.empty((oh, part.stop - part.start, w, n), dy.dtype)
-        _to_all(_COLUMNS, given[:, part] * shares, wide, geo)
+        _to_all(_COLUMNS, each, wide, geo)
         _to_all(_ROWS, wide, dx[:, part], geo)
 
-    _for_channels(spread, dx)
+    _for_channels(fill, dx)
     return images(dx)
 
 
@@ -193,6 +211,26 @@ def _shares(geo: Geometry, n: int, dtype: DTypeLike) -> Array:
         for outputs, _ in taps:
             counts[outputs] += 1
     return (1 / height)[:, None, None, None] * np.repeat(1 / width, n).reshape(1, 1, len(width), n)
+
+
+# --- The whole image ------------------------------------------------------------------------------------------
+
+
+def global_max_forward(x: Array, *, keep_winners: bool) -> tuple[Array, Winners | None]:
+    """The largest value of each channel, a pool with one window: x (n, h, w, c) -> (n, c), and as for that."""
+    size = x.shape[1], x.shape[2]
+    y, winners = max_pool_forward(x, geometry(size, size, (1, 1), (1, 1), "valid"), keep_winners=keep_winners)
+    return y[:, 0, 0], winners
+
+
+def global_max_backward(dy: Array, winners: Winners, size: Size) -> Array:
+    """dy (n, c) to the cells that won, zeros to the others: -> (n, h, w, c)."""
+    n, c = dy.shape
+    dx = np.zeros((size[0], c, size[1], n), dy.dtype)
+    channel, example = np.arange(c)[:, None], np.arange(n)
+    column = winners[1][0, :, 0]
+    dx[winners[0][0, channel, column, example], channel, column, example] = dy.T  # a cell for each, no sum
+    return images(dx)
 
 
 # --- The cells of windows -------------------------------------------------------------------------------------

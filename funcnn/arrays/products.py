@@ -1,5 +1,6 @@
 """Matrix products cut into blocks that are computed on all threads; the blocks follow from the shapes alone."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from funcnn.arrays.threads import TASK_OPERATIONS, TASKS, blas_is_single, run, single_blas_thread, slices
 from funcnn.tree import Array
 
-__all__ = ["matmul"]
+__all__ = ["as_rows", "matmul"]
 
 _BLOCK_WIDTH = 128  # rows or columns at least: every block packs the whole other factor
 
@@ -25,7 +26,9 @@ def matmul(a: Array, b: Array) -> Array:
         pair = np.zeros((2, m + n), np.result_type(a, b))
         pair[0, :m], pair[0, m:] = a[:, 0], b[0]
         a, b = pair[:, :m].T, pair[:, m:]
-    blocks = min(m * k * n // TASK_OPERATIONS, max(m, n) // _BLOCK_WIDTH, TASKS) // 2 * 2  # for two threads
+    worth = m * k * n // TASK_OPERATIONS
+    most = TASKS if worth >= 2 * TASKS else 2  # four blocks of half as many operations lose 3 to 10 % to packing
+    blocks = min(worth, max(m, n) // _BLOCK_WIDTH, most) // 2 * 2  # for two threads
     if blocks < 2:
         if blas_is_single():
             return a @ b
@@ -39,3 +42,8 @@ def matmul(a: Array, b: Array) -> Array:
     else:
         run([partial(np.matmul, a, b[:, cut], out=y[:, cut]) for cut in cuts])
     return y
+
+
+def as_rows(x: Array) -> Array:
+    """The rows of a product, one for each position: (..., features) -> (m, features)."""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

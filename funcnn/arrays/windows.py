@@ -23,14 +23,14 @@ memory the matrices are then parts of the band that overlap:
 """
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from funcnn.arrays.geometry import Geometry
 from funcnn.arrays.layout import copy_columns
 from funcnn.arrays.threads import scratch
 from funcnn.tree import Array
 
-__all__ = ["add_shifted", "band", "overlapping", "shift", "turned_kernel", "window_matrices"]
+__all__ = ["add_shifted", "band", "overlapping", "shift", "turned_kernel", "window_matrices", "windows_along"]
 
 
 def window_matrices(x: Array, geo: Geometry, groups: int, part: slice, side_by_side: bool = False) -> Array:
@@ -133,3 +133,13 @@ def turned_kernel(weight: Array, groups: int) -> Array:
     split = weight[::-1, ::-1].reshape(kh, kw, inner, groups, filters // groups)
     turned = split.transpose(0, 1, 4, 3, 2).reshape(kh, kw, filters // groups, groups * inner)
     return np.ascontiguousarray(turned)  # BLAS takes no matrix backwards
+
+
+def windows_along(values: Array, length: int) -> Array:
+    """The windows of so many adjacent values: (n, ...) -> (n - length + 1, length, ...), a view.
+
+    >>> windows_along(np.arange(4), 3)
+    array([[0, 1, 2],
+           [1, 2, 3]])
+    """
+    return np.moveaxis(sliding_window_view(values, length, axis=0), -1, 1)

@@ -1,5 +1,6 @@
 """A layer that is to keep the contract, and the arguments that its functions are tried on."""
 
+import math
 import pickle
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
@@ -10,13 +11,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn import tree
+from funcnn.checks import is_several
 from funcnn.contract.comparing import named
 from funcnn.contract.slopes import Report, check_slopes
 from funcnn.keys import Key, fold_in, generator
-from funcnn.layer import Applied, Gradients, Initialised, Layer
+from funcnn.layer import Applied, Gradients, Initialised, Layer, Vocabulary
 from funcnn.tree import Array, Shape
 
-__all__ = ["DTYPES", "Arguments", "Candidate"]
+__all__ = ["DTYPES", "Arguments", "Candidate", "drawn"]
 
 DTYPES = (np.float32, np.float64)
 
@@ -31,7 +33,23 @@ class Arguments(NamedTuple):
 
     def examples(self, which: slice) -> "Arguments":
         """The same with some examples of the batch."""
-        return self._replace(x=self.x[which].copy(), dy=self.dy[which].copy())
+        x, dy = tree.map(lambda array: array[which].copy(), (self.x, self.dy))
+        return self._replace(x=x, dy=dy)
+
+
+def drawn(n: int, shape: Any, vocabulary: Vocabulary, dtype: DTypeLike, draw: np.random.Generator) -> Any:
+    """n Gaussian examples of a shape, or n of whole numbers below a vocabulary; of a tuple of shapes a tuple of them.
+
+    >>> drawn(2, ((3,), ()), (1, None), np.float32, generator(Key(0)))[0]
+    array([[0, 0, 0],
+           [0, 0, 0]])
+    """
+    if is_several(shape):
+        its = vocabulary if isinstance(vocabulary, tuple) else (vocabulary,) * len(shape)
+        return tuple([drawn(n, *each, dtype, draw) for each in zip(shape, its, strict=True)])
+    if isinstance(vocabulary, int):
+        return draw.integers(0, vocabulary, (n, *shape))
+    return np.asarray(draw.standard_normal((n, *shape)), dtype)
 
 
 @attrs.frozen(slots=False)
@@ -39,8 +57,9 @@ class Candidate:
     """A layer that is to keep the contract: it makes arguments, and calls the layer's functions with them.
 
     Params are init's plus Gaussian noise, so that zero biases and unit scales hide nothing; the state is that after
-    a step of training; x and dy are Gaussian. All are new and writable at every call, so that a write shows and harms
-    no other rule. `layers` are the user's own constructors; without `train`, `run` evaluates.
+    a step of training; x and dy are Gaussian, an x of whole numbers uniform below the vocabulary. All are new and
+    writable at every call, so that a write shows and harms no other rule. `layers` are the user's own constructors;
+    without `train`, `run` evaluates.
     """
 
     layer: Layer
@@ -59,9 +78,10 @@ class Candidate:
         draw = generator(fold_in(self.key, "draws"))
         params, state, _ = self.init(dtype)
         params = tree.map(lambda leaf: np.asarray(leaf + 0.3 * draw.standard_normal(leaf.shape), leaf.dtype), params)
-        x = np.asarray(draw.standard_normal((self.batch, *self.in_shape)), dtype)
-        dy = draw.standard_normal((self.batch, *self.layer.config.out_shape(self.in_shape)))
-        return Arguments(params, tree.map(np.array, state), x, np.asarray(dy, dtype))
+        settings = self.layer.config
+        x = drawn(self.batch, self.in_shape, settings.vocabulary, dtype, draw)
+        dy = drawn(self.batch, settings.out_shape(self.in_shape), None, dtype, draw)
+        return Arguments(params, tree.map(np.array, state), x, dy)
 
     @cached_property
     def _trained(self) -> dict[DTypeLike, Arguments]:
@@ -103,19 +123,21 @@ class Candidate:
         given = self.arguments()
         grads, dx = self.gradients(given)
         inputs = (given.params, given.x)
-        leaves, gradients = tree.flatten(inputs), [*tree.flatten(grads), dx]
-        names = [*(name for name, _ in named(params=given.params)), "x"]
-        scale = float(np.linalg.norm(self.run(given).y))
+        leaves, gradients = tree.flatten(inputs), tree.flatten((grads, dx))
+        names = [name for name, _ in named(params=given.params, x=given.x)]
+        have_slopes = [i for i, leaf in enumerate(leaves) if leaf.dtype.kind == "f"]  # whole numbers have none
+        scale = math.hypot(*[float(np.linalg.norm(y)) for y in tree.flatten(self.run(given).y)])
 
         def inner(i: int, value: Array) -> float:
             """⟨y, dy⟩ with the i-th leaf replaced."""
             params, x = tree.unflatten(inputs, [*leaves[:i], value, *leaves[i + 1 :]])
-            return float(np.vdot(self.run(given._replace(params=params, x=x)).y, given.dy))
+            y = self.run(given._replace(params=params, x=x)).y
+            return sum(map(float, map(np.vdot, tree.flatten(y), tree.flatten(given.dy))))
 
         draw = generator(fold_in(self.key, "directions"))
         found = [
-            check_slopes(name, leaf, gradient, partial(inner, i), scale, draw)
-            for i, (name, leaf, gradient) in enumerate(zip(names, leaves, gradients, strict=True))
-            if leaf.size
+            check_slopes(names[i], leaves[i], gradient, partial(inner, i), scale, draw)
+            for i, gradient in zip(have_slopes, gradients, strict=True)
+            if leaves[i].size
         ]
         return Report(tuple(check for each in found for check in each.checks), sum(each.kinks for each in found))

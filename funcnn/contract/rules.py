@@ -63,11 +63,16 @@ def out_shape(candidate: Candidate) -> str:
     if made != declared:
         raise Broken(f"{says}, and init's is {made}", "Let init return settings.out_shape(in_shape)")
     for call, apply in (("apply", candidate.evaluate), ("apply in training", candidate.run)):
-        shape = np.shape(apply(candidate.untrained()).y)
-        if shape != (candidate.batch, *declared):
+        shape = shapes(apply(candidate.untrained()).y)
+        if shape != shapes(candidate.untrained().dy):
             fix = "Define out_shape(self, in_shape) in the settings: without it, the output has the input's shape"
             raise Broken(f"{says}, and {call} gives {shape} for a batch of {candidate.batch}", fix)
     return f"{candidate.in_shape} -> {declared}"
+
+
+def shapes(value: Any) -> Any:
+    """An array's shape; of a tuple of arrays, a tuple of theirs."""
+    return tuple(map(shapes, value)) if isinstance(value, tuple) else np.shape(value)
 
 
 def state_form(candidate: Candidate) -> str:
@@ -150,7 +155,7 @@ def residuals_if_train(candidate: Candidate) -> str:
 
 
 def dtype_kept(candidate: Candidate) -> str:
-    """dtype in is dtype out: y, the state and the residuals have the input's."""
+    """dtype in is dtype out: y, the state and the residuals have the input's; of whole numbers, the params'."""
     for dtype in DTYPES:
         given = candidate.arguments(dtype)
         for call, made in (("apply", candidate.evaluate(given)), ("apply in training", candidate.run(given))):
@@ -166,14 +171,23 @@ def dtype_kept(candidate: Candidate) -> str:
 
 
 def gradients(candidate: Candidate) -> str:
-    """The gradients have the structure, shapes and dtypes of the params, and dx those of x."""
+    """The gradients have the structure, shapes and dtypes of the params, and dx those of x; of whole numbers None."""
     for dtype in DTYPES:
         given = candidate.arguments(dtype)
         found = candidate.gradients(given)
         fix = "Sum over the examples, and over every axis along which apply broadcasts"
         check_form("params", given.params, "gradients", found.params, fix)
-        check_form("x", given.x, "dx", found.dx, "Give dx for all of x")
-    return f"{len(tree.flatten(candidate.init().params))} arrays, and dx"
+        fix = "Give dx for all of x, and None for whole numbers, which have no slope"
+        check_form("x", with_slopes(given.x), "dx", found.dx, fix)
+    dx = ", and dx" if found.dx is not None else ", and no dx of whole numbers"
+    return f"{len(tree.flatten(candidate.init().params))} arrays{dx}"
+
+
+def with_slopes(x: Any) -> Any:
+    """An input, or a tuple of inputs, with None for those of whole numbers: the form of dx."""
+    if isinstance(x, tuple):
+        return tuple(map(with_slopes, x))
+    return None if x.dtype.kind in "iu" else x
 
 
 def slopes(candidate: Candidate) -> str:
@@ -229,12 +243,14 @@ def examples_apart(candidate: Candidate) -> str:
     """A batch is as its parts: in evaluation always, in training unless `couples_examples` says otherwise."""
     settings, given = candidate.layer.config, candidate.arguments()
     parts = given.examples(slice(0, 1)), given.examples(slice(1, None))
-    whole, joined = candidate.evaluate(given).y, np.concatenate([candidate.evaluate(part).y for part in parts])
+    whole, joined = candidate.evaluate(given).y, _joined([candidate.evaluate(part).y for part in parts])
     if where := difference({"y": whole}, {"y": joined}, _ROUNDING):
         fix = "Evaluate an example by itself, the params and the state: what all share goes into the state in training"
         raise Broken(f"evaluated as a batch and in two parts, {where}", fix)
-    other = given._replace(x=np.concatenate([given.x[:-1], 2 * given.x[-1:] + 1]))
-    beside = difference({"y": candidate.run(given).y[:-1]}, {"y": candidate.run(other).y[:-1]}, _ROUNDING)
+    last = tree.map(lambda x: 2 * x + 1 if x.dtype.kind == "f" else x[::-1, ...], given.x)
+    other = given._replace(x=tree.map(lambda x, y: np.concatenate([x[:-1], y[-1:]]), given.x, last))
+    first, its_first = (tree.map(lambda y: y[:-1], candidate.run(each).y) for each in (given, other))
+    beside = difference({"y": first}, {"y": its_first}, _ROUNDING)
     if settings.couples_examples:
         if not beside:
             fix = "Take couples_examples = True back, so that batches may be cut"
@@ -246,12 +262,16 @@ def examples_apart(candidate: Candidate) -> str:
     if settings.stochastic:
         return "in evaluation, and by itself in training"
     shares = [_trained(candidate, part) for part in parts]
-    rows = {name: np.concatenate([share[name] for share in shares]) for name in ("y", "dx")}
+    rows = {name: _joined([share[name] for share in shares]) for name in ("y", "dx")}
     sums = tree.map(lambda a, b: a + b, *(share["gradients"] for share in shares))
     if where := difference(_trained(candidate, given), {"gradients": sums} | rows, _ROUNDING):
         fix = "See what it does with a batch of one, where NumPy squeezes and broadcasts"
         raise Broken(f"trained on as a batch and in two parts, {where}", fix)
     return "in evaluation and training"
+
+
+def _joined(parts: list[Any]) -> Any:
+    return tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def _trained(candidate: Candidate, given: Arguments) -> dict[str, Any]:
@@ -265,14 +285,14 @@ def empty_batch(candidate: Candidate) -> str:
     takes_statistics = candidate.layer.config.couples_examples or tree.flatten(given.state)
     fix = "Reshape to known sizes, not to -1, and take no mean or maximum over the examples"
     try:
-        shape = np.shape(candidate.evaluate(given).y)
+        shape = shapes(candidate.evaluate(given).y)
         found = Gradients(None, None) if takes_statistics else candidate.gradients(given)
     except Exception as error:
         raise Broken(f"an empty batch raises {kind(error)}", fix) from None
-    if shape != given.dy.shape:
-        raise Broken(f"expected y of shape {given.dy.shape} for an empty batch, got {shape}", fix)
-    if found.dx is not None and found.dx.shape != given.x.shape:
-        raise Broken(f"expected dx of shape {given.x.shape} for an empty batch, got {found.dx.shape}", fix)
+    if shape != shapes(given.dy):
+        raise Broken(f"expected y of shape {shapes(given.dy)} for an empty batch, got {shape}", fix)
+    if found.dx is not None and shapes(found.dx) != shapes(with_slopes(given.x)):
+        raise Broken(f"expected dx of shape {shapes(given.x)} for an empty batch, got {shapes(found.dx)}", fix)
     for name, leaf in named(gradients=found.params):
         if leaf.any():
             raise Broken(f"expected zero {name} for an empty batch, got {leaf[leaf != 0][0]}", fix)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from funcnn import tree
 from funcnn.checks import LayerError
 from funcnn.contract.candidate import Candidate
 from funcnn.contract.comparing import Broken, Skipped, difference, form, kind
@@ -41,7 +42,7 @@ def returns(candidate: Candidate) -> str:
         given = candidate.untrained()
         applied = candidate.run(given)
         check("apply", applied, Applied, "y, state, residuals")
-        gradients = candidate.layer.backward(given.params, applied.residuals, np.zeros(np.shape(applied.y)))
+        gradients = candidate.layer.backward(given.params, applied.residuals, tree.map(np.zeros_like, applied.y))
         check("backward", gradients, Gradients, "params, dx")
     except Broken:
         raise

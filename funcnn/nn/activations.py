@@ -1,7 +1,8 @@
-"""Element-wise layers: any shape in, the same shape out, no parameters.
+"""Element-wise layers: any shape in, the same shape out, no parameters; what they share, and three that fit no family.
 
 Each activation is a pair of small functions, y = f(x) and dx = dy · f'(x). The derivative is written in y where it can
 be: the next layer keeps y anyway, so the residual costs no memory. Every formula is finite over the whole float range.
+Those with kinks are in `funcnn.nn.piecewise`, the smooth ones in `funcnn.nn.smooth`.
 """
 
 from collections.abc import Callable
@@ -11,17 +12,14 @@ import attrs
 import numpy as np
 
 from funcnn.arrays.elementwise import elementwise as in_blocks
-from funcnn.arrays.elementwise import fused, positive_part, tanh_gelu, tanh_gelu_gradient, underflow_is_zero
+from funcnn.arrays.elementwise import filled, underflow_is_zero, value_and_slope
 from funcnn.checks import LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
-from funcnn.settings import check_finite, check_positive, check_share, config, number, shown
+from funcnn.settings import check_finite, config, number, shown
 from funcnn.tree import Array
 
-__all__ = [
-    "Activation", "elementwise", "elu", "gelu", "identity", "leaky_relu", "relu", "scale", "sigmoid", "silu",
-    "softplus", "stable_sigmoid", "tanh",
-]  # fmt: skip
+__all__ = ["Activation", "elementwise", "identity", "scale"]
 
 Function = Callable[[Array], Array]
 
@@ -33,85 +31,6 @@ def identity() -> Layer:
     array([[1., 1.]])
     """
     return _Identity().as_layer()
-
-
-def relu() -> Layer:
-    """y = max(x, 0); dx = dy where x > 0, and 0 at x = 0 (Nair & Hinton 2010).
-
-    >>> relu().apply(None, None, np.array([[-1.0, 0.0, 2.0]])).y
-    array([[0., 0., 2.]])
-    """
-    return _Relu().as_layer()
-
-
-def leaky_relu(slope: float = 0.01) -> Layer:
-    """y = max(x, slope · x); dx = dy where x > 0, slope · dy elsewhere (Maas et al. 2013).
-
-    >>> leaky_relu(0.5).apply(None, None, np.array([[-1.0, 0.0, 2.0]])).y
-    array([[-0.5,  0. ,  2. ]])
-
-    Raises ValueError unless the slope is from 0 to 1.
-    """
-    return _LeakyRelu(slope).as_layer()
-
-
-def elu(alpha: float = 1.0) -> Layer:
-    """y = x where x > 0, alpha · (exp(x) - 1) elsewhere; dx = dy or (y + alpha) · dy (Clevert et al. 2016).
-
-    >>> elu().apply(None, None, np.array([[-1000.0, 2.0]])).y
-    array([[-1.,  2.]])
-
-    Raises ValueError unless alpha is positive.
-    """
-    return _Elu(alpha).as_layer()
-
-
-def sigmoid() -> Layer:
-    """y = 1 / (1 + exp(-x)); dx = dy · y · (1 - y).
-
-    >>> sigmoid().apply(None, None, np.array([[-1000.0, 0.0, 1000.0]])).y
-    array([[0. , 0.5, 1. ]])
-    """
-    return _Sigmoid().as_layer()
-
-
-def tanh() -> Layer:
-    """y = tanh(x); dx = dy · (1 - y²).
-
-    >>> tanh().apply(None, None, np.array([[0.0, 1000.0]])).y
-    array([[0., 1.]])
-    """
-    return _Tanh().as_layer()
-
-
-def softplus() -> Layer:
-    """y = log(1 + exp(x)); dx = dy · sigmoid(x) = dy · (1 - exp(-y)) (Dugas et al. 2001).
-
-    >>> softplus().apply(None, None, np.array([[-1000.0, 1000.0]])).y
-    array([[   0., 1000.]])
-    """
-    return _Softplus().as_layer()
-
-
-def silu() -> Layer:
-    """y = x · s, s = sigmoid(x); dx = dy · s · (1 + x · (1 - s)) (Elfwing et al. 2018; also called swish).
-
-    >>> silu().apply(None, None, np.array([[-1000.0, 1000.0]])).y
-    array([[  -0., 1000.]])
-    """
-    return _Silu().as_layer()
-
-
-def gelu() -> Layer:
-    """y = x/2 · (1 + t), t = tanh(sqrt(2/π) · (x + 0.044715 x³)) (Hendrycks & Gimpel 2016).
-
-    This is the paper's tanh form; it differs from the form with the error function by at most 0.0005, and needs
-    nothing beyond NumPy. dx = dy · (1 + t + x · (1 - t²) · sqrt(2/π) · (1 + 3 · 0.044715 x²)) / 2.
-
-    >>> gelu().apply(None, None, np.array([[-1000.0, 1000.0]])).y
-    array([[  -0., 1000.]])
-    """
-    return _Gelu().as_layer()
 
 
 def scale(factor: float) -> Layer:
@@ -149,9 +68,16 @@ def elementwise(f: Function, df: Function, *, name: str) -> Layer:
 
 
 class Activation(Config):
-    """An element-wise layer: `forward` and `gradient`, and whether backward needs y or x."""
+    """An element-wise layer, in one of three forms; all compute value by value.
+
+    `writes`: `write` fills y, `write_gradient` fills dx, and y or x is what backward needs.
+    `keeps_slope`: `fill` writes y and dy/dx of the same steps, and backward needs no more than a product.
+    Neither: `forward` and `gradient` give arrays of their own, and y or x is what backward needs.
+    """
 
     by_chunks: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    keeps_slope: ClassVar[bool] = False
     keeps_input: ClassVar[bool] = False
     is_elementwise: ClassVar[bool] = True  # false for softmax, which couples an example's values
 
@@ -160,10 +86,30 @@ class Activation(Config):
         return make_layer(self, _apply, _backward)
 
     def forward(self, x: Array) -> Array:
+        """y of x."""
+        if self.writes:
+            return filled(self.write, x)
+        if self.keeps_slope:
+            return value_and_slope(self.fill, x, slope=False)[0]
         raise TypeError(f"{type(self).__name__} does not define forward")
 
     def gradient(self, kept: Array, dy: Array) -> Array:
+        """dx of dy and what is kept."""
+        if self.writes or self.keeps_slope:
+            return filled(self.write_gradient, kept, dy)
         raise TypeError(f"{type(self).__name__} does not define gradient")
+
+    def fill(self, x: Array, y: Array, slope: Array | None) -> None:
+        """Write y and, unless it is None, the slope: arrays like x."""
+        raise TypeError(f"{type(self).__name__} does not define fill")
+
+    def write(self, x: Array, y: Array) -> None:
+        """Write y, an array like x."""
+        raise TypeError(f"{type(self).__name__} does not define write")
+
+    def write_gradient(self, kept: Array, dy: Array, dx: Array) -> None:
+        """Write dx, an array like what is kept."""
+        np.multiply(kept, dy, out=dx)
 
 
 @underflow_is_zero
@@ -171,7 +117,10 @@ def _apply(
     settings: Activation, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_float(settings, x)
-    y = in_blocks(settings.forward, x) if settings.is_elementwise else settings.forward(x)
+    if settings.keeps_slope:
+        y, slope = value_and_slope(settings.fill, x, slope=train)
+        return Applied(y, state, slope)
+    y = _called(settings, settings.forward, x)
     return Applied(y, state, (x if settings.keeps_input else y) if train else None)
 
 
@@ -181,8 +130,13 @@ def _backward(settings: Activation, params: Any, residuals: Any, dy: Array, *, n
     check_dy(settings, dy, kept.shape, kept.dtype)
     if not need_dx:
         return Gradients(None, None)
-    dx = in_blocks(settings.gradient, kept, dy) if settings.is_elementwise else settings.gradient(kept, dy)
-    return Gradients(None, dx)
+    return Gradients(None, _called(settings, settings.gradient, kept, dy))
+
+
+def _called(settings: Activation, function: Callable[..., Array], *arrays: Array) -> Array:
+    """What a function of arrays gives: block by block, unless it goes so by itself or couples values."""
+    by_blocks = settings.is_elementwise and not (settings.writes or settings.keeps_slope)
+    return in_blocks(function, *arrays) if by_blocks else function(*arrays)
 
 
 @config
@@ -198,151 +152,16 @@ class _Identity(Activation):
 
 
 @config
-class _Relu(Activation):
-    name: ClassVar[str] = "relu"
-    increasing: ClassVar[bool] = True
-
-    def forward(self, x: Array) -> Array:
-        return positive_part(x)
-
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        slope = (kept > 0).astype(dy.dtype)
-        slope *= dy
-        return slope
-
-
-@config
-class _LeakyRelu(Activation):
-    name: ClassVar[str] = "leaky_relu"
-    increasing: ClassVar[bool] = True
-    slope: float = number(check_share, default=0.01)
-
-    def forward(self, x: Array) -> Array:
-        y = x * self.slope
-        return np.maximum(x, y, out=y)
-
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        factor = (kept > 0).astype(dy.dtype)  # slope or 1 by arithmetic: a choice by np.where costs five times more
-        factor *= 1 - self.slope
-        factor += self.slope
-        factor *= dy
-        return factor
-
-
-@config
-class _Elu(Activation):
-    name: ClassVar[str] = "elu"
-    alpha: float = number(check_positive, default=1.0)
-
-    def forward(self, x: Array) -> Array:
-        y = np.expm1(np.minimum(x, 0))
-        y *= self.alpha
-        y += np.maximum(x, 0)
-        return y
-
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        # For y <= 0 the slope is alpha·exp(x) = y + alpha; min(y, 0) + alpha is alpha above, put right by the mask.
-        slope = np.minimum(kept, 0)
-        slope += self.alpha
-        np.copyto(slope, 1, where=kept > 0)
-        slope *= dy
-        return slope
-
-
-def stable_sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)) = exp(min(x, 0)) / (1 + exp(-|x|)): accurate in both tails, never overflows.
-
-    >>> stable_sigmoid(np.array([-1000.0, 0.0, 1000.0]))
-    array([0. , 0.5, 1. ])
-    """
-    denominator = np.abs(x)
-    np.negative(denominator, out=denominator)
-    np.exp(denominator, out=denominator)
-    denominator += 1
-    y = np.minimum(x, 0)
-    np.exp(y, out=y)
-    y /= denominator
-    return y
-
-
-@config
-class _Sigmoid(Activation):
-    name: ClassVar[str] = "sigmoid"
-
-    def forward(self, x: Array) -> Array:
-        return stable_sigmoid(x)
-
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        return fused("dy * y * (1 - y)", dy=dy, y=kept)
-
-
-@config
-class _Tanh(Activation):
-    name: ClassVar[str] = "tanh"
-
-    def forward(self, x: Array) -> Array:
-        return np.tanh(x)
-
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        return fused("dy * (1 - y * y)", dy=dy, y=kept)
-
-
-@config
-class _Softplus(Activation):
-    name: ClassVar[str] = "softplus"
-
-    def forward(self, x: Array) -> Array:
-        y = np.abs(x)
-        np.negative(y, out=y)
-        np.exp(y, out=y)
-        np.log1p(y, out=y)
-        y += np.maximum(x, 0)
-        return y
-
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        slope = np.negative(kept)  # sigmoid(x) = 1 - exp(-y)
-        np.expm1(slope, out=slope)
-        np.negative(slope, out=slope)
-        slope *= dy
-        return slope
-
-
-@config
-class _Silu(Activation):
-    name: ClassVar[str] = "silu"
-    keeps_input: ClassVar[bool] = True
-
-    def forward(self, x: Array) -> Array:
-        y = stable_sigmoid(x)
-        y *= x
-        return y
-
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        return fused("dy * s * (1 + x * (1 - s))", dy=dy, s=stable_sigmoid(kept), x=kept)
-
-
-@config
-class _Gelu(Activation):
-    name: ClassVar[str] = "gelu"
-    keeps_input: ClassVar[bool] = True
-
-    def forward(self, x: Array) -> Array:
-        return tanh_gelu(x)
-
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        return tanh_gelu_gradient(kept, dy)
-
-
-@config
 class _Scale(Activation):
     name: ClassVar[str] = "scale"
+    writes: ClassVar[bool] = True
     factor: float = number(check_finite)
 
-    def forward(self, x: Array) -> Array:
-        return x * self.factor
+    def write(self, x: Array, y: Array) -> None:
+        np.multiply(x, self.factor, out=y)
 
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        return dy * self.factor
+    def write_gradient(self, kept: Array, dy: Array, dx: Array) -> None:
+        np.multiply(dy, self.factor, out=dx)
 
 
 def _check_name(instance: Any, attribute: Any, name: str) -> None:

@@ -14,9 +14,9 @@ from funcnn.arrays import threads
 from funcnn.arrays.layout import images, rows
 from funcnn.checks import LayerError, ShapeError, check_dy_array
 from funcnn.keys import Key, fold_in
+from funcnn.layer import Values
 from funcnn.nn.coupled import Coroutine, apply_chunk, backward_chunk, resume, together
 from funcnn.nn.stages import Link
-from funcnn.tree import Array
 
 __all__ = ["Batch", "add_up", "apply_in_chunks", "backward_in_chunks", "cut", "cut_like", "join"]
 
@@ -36,14 +36,14 @@ class Batch(NamedTuple):
 # --- Forward --------------------------------------------------------------------------------------------------
 
 
-def apply_in_chunks(links: Sequence[Link], batch: Batch, xs: Sequence[Array]) -> Coroutine:
+def apply_in_chunks(links: Sequence[Link], batch: Batch, xs: Sequence[Values]) -> Coroutine:
     """Chunks through the links of a stage: returns the joined y, the chunks' residuals, the states by position."""
     chunks = yield from together([_forward(links, batch, j, x) for j, x in enumerate(xs)])
     ys, residuals, states = zip(*chunks, strict=True)
     return join(ys), residuals, states[0]
 
 
-def _forward(links: Sequence[Link], batch: Batch, j: int, x: Array) -> Coroutine:
+def _forward(links: Sequence[Link], batch: Batch, j: int, x: Values) -> Coroutine:
     """The way of chunk j through the links: returns y, the residuals of each, the states by position.
 
     Layer i draws from ``k = fold_in(key, i)`` where the batch is whole, and here from ``fold_in(k, j)``.
@@ -79,7 +79,7 @@ def _check_unchanged(link: Link, state: Any, new_state: Any) -> None:
 
 
 def backward_in_chunks(
-    links: Sequence[Link], params: Any, kept: Sequence[Any], dys: Sequence[Array], *, first: int, need_dx: bool
+    links: Sequence[Link], params: Any, kept: Sequence[Any], dys: Sequence[Values], *, first: int, need_dx: bool
 ) -> Coroutine:
     """Chunks back through the links, as far as layer `first`: returns the gradients by position, the joined dx."""
     chunks = [_back(links, params, its, dy, first, need_dx) for its, dy in zip(kept, dys, strict=True)]
@@ -88,7 +88,7 @@ def backward_in_chunks(
         made = yield from together(chunks)
         tasks = [partial(_given, each) for each in made]
     sums, dxs = add_up(tasks)
-    return sums, join(dxs) if dxs[0] is not None else None
+    return sums, join(dxs)
 
 
 def _given(value: T) -> T:
@@ -115,16 +115,20 @@ def _back(links: Sequence[Link], params: Any, kept: Sequence[Any], dy: Any, firs
 # --- Cutting, joining, adding up ------------------------------------------------------------------------------
 
 
-def cut(x: Array, sizes: Sequence[int]) -> list[Array]:
+def cut(x: Values, sizes: Sequence[int]) -> list[Values]:
     """A batch as chunks of the given sizes, all views."""
     if len(sizes) == 1:
         return [x]
+    if type(x) is tuple:
+        return list(zip(*[cut(each, sizes) for each in x], strict=True))
     ends = np.cumsum(sizes).tolist()
     return [x[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
-def cut_like(name: str, dy: Array, sizes: Sequence[int]) -> list[Array]:
+def cut_like(name: str, dy: Values, sizes: Sequence[int]) -> list[Values]:
     """A batch's dy as chunks of the sizes that its x had; raises ShapeError unless they add up."""
+    if type(dy) is tuple:
+        return list(zip(*[cut_like(name, each, sizes) for each in dy], strict=True))
     check_dy_array(name, dy)
     if dy.shape[:1] != (sum(sizes),):
         raise ShapeError(
@@ -135,10 +139,12 @@ def cut_like(name: str, dy: Array, sizes: Sequence[int]) -> list[Array]:
     return cut(dy, sizes)
 
 
-def join(xs: Sequence[Array]) -> Array:
-    """The chunks as one batch again."""
-    if len(xs) == 1:
+def join(xs: Sequence[Values]) -> Values:
+    """The chunks as one batch again; of tuples a tuple, in which None stays None."""
+    if len(xs) == 1 or xs[0] is None:
         return xs[0]
+    if type(xs[0]) is tuple:
+        return tuple([join(each) for each in zip(*xs, strict=True)])
     if xs[0].ndim == 4:  # by rows, as convolution and pooling make images
         return images(np.concatenate([rows(x) for x in xs], axis=-1))
     return np.concatenate(xs)

@@ -9,15 +9,16 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.checks import LayerError, add_place
+from funcnn import tree
+from funcnn.checks import LayerError, ShapeError, add_place, check_float, check_whole, is_several
 from funcnn.keys import Key, fold_in
-from funcnn.layer import Config, Initialised, Layer
+from funcnn.layer import Config, Initialised, Layer, out_shape_of
 from funcnn.settings import config, shown
 from funcnn.tree import Shape
 
 __all__ = [
-    "Composed", "Wrapped", "check_layers", "check_tuple", "check_values", "child_key", "init_children", "init_wrapped",
-    "place",
+    "Composed", "Wrapped", "added", "check_layer", "check_layers", "check_several", "check_tuple", "check_values",
+    "child_key", "count_examples", "example_of", "example_shape", "init_children", "init_wrapped", "place", "shapes_of",
 ]  # fmt: skip
 
 
@@ -28,7 +29,8 @@ def check_layers(instance: Any, attribute: Any, layers: tuple[Layer, ...]) -> No
             raise TypeError(f"{instance.name}[{i}]: expected a Layer, got {_what(layer)}")
 
 
-def _check_layer(instance: Any, attribute: Any, layer: Layer) -> None:
+def check_layer(instance: Any, attribute: Any, layer: Layer) -> None:
+    """Raise TypeError unless a setting is a layer."""
     if not isinstance(layer, Layer):
         raise TypeError(f"{instance.name}: {attribute.name} must be a Layer, got {_what(layer)}")
 
@@ -60,7 +62,7 @@ class Composed(Config):
 class Wrapped(Config):
     """A combinator around one layer, whose params and state are the layer's own."""
 
-    layer: Layer = attrs.field(validator=_check_layer)
+    layer: Layer = attrs.field(validator=check_layer)
 
     @property
     def children(self) -> tuple[Layer, ...]:
@@ -68,7 +70,7 @@ class Wrapped(Config):
 
     def out_shape(self, in_shape: Shape) -> Shape:
         with place(self.name):
-            return self.layer.config.out_shape(in_shape)
+            return out_shape_of(self.layer, in_shape)  # type: ignore[no-any-return]
 
     def macs(self, in_shape: Shape) -> int:
         return self.layer.config.macs(in_shape)
@@ -117,6 +119,59 @@ def init_wrapped(settings: Wrapped, key: Key, in_shape: Shape, dtype: DTypeLike 
     settings.out_shape(in_shape)
     with place(settings.name):
         return settings.layer.init(key, in_shape, dtype)
+
+
+def shapes_of(x: Any) -> Any:
+    """A batch's shape; of a tuple of arrays, a tuple of theirs; () for what is no array."""
+    if isinstance(x, np.ndarray):
+        return x.shape
+    return tuple([shapes_of(each) for each in x]) if type(x) is tuple else ()
+
+
+def example_shape(x: Any) -> Any:
+    """An example's shape, of a batch; of a tuple of batches, a tuple of theirs."""
+    return example_of(shapes_of(x))[1]
+
+
+def example_of(shape: Any) -> tuple[int | None, Any]:
+    """The number of examples in a batch of a shape, and an example's; of several shapes, None if they disagree.
+
+    >>> example_of((8, 28, 28, 1)), example_of(((8, 3), (8,))), example_of(((8, 3), (7, 3)))
+    ((8, (28, 28, 1)), (8, ((3,), ())), (None, ((3,), (3,))))
+    """
+    if not is_several(shape):
+        return (shape[0], shape[1:]) if shape else (None, ())
+    counts, shapes = zip(*map(example_of, shape), strict=True)
+    return (counts[0] if len(set(counts)) == 1 else None), shapes
+
+
+def check_several(settings: Config, x: Any, count: int | None = None) -> None:
+    """Raise LayerError unless x is a tuple of batches of as many examples each (and of `count` batches)."""
+    n, _ = example_of(shapes_of(x)) if type(x) is tuple and x else (None, None)
+    if n is None or count not in (None, len(x)):
+        got = f"a tuple of shapes {shapes_of(x)}" if type(x) is tuple else shown(x)
+        raise ShapeError(
+            settings.name,
+            f"expected its input to be a tuple of {count or 'several'} arrays with as many examples each, got {got}",
+            'Pass (x1, x2, ...), or put a layer before it that gives several: parallel(..., combine="tuple")',
+        )
+
+
+def count_examples(settings: Config, x: Any) -> int:
+    """The number of examples in x; raises LayerError unless it is a batch of what the settings' `vocabulary` says."""
+    if type(x) is tuple:
+        check_several(settings, x)
+    vocabulary = settings.vocabulary
+    several = x if type(x) is tuple else (x,)
+    its = vocabulary if isinstance(vocabulary, tuple) else (vocabulary,) * len(several)
+    for each, words in zip(several, its, strict=False):
+        (check_float if words is None else check_whole)(settings, each)
+    return len(several[0])
+
+
+def added(x: Any, y: Any) -> Any:
+    """The sum of two arrays, or of tuples of them place by place; None and None give None."""
+    return x + y if type(x) is np.ndarray else tree.map(np.add, x, y)
 
 
 def check_values(settings: Composed, **values: Any) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn import conv_strided
-from funcnn.arrays import conv_depthwise, conv_rows, conv_winograd
+from funcnn.arrays import conv_rows, conv_winograd
+from funcnn.arrays.conv_choice import fastest
 from funcnn.arrays.elementwise import underflow_is_zero
-from funcnn.arrays.finite import first_non_finite
 from funcnn.arrays.geometry import Geometry, Padding, Size
 from funcnn.arrays.layout import channel_rows, contiguous_rows, images, sum_channels
 from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight, has_shape
@@ -26,7 +26,7 @@ from funcnn.nn.image_settings import check_padding, check_size, image_geometry, 
 from funcnn.settings import check_choice, check_flag, config, count
 from funcnn.tree import Array, Shape, node
 
-__all__ = ["ConvParams", "conv2d"]
+__all__ = ["Conv2d", "ConvParams", "conv2d", "conv_apply", "conv_backward", "conv_init"]
 
 Algorithm = Literal["auto", "plain", "strided", "winograd"]
 
@@ -74,11 +74,11 @@ def conv2d(
     Raises ValueError for sizes that are not positive, negative padding, filters no multiple of groups, or an algorithm
     that does not fit.
     """
-    settings = _Conv2d(
+    settings = Conv2d(
         filters, pair(kernel_size), pair(stride), padding, pair(dilation), groups, use_bias, weight_init, bias_init,
         algorithm,
     )  # fmt: skip
-    return make_layer(settings, _conv_apply, _conv_backward, _conv_init)
+    return make_layer(settings, conv_apply, conv_backward, conv_init)
 
 
 @node
@@ -100,7 +100,9 @@ def _padded_rows(padding: Padding) -> int:
 
 
 @config
-class _Conv2d(Config):
+class Conv2d(Config):
+    """The settings of a convolution."""
+
     name: ClassVar[str] = "conv2d"
     by_chunks: ClassVar[bool] = True
     filters: int = count()
@@ -140,23 +142,10 @@ class _Conv2d(Config):
         return geo
 
     def products(self, geo: Geometry, weight: Array, values: Array, *, spreads: bool = True) -> ModuleType:
-        """The module that computes with the values of a batch, x or dy; all have the same three functions.
-
-        "auto" takes Winograd's where it is as good, in float32 alone, and faster: where the products that it saves are
-        large (docs/architecture.md). It `spreads` a value's rounding over the rows of a tile: not where one stands out.
-        Depthwise convolutions have a module of their own, which spreads nothing but what is not finite.
-        """
+        """The module that computes with the values of a batch, x or dy; see `conv_choice.fastest`."""
         if self.algorithm != "auto":
             return _MODULES[self.algorithm]
-        if conv_depthwise.fits(weight, self.groups) and geo.out_size[0] > 2:
-            # It multiplies every row of a window of four by zeros, which an infinity survives as NaN.
-            finite = not spreads or first_non_finite(values.ravel(order="K")) is None
-            return conv_depthwise if finite else conv_rows
-        inner = weight.shape[1] * weight.shape[2]
-        large = inner >= 64 and weight.shape[3] // self.groups >= 32 and geo.out_size[1] * len(values) >= 32
-        if not (large and weight.dtype == np.float32 and geo.out_size[0] > 2 and conv_winograd.fits(geo)):
-            return conv_rows
-        return conv_rows if spreads and conv_winograd.stands_out(values) else conv_winograd
+        return fastest(geo, weight, self.groups, values, spreads=spreads)
 
     def check(self, params: Any, x: Array) -> None:
         """Raise unless the params are a convolution's, with so many filters of this size, and x is for them."""
@@ -175,7 +164,8 @@ class _Conv2d(Config):
         return math.prod((*self.out_shape(in_shape), *self.kernel_size, in_shape[2] // self.groups))
 
 
-def _conv_init(settings: _Conv2d, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+def conv_init(settings: Conv2d, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
+    """A convolution's weight and bias."""
     out_shape = settings.out_shape(in_shape)
     shape = (*settings.kernel_size, in_shape[2] // settings.groups, settings.filters)
     area = math.prod(settings.kernel_size)
@@ -186,9 +176,10 @@ def _conv_init(settings: _Conv2d, key: Key, in_shape: Shape, dtype: DTypeLike = 
 
 
 @underflow_is_zero
-def _conv_apply(
-    settings: _Conv2d, params: ConvParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+def conv_apply(
+    settings: Conv2d, params: ConvParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
+    """y, and x as the residuals."""
     settings.check(params, x)
     geo = settings.geometry(x.shape[1:])
     x = images(contiguous_rows(x))  # once, for backward too
@@ -197,9 +188,10 @@ def _conv_apply(
 
 
 @underflow_is_zero
-def _conv_backward(
-    settings: _Conv2d, params: ConvParams, residuals: Any, dy: Array, *, need_dx: bool = True
+def conv_backward(
+    settings: Conv2d, params: ConvParams, residuals: Any, dy: Array, *, need_dx: bool = True
 ) -> Gradients:
+    """The gradients of weight and bias, and dx."""
     x = check_residuals(settings, residuals, np.ndarray)
     settings.check(params, x)
     geo = settings.geometry(x.shape[1:])

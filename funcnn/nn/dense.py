@@ -1,5 +1,6 @@
 """Dense layers, and one bias for each position."""
 
+import math
 from typing import Any, ClassVar
 
 import attrs
@@ -31,22 +32,27 @@ def dense(
     units: int,
     *,
     use_bias: bool = True,
+    per_position: bool = False,
     weight_init: Initializer = he_normal(),  # noqa: B008  (a frozen value)
     bias_init: Initializer = zeros(),  # noqa: B008
 ) -> Layer:
-    """y = x · weight + bias: (n, in) -> (n, units).
+    """y = x · weight + bias: (n, in) -> (n, units); per position (n, ..., in) -> (n, ..., units).
 
     dweight = xᵀ · dy, dbias = Σ_n dy, dx = dy · weightᵀ. ``params.weight`` (in, units), ``params.bias`` (units,)
-    or None.
+    or None. Per position, the same weights serve every position of a sequence, (n, time, in), or of an image: all of
+    them are rows of one product. It has to be asked for, so that an image which should be flattened is told.
 
     >>> layer = dense(2)
     >>> params, state, out_shape = layer.init(Key(0), (3,))
     >>> params.weight.shape, params.bias.shape, out_shape
     ((3, 2), (2,), (2,))
+    >>> dense(2, per_position=True).init(Key(0), (10, 3)).out_shape
+    (10, 2)
 
     Raises ValueError unless `units` is a positive int.
     """
-    return make_layer(_Dense(units, use_bias, weight_init, bias_init), _dense_apply, _dense_backward, _dense_init)
+    settings = _Dense(units, use_bias, per_position, weight_init, bias_init)
+    return make_layer(settings, _dense_apply, _dense_backward, _dense_init)
 
 
 def position_bias() -> Layer:
@@ -63,7 +69,9 @@ def position_bias() -> Layer:
 
 # --- dense ----------------------------------------------------------------------------------------------------
 
-_FEW = 128  # units at most, to go by chunks: a chunk's weight gradient is then no larger than the chunk, about
+# Units at most, to go by chunks: a chunk's weight gradient is then no larger than the chunk, about.
+_FEW = 128
+_FEW_PER_POSITION = 1024  # an example has many rows
 
 
 @node
@@ -79,20 +87,21 @@ class _Dense(Config):
     name: ClassVar[str] = "dense"
     units: int = count()
     use_bias: bool = attrs.field(default=True, validator=check_flag)
+    per_position: bool = attrs.field(default=False, validator=check_flag)
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
 
     @property
     def by_chunks(self) -> bool:
-        return self.units <= _FEW
+        return self.units <= (_FEW_PER_POSITION if self.per_position else _FEW)
 
     def out_shape(self, in_shape: Shape) -> Shape:
-        if len(in_shape) != 1:
-            batch = f", or leave out the batch axis: ({in_shape[1]},)" if len(in_shape) == 2 else ""
-            raise ShapeError(
-                repr(self), f"expected examples of shape (features,), got {in_shape}", f"Put flatten() before it{batch}"
-            )
-        return (self.units,)
+        if len(in_shape) != 1 and not (self.per_position and in_shape):
+            fix = "Put flatten() before it"
+            if len(in_shape) == 2:
+                fix += f", or leave out the batch axis: ({in_shape[1]},); of a sequence, dense(..., per_position=True)"
+            raise ShapeError(repr(self), f"expected examples of shape (features,), got {in_shape}", fix)
+        return (*in_shape[:-1], self.units)
 
     def check(self, params: Any, x: Array) -> None:
         """Raise unless the params are a dense layer's, with so many units, and x is for them."""
@@ -102,17 +111,18 @@ class _Dense(Config):
             check_weight(self, "weight", weight, (None, units))
         if bias is not None and not has_shape(bias, (units,)):
             check_weight(self, "bias", bias, (units,))
-        check_input(self, x, weight.shape[:1], weight.dtype, weight)
+        positions = (None,) * (np.ndim(x) - 2) if self.per_position else ()
+        check_input(self, x, (*positions, *weight.shape[:1]), weight.dtype, weight)
 
     def macs(self, in_shape: Shape) -> int:
-        return in_shape[0] * self.units
+        return math.prod(in_shape) * self.units
 
 
 def _dense_init(settings: _Dense, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
     out_shape = settings.out_shape(in_shape)
-    fans = in_shape[0], settings.units
+    fans = in_shape[-1], settings.units
     weight = settings.weight_init(fold_in(key, "weight"), fans, *fans, dtype)
-    bias = settings.bias_init(fold_in(key, "bias"), out_shape, *fans, dtype) if settings.use_bias else None
+    bias = settings.bias_init(fold_in(key, "bias"), fans[1:], *fans, dtype) if settings.use_bias else None
     return Initialised(DenseParams(weight, bias), None, out_shape)
 
 
@@ -121,10 +131,10 @@ def _dense_apply(
     settings: _Dense, params: DenseParams, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     settings.check(params, x)
-    y = products.matmul(x, params.weight)
+    y = products.matmul(products.as_rows(x), params.weight)
     if params.bias is not None:
         y += params.bias
-    return Applied(y, state, x if train else None)
+    return Applied(y.reshape(*x.shape[:-1], settings.units), state, x if train else None)
 
 
 @underflow_is_zero
@@ -133,13 +143,15 @@ def _dense_backward(
 ) -> Gradients:
     x = check_residuals(settings, residuals, np.ndarray)
     settings.check(params, x)
-    check_dy(settings, dy, (len(x), settings.units), x.dtype)
+    check_dy(settings, dy, (*x.shape[:-1], settings.units), x.dtype)
+    rows, dy = products.as_rows(x), products.as_rows(dy)
     bias = layout.sum_examples(dy) if params.bias is not None else None
     dx = None
     if need_dx:  # in x's order in memory, which is the one that the layer before works in
-        by_rows = x.flags.c_contiguous
+        by_rows = rows.flags.c_contiguous
         dx = products.matmul(dy, params.weight.T) if by_rows else products.matmul(params.weight, dy.T).T
-    return Gradients(DenseParams(products.matmul(x.T, dy), bias), dx)
+        dx = dx.reshape(x.shape)
+    return Gradients(DenseParams(products.matmul(rows.T, dy), bias), dx)
 
 
 # --- position_bias --------------------------------------------------------------------------------------------

@@ -23,15 +23,20 @@ from funcnn.nn.batch_norm import BatchNormParams, batch_norm
 from funcnn.nn.combining import check_tuple, place
 from funcnn.nn.convolution import ConvParams, conv2d
 from funcnn.nn.dense import DenseParams, PositionBiasParams, dense, position_bias
-from funcnn.nn.parallel import parallel
+from funcnn.nn.dense_connections import dense_connections
+from funcnn.nn.frozen import frozen
+from funcnn.nn.parallel import branches, parallel
 from funcnn.nn.pools import avg_pool2d, global_avg_pool2d
+from funcnn.nn.remat import remat
+from funcnn.nn.repeat import repeat
 from funcnn.nn.serial import serial
-from funcnn.nn.stochastic import dropout, gaussian_noise
+from funcnn.nn.stochastic import alpha_dropout, drop_path, dropout, gaussian_noise, spatial_dropout
+from funcnn.nn.tied import tied
 from funcnn.nn.wrapping import chunked, residual
 from funcnn.settings import refuse
 from funcnn.tree import Array
 
-__all__ = ["Folded", "chain", "factor_and_shift", "fold", "kind"]
+__all__ = ["Folded", "chain", "factor_and_shift", "fold", "joined", "kind"]
 
 
 class Folded(NamedTuple):
@@ -47,8 +52,9 @@ def fold(net: Layer, params: Any, state: Any) -> Folded:
     """A net for prediction that gives the same, but for rounding, with less work: -> (net, params, state).
 
     Batch norm goes into the weights and the bias of the dense layer or convolution before it, with biases and average
-    pools between them too: it keeps its place where none is before it. Dropout, noise and `identity` go, and a `serial`
-    in another becomes its layers; within `residual`, `parallel` and `chunked` alike. All other layers stay as they are.
+    pools between them too: it keeps its place where none is before it. Dropout, noise and `identity` go, a `serial` or
+    `repeat` in another becomes its layers, and what is `tied`, `frozen` or `remat` the layer in it; within `residual`,
+    `parallel` and other combinators alike. All other layers stay as they are.
 
     >>> from funcnn import Key
     >>> from funcnn.layers import relu
@@ -65,7 +71,7 @@ def fold(net: Layer, params: Any, state: Any) -> Folded:
     """
     if not isinstance(net, Layer):
         refuse("fold", "net", "a Layer", net, "Pass problem.net" if hasattr(net, "net") else "")
-    return _joined(_fold_norms(_parts(net, params, state)))
+    return joined(_fold_norms(_parts(net, params, state)))
 
 
 # --- The parts of a net ---------------------------------------------------------------------------------------
@@ -77,9 +83,13 @@ def kind(layer: Layer) -> Any:
 
 
 _DENSE, _CONV2D, _POSITION_BIAS, _BATCH_NORM = map(kind, (dense(1), conv2d(1, 1), position_bias(), batch_norm()))
-_SERIAL, _PARALLEL = map(kind, (serial(), parallel(identity())))
+_SERIAL, _REPEAT = map(kind, (serial(), repeat(identity(), 1)))
+_PARALLEL, _BRANCHES = map(kind, (parallel(identity()), branches(identity())))
+_DENSE_CONNECTIONS = kind(dense_connections(identity()))
 _RESIDUAL, _CHUNKED = map(kind, (residual(identity()), chunked(identity(), 1)))
-_IDLE = tuple(map(kind, (dropout(0.5), gaussian_noise(1.0), identity())))
+_REMAT, _FROZEN, _TIED = map(kind, (remat(identity()), frozen(identity()), tied(identity(), {})))
+_DRAWING = (alpha_dropout(0.5), drop_path(0.5), dropout(0.5), gaussian_noise(1.0), spatial_dropout(0.5))
+_IDLE = tuple(map(kind, (*_DRAWING, identity())))
 _MEANS = tuple(map(kind, (avg_pool2d(1), global_avg_pool2d())))
 
 
@@ -88,20 +98,30 @@ def _parts(net: Layer, params: Any, state: Any) -> list[Folded]:
     settings: Any = net.config
     if isinstance(settings, _IDLE):
         return []
-    if isinstance(settings, (_SERIAL, _PARALLEL)):
+    if isinstance(settings, (_SERIAL, _REPEAT, _PARALLEL, _BRANCHES, _DENSE_CONNECTIONS)):
         for name, value in (("params", params), ("state", state)):
-            check_tuple(settings, name, value, len(settings.layers), "layer", "init")
-        branches = []
-        for i, child in enumerate(zip(settings.layers, params, state, strict=True)):
+            check_tuple(settings, name, value, len(settings.children), "layer", "init")
+        found = []
+        for i, child in enumerate(zip(settings.children, params, state, strict=True)):
             with place(settings.name, i):
-                branches.append(_parts(*child))
-        if isinstance(settings, _SERIAL):
-            return [part for branch in branches for part in branch]
-        layers, params, state = _columns([_joined(_fold_norms(branch)) for branch in branches])
-        return [Folded(parallel(*layers, combine=settings.combine), params, state)]
+                found.append(_parts(*child))
+        if isinstance(settings, (_SERIAL, _REPEAT)):
+            return [part for branch in found for part in branch]
+        layers, params, state = _columns([joined(_fold_norms(branch)) for branch in found])
+        if isinstance(settings, _PARALLEL):
+            return [Folded(parallel(*layers, combine=settings.combine), params, state)]
+        make = branches if isinstance(settings, _BRANCHES) else dense_connections
+        return [Folded(make(*layers), params, state)]
+    if isinstance(settings, (_REMAT, _FROZEN, _TIED)):
+        if isinstance(settings, _FROZEN):
+            params, state = settings.unpacked(state)
+        elif isinstance(settings, _TIED):
+            params = settings.filled(params)
+        with place(settings.name):
+            return _parts(settings.layer, params, state)
     if isinstance(settings, (_RESIDUAL, _CHUNKED)):
         with place(settings.name):
-            inner = _joined(_fold_norms(_parts(settings.layer, params, state)))
+            inner = joined(_fold_norms(_parts(settings.layer, params, state)))
         layer = residual(inner.net) if isinstance(settings, _RESIDUAL) else chunked(inner.net, settings.size)
         return [Folded(layer, inner.params, inner.state)]
     return [Folded(net, params, state)]
@@ -119,7 +139,7 @@ def chain(net: Folded) -> list[Folded]:
     return [Folded(*each) for each in zip(net.net.config.layers, net.params, net.state, strict=True)]
 
 
-def _joined(parts: Sequence[Folded]) -> Folded:
+def joined(parts: Sequence[Folded]) -> Folded:
     """Some parts as one net."""
     if len(parts) == 1:
         return parts[0]

@@ -15,14 +15,17 @@ import numpy as np
 from funcnn.arrays.conv_winograd import fits, stands_out
 from funcnn.arrays.geometry import Geometry, Sides
 from funcnn.arrays.planned import NO_PADDING, Held, Plan, Then, held, kernel_matrix, winograd_kernel, winograd_rows
+from funcnn.checks import is_several
 from funcnn.layer import Layer
-from funcnn.nn.activations import Activation, leaky_relu, relu
+from funcnn.nn.activations import Activation
 from funcnn.nn.batch_norm import batch_norm
 from funcnn.nn.convolution import conv2d
 from funcnn.nn.coupled import Coupled
 from funcnn.nn.dense import dense, position_bias
-from funcnn.nn.fold import Folded, chain, factor_and_shift, kind
-from funcnn.nn.parallel import parallel
+from funcnn.nn.dense_connections import dense_connections
+from funcnn.nn.fold import Folded, chain, factor_and_shift, joined, kind
+from funcnn.nn.parallel import branches, parallel
+from funcnn.nn.piecewise import leaky_relu, relu
 from funcnn.nn.pools import max_pool2d
 from funcnn.nn.reshape import flatten
 from funcnn.nn.serial import serial
@@ -236,15 +239,28 @@ def _apply(part: Folded, x: Array, y: Array) -> None:
 _DENSE, _CONV2D, _MAX_POOL, _POSITION_BIAS = map(kind, (dense(1), conv2d(1, 1), max_pool2d(1), position_bias()))
 _BATCH_NORM, _RELU, _LEAKY_RELU = map(kind, (batch_norm(), relu(), leaky_relu()))
 _FLATTEN, _RESIDUAL = map(kind, (flatten(), residual(relu())))
-_COMBINATORS = tuple(map(kind, (serial(), parallel(relu()), residual(relu()), chunked(relu(), 1))))
+_SIDE_BY_SIDE = tuple(map(kind, (parallel(relu()), branches(relu()), dense_connections(relu()))))
+_COMBINATORS = (kind(serial()), *_SIDE_BY_SIDE, _RESIDUAL, kind(chunked(relu(), 1)))
 
 
 def operations(parts: Sequence[Folded], in_shape: Shape) -> list[Operation]:
     """The operations of folded layers, one after the other, on examples of a shape: at least one."""
-    found = _Found(in_shape)
+    found, parts = _Found(in_shape), _runs(parts, in_shape)
     for i, part in enumerate(parts):
         found.add(part, parts[i + 1 :])
     return found.done()
+
+
+def _runs(parts: Sequence[Folded], shape: Shape) -> list[Folded]:
+    """The parts, but as one those between which several arrays go: operations take and make one."""
+    found, run = [], []
+    for part in parts:
+        shape = part.net.config.out_shape(shape)
+        run.append(part)
+        if not is_several(shape):
+            found.append(joined(run))
+            run = []
+    return found
 
 
 class _Found:
@@ -271,7 +287,7 @@ class _Found:
             self.waiting.append(partial(_leaky_relu, settings.slope))
         elif its_kind is _MAX_POOL:
             self.operations.append(MaxPool(*shapes, geo=settings.geometry(self.shape)))
-        elif its_kind is _DENSE:
+        elif its_kind is _DENSE and len(self.shape) == 1:  # per position, it is what it is
             self._append(Dense(*shapes, weight=self._in_order(params.weight)))
             self._wait_for_bias(params.bias)
         elif its_kind is _CONV2D and settings.groups == settings.dilation[0] == 1 and settings.algorithm != "plain":

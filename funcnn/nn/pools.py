@@ -8,7 +8,7 @@ import numpy as np
 from funcnn.arrays import pooling
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.geometry import Geometry, Padding, Size
-from funcnn.arrays.layout import wide
+from funcnn.arrays.layout import rows, wide
 from funcnn.checks import Form, ShapeError, check_dy, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
@@ -16,7 +16,7 @@ from funcnn.nn.image_settings import check_images, check_padding, check_size, im
 from funcnn.settings import config
 from funcnn.tree import Array, Shape, node
 
-__all__ = ["avg_pool2d", "global_avg_pool2d", "max_pool2d"]
+__all__ = ["avg_pool2d", "global_avg_pool2d", "global_max_pool2d", "max_pool2d"]
 
 
 def max_pool2d(window: int | Size, *, stride: int | Size | None = None, padding: Padding = "valid") -> Layer:
@@ -63,6 +63,18 @@ def global_avg_pool2d() -> Layer:
     array([[1.5]])
     """
     return make_layer(_GlobalAvgPool2d(), _global_avg_apply, _global_avg_backward)
+
+
+def global_max_pool2d() -> Layer:
+    """The largest value of each channel: (n, h, w, c) -> (n, c); dx = dy at the winner, zero elsewhere.
+
+    Of equal values the leftmost wins, and of those the topmost, as in `max_pool2d`. The residuals are the winners'
+    places, not x.
+
+    >>> global_max_pool2d().apply(None, None, np.arange(4.0).reshape(1, 2, 2, 1)).y
+    array([[3.]])
+    """
+    return make_layer(_GlobalMaxPool2d(), _global_max_apply, _global_max_backward)
 
 
 # --- Max and average ------------------------------------------------------------------------------------------
@@ -153,17 +165,25 @@ def _avg_pool_backward(
     return Gradients(None, pooling.avg_pool_backward(dy, geo) if need_dx else None)
 
 
-# --- Global average -------------------------------------------------------------------------------------------
+# --- Global ---------------------------------------------------------------------------------------------------
 
 
-@config
-class _GlobalAvgPool2d(Config):
-    name: ClassVar[str] = "global_avg_pool2d"
+class _GlobalPool2d(Config):
     by_chunks: ClassVar[bool] = True
 
     def out_shape(self, in_shape: Shape) -> Shape:
         image_geometry(self, in_shape, (1, 1), (1, 1), (1, 1), "valid")
         return in_shape[2:]
+
+
+@config
+class _GlobalAvgPool2d(_GlobalPool2d):
+    name: ClassVar[str] = "global_avg_pool2d"
+
+
+@config
+class _GlobalMaxPool2d(_GlobalPool2d):
+    name: ClassVar[str] = "global_max_pool2d"
 
 
 @underflow_is_zero
@@ -172,7 +192,9 @@ def _global_avg_apply(
 ) -> Applied:
     check_images(settings, x)
     settings.out_shape(x.shape[1:])
-    return Applied(x.mean(axis=(1, 2)), state, Form(x.shape, x.dtype) if train else None)
+    # Rows first: they are the outermost in memory.
+    y = wide(rows(x)).sum(axis=0).sum(axis=1).T / (x.shape[1] * x.shape[2])
+    return Applied(y.astype(x.dtype, copy=False), state, Form(x.shape, x.dtype) if train else None)
 
 
 @underflow_is_zero
@@ -184,3 +206,21 @@ def _global_avg_backward(
     check_dy(settings, dy, (n, c), kept.dtype)
     share = (dy * (1 / (h * w)))[:, None, None, :]
     return Gradients(None, np.broadcast_to(share, (n, h, w, c)) if need_dx else None)
+
+
+def _global_max_apply(
+    settings: _GlobalMaxPool2d, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+) -> Applied:
+    check_images(settings, x)
+    settings.out_shape(x.shape[1:])
+    y, winners = pooling.global_max_forward(x, keep_winners=train)
+    return Applied(y, state, _PoolResiduals(winners, x.shape, x.dtype) if train else None)
+
+
+def _global_max_backward(
+    settings: _GlobalMaxPool2d, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True
+) -> Gradients:
+    kept = check_residuals(settings, residuals, _PoolResiduals)
+    n, h, w, c = kept.shape
+    check_dy(settings, dy, (n, c), kept.dtype)
+    return Gradients(None, pooling.global_max_backward(dy, kept.winners, (h, w)) if need_dx else None)

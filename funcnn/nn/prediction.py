@@ -17,7 +17,7 @@ import numpy as np
 from funcnn.arrays import threads
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.planned import Plan, held
-from funcnn.layer import Layer
+from funcnn.layer import Layer, Values
 from funcnn.nn.fold import Folded, chain, fold, kind
 from funcnn.nn.operations import Dense, Operation, emit, operations
 from funcnn.nn.reshape import flatten, reshape
@@ -55,7 +55,7 @@ def predictor(net: Layer, params: Any, state: Any) -> "Predictor":
     return Predictor(net, params, state, fold(net, params, state))
 
 
-def forward_for(net: Layer, params: Any, state: Any, *, batches: int) -> Callable[[Array], Array]:
+def forward_for(net: Layer, params: Any, state: Any, *, batches: int) -> Callable[[Values], Values]:
     """x -> y outside training, for so many batches: a `predictor` where there are enough of them to pay for it.
 
     What overflows in folding shows in the outputs, and is no warning by itself.
@@ -66,7 +66,7 @@ def forward_for(net: Layer, params: Any, state: Any, *, batches: int) -> Callabl
         return predictor(net, params, state)
 
 
-def _apply(net: Layer, params: Any, state: Any, x: Array) -> Array:
+def _apply(net: Layer, params: Any, state: Any, x: Values) -> Values:
     return net.apply(params, state, x).y
 
 
@@ -87,7 +87,7 @@ class Predictor:
     def _operations(self) -> dict[Shape, list[Operation]]:
         return {}  # by an example's shape, since they hold the weights
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Values) -> Values:
         """The net's outputs for a batch, (n, ...) -> (n, ...)."""
         form = (x.shape, x.dtype) if type(x) is np.ndarray else None
         planned = self._planned.get(form)
@@ -98,12 +98,11 @@ class Predictor:
         return planned(x)
 
     def _fits(self, x: Array) -> bool:
-        """Whether the net takes the batch: a plan checks nothing."""
+        """Whether the net takes the batch, since a plan checks nothing, and gives one array."""
         try:
-            self.net.apply(self.params, self.state, x[:1])
+            return isinstance(self.net.apply(self.params, self.state, x[:1]).y, np.ndarray)
         except Exception:
             return False  # with all examples, the same call says what is wrong
-        return True
 
     def _plan(self, x: Array) -> "_Planned":
         if len(self._planned) >= _SHAPES:

@@ -10,13 +10,13 @@ from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.threads import single_blas_thread
 from funcnn.checks import Form, LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key, fold_in
-from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
+from funcnn.layer import Applied, Gradients, Initialised, Layer, Values, make_layer, out_shape_of
 from funcnn.nn.chunks import Batch, apply_in_chunks, backward_in_chunks, cut, cut_like
-from funcnn.nn.combining import Composed, check_tuple, check_values, place
+from funcnn.nn.combining import Composed, check_tuple, check_values, example_of, place, shapes_of
 from funcnn.nn.coupled import Coroutine, Meets, alone, apply_chunk, backward_chunk
 from funcnn.nn.stages import Link, Stage, stage_sizes, stages
 from funcnn.settings import config
-from funcnn.tree import Array, Shape, node
+from funcnn.tree import Shape, node
 
 __all__ = ["serial"]
 
@@ -42,7 +42,7 @@ def serial(*layers: Layer) -> Layer:
 # --- The plain fold: what runs where nothing is cut -----------------------------------------------------------
 
 
-def _fold(links: tuple[Link, ...], batch: Batch, x: Array) -> Coroutine:
+def _fold(links: tuple[Link, ...], batch: Batch, x: Values) -> Coroutine:
     """Each layer on what the one before it gives: returns y, the residuals of each, the states by position."""
     params, state, key, train = batch.params, batch.state, batch.key, batch.train
     kept, states = [], {}
@@ -109,20 +109,28 @@ class _Serial(Composed, Meets):
     def couples_examples(self) -> bool:
         return any(link.layer.config.couples_examples for link in self.whole.links)
 
+    @property
+    def takes_several(self) -> bool:
+        return True
+
+    @cached_property
+    def by_chunks(self) -> bool:
+        return all(layer.config.by_chunks for layer in self.layers)  # of none, too: on a shortcut it is the identity
+
     @cached_property
     def _plans(self) -> dict[Shape, list[tuple[Stage, tuple[int, ...]]]]:
         return {}  # by the batch's shape: worked out at the first such batch, not at every step
 
-    def plan(self, x: Array) -> list[tuple[Stage, tuple[int, ...]]]:
+    def plan(self, x: Values) -> list[tuple[Stage, tuple[int, ...]]]:
         """The stages that a batch goes through, and the sizes of its chunks in each."""
-        shape = x.shape if isinstance(x, np.ndarray) else ()
+        shape = shapes_of(x)
         if shape not in self._plans:
-            n = shape[0] if shape else 0
+            n, in_shape = example_of(shape)
             try:
-                sizes = stage_sizes(self.stages, self.layers, shape) if shape else ()
+                sizes = stage_sizes(self.stages, self.layers, n, in_shape) if n else ()
             except LayerError:
                 sizes = ()  # what does not fit stays whole, for its layer to refuse
-            plan: list[tuple[Stage, tuple[int, ...]]] = [(self.whole, (n,))]
+            plan: list[tuple[Stage, tuple[int, ...]]] = [(self.whole, (n or 0,))]
             if any(len(each) > 1 for each in sizes):
                 plan = list(zip(self.stages, sizes, strict=True))
             if len(self._plans) >= _PLANS:
@@ -131,12 +139,12 @@ class _Serial(Composed, Meets):
         return self._plans[shape]
 
     def apply_meeting(
-        self, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+        self, params: Any, state: Any, x: Values, *, key: Key | None = None, train: bool = False
     ) -> Coroutine:
         check_values(self, params=params, state=state)
         if not self.layers:
-            check_float(self, x)
-            return Applied(x, (), Form(x.shape, x.dtype) if train else None)
+            forms = self._forms(x)
+            return Applied(x, (), forms if train else None)
         batch, states, kept = Batch(params, state, key, train), dict(enumerate(state)), []
         for stage, sizes in self.plan(x):
             residuals: Any
@@ -153,8 +161,7 @@ class _Serial(Composed, Meets):
         kept = check_residuals(self, residuals)
         check_values(self, params=params)
         if not self.layers:
-            form = check_residuals(self, residuals, Form)
-            check_dy(self, dy, form.shape, form.dtype)
+            self._check_forms(residuals, dy)
             return Gradients((), dy if need_dx else None)
         plan = (self.whole,) if type(kept) is tuple and len(kept) == 1 else self.stages
         check_tuple(self, "residuals", kept, len(plan), "run of layers", "apply")
@@ -178,10 +185,26 @@ class _Serial(Composed, Meets):
             gradients |= found
         return Gradients(tuple(gradients.values()), dy if need_dx else None)
 
+    def _forms(self, x: Values) -> Any:
+        """The form of x, or a tuple of those of several."""
+        if type(x) is tuple:
+            return tuple([self._forms(each) for each in x])
+        check_float(self, x)
+        return Form(x.shape, x.dtype)
+
+    def _check_forms(self, forms: Any, dy: Values) -> None:
+        """Raise unless dy has the form of x."""
+        if type(forms) is tuple and type(dy) is tuple:
+            for form, each in zip(forms, dy, strict=True):
+                self._check_forms(form, each)
+        else:
+            form = check_residuals(self, forms, Form)
+            check_dy(self, dy, form.shape, form.dtype)
+
     def out_shape(self, in_shape: Shape) -> Shape:
         for i, layer in enumerate(self.layers):
             with place(self.name, i):
-                in_shape = layer.config.out_shape(in_shape)
+                in_shape = out_shape_of(layer, in_shape)
         return in_shape
 
     def macs(self, in_shape: Shape) -> int:
@@ -217,7 +240,7 @@ def _init(settings: _Serial, key: Key, in_shape: Shape, dtype: DTypeLike = np.fl
 
 @underflow_is_zero
 def _apply(
-    settings: _Serial, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+    settings: _Serial, params: Any, state: Any, x: Values, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     with single_blas_thread():  # here for all layers, since setting it back and forth costs more than a small product
         return alone(settings.apply_meeting(params, state, x, key=key, train=train))  # type: ignore[no-any-return]

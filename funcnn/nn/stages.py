@@ -6,13 +6,12 @@ that a layer has freed. The plan follows from the layers and from shapes alone, 
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from functools import cached_property
 
 import attrs
 
-from funcnn.checks import LayerError, add_place
+from funcnn.checks import LayerError, add_place, is_several, size_of
 from funcnn.layer import Layer
 from funcnn.nn.coupled import Coupled, Meets
 from funcnn.tree import Shape
@@ -126,16 +125,18 @@ def _links(layers: Sequence[Layer], order: Sequence[int]) -> list[Link]:
 # --- How large a chunk is -------------------------------------------------------------------------------------
 
 
-def stage_sizes(stages: Sequence[Stage], layers: Sequence[Layer], shape: Shape) -> tuple[tuple[int, ...], ...]:
-    """The sizes of the chunks in which each stage takes a batch of a shape (n, ...).
+def stage_sizes(
+    stages: Sequence[Stage], layers: Sequence[Layer], n: int, in_shape: Shape
+) -> tuple[tuple[int, ...], ...]:
+    """The sizes of the chunks in which each stage takes a batch of n examples of a shape.
 
     Raises LayerError, without a place, for a batch that the layers do not take.
     """
-    n, in_shape = shape[0], shape[1:]
     found = []
     for stage in stages:
         largest, out_shape = _largest_array([layers[i] for i in stage.order], in_shape)
-        found.append(chunk_sizes(n, largest, are_images=len(in_shape) == 3) if stage.by_chunks else (n,))
+        are_images = len(in_shape) == 3 and not is_several(in_shape)
+        found.append(chunk_sizes(n, largest, are_images=are_images) if stage.by_chunks else (n,))
         in_shape = out_shape
     return tuple(found)
 
@@ -145,12 +146,12 @@ def _largest_array(layers: Sequence[Layer], in_shape: Shape) -> tuple[int, Shape
 
     Without products there is too little work for a batch to be cut.
     """
-    sizes, products = [math.prod(in_shape)], 0
+    sizes, products = [size_of(in_shape)], 0
     for layer in layers:
         out_shape = layer.config.out_shape(in_shape)  # first: it refuses what does not fit
         products += layer.config.macs(in_shape)
         in_shape = out_shape
-        sizes.append(math.prod(in_shape))
+        sizes.append(size_of(in_shape))
     return (max(sizes) if products else 0), in_shape
 
 

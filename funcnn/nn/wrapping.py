@@ -4,14 +4,14 @@ from functools import partial
 from typing import Any, ClassVar
 
 from funcnn.arrays import threads
-from funcnn.checks import LayerError, ShapeError, check_float, check_residuals
+from funcnn.checks import LayerError, ShapeError, check_residuals
 from funcnn.keys import Key
-from funcnn.layer import Applied, Gradients, Layer, make_layer
+from funcnn.layer import Applied, Gradients, Layer, Values, make_layer
 from funcnn.nn.chunks import add_up, cut, cut_like, join
-from funcnn.nn.combining import Wrapped, child_key, init_wrapped, place
+from funcnn.nn.combining import Wrapped, added, child_key, count_examples, example_shape, init_wrapped, place
 from funcnn.nn.coupled import Coroutine, Meets, apply_chunk, backward_chunk, make_coupled
 from funcnn.settings import config, count
-from funcnn.tree import Array, Shape, node
+from funcnn.tree import Shape, node
 
 __all__ = ["chunked", "residual"]
 
@@ -19,7 +19,8 @@ __all__ = ["chunked", "residual"]
 def residual(layer: Layer) -> Layer:
     """y = x + f(x) for a layer f that keeps the shape; dx = dy + f's dx (He et al. 2016).
 
-    Params, state and key are the layer's own.
+    Params, state and key are the layer's own. A block that changes the shape has a layer on its shortcut, too, and is
+    ``parallel(f, shortcut, combine="add")``.
 
     >>> from funcnn.compose import serial
     >>> from funcnn.layers import dense, relu
@@ -70,21 +71,22 @@ class _Residual(Wrapped, Meets):
             raise ShapeError(
                 self.name,
                 f"its layer must keep the shape {in_shape} to be added to it, and gives {out_shape}",
-                'Use as many filters as input channels, stride 1 and padding="same"',
+                'Use as many filters as input channels, stride 1 and padding="same"; or put a layer on the shortcut: '
+                'parallel(layer, conv2d(...), combine="add")',
             )
 
     def apply_meeting(
-        self, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+        self, params: Any, state: Any, x: Values, *, key: Key | None = None, train: bool = False
     ) -> Coroutine:
         with place(self.name):
             y, state, kept = yield from apply_chunk(self.layer, params, state, x, key=key, train=train)
-        self.check_kept(x.shape[1:], y.shape[1:])
-        return Applied(x + y, state, kept)
+        self.check_kept(example_shape(x), example_shape(y))
+        return Applied(added(x, y), state, kept)
 
-    def backward_meeting(self, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Coroutine:
+    def backward_meeting(self, params: Any, residuals: Any, dy: Values, *, need_dx: bool = True) -> Coroutine:
         with place(self.name):
             gradients, dx = yield from backward_chunk(self.layer, params, residuals, dy, need_dx=need_dx)
-        return Gradients(gradients, dx + dy if need_dx else None)
+        return Gradients(gradients, added(dx, dy) if need_dx else None)
 
 
 # --- chunked --------------------------------------------------------------------------------------------------
@@ -106,7 +108,7 @@ class _ChunkedResiduals:
 
 
 def _chunked_apply(
-    settings: _Chunked, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+    settings: _Chunked, params: Any, state: Any, x: Values, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     layer = settings.layer
     if train and layer.config.couples_examples:
@@ -115,11 +117,10 @@ def _chunked_apply(
             "in training its layer couples the examples of a batch, which cannot be cut",
             "Put batch_norm outside: serial(chunked(...), batch_norm(), chunked(...))",
         )
-    check_float(settings, x)
-    whole, rest = divmod(len(x), settings.size)
+    whole, rest = divmod(count_examples(settings, x), settings.size)
     sizes = (settings.size,) * whole + ((rest,) if rest or not whole else ())
 
-    def apply(i: int, chunk: Array) -> Applied:
+    def apply(i: int, chunk: Values) -> Applied:
         with place(settings.name):
             return layer.apply(params, state, chunk, key=child_key(key, layer, i), train=train)
 
@@ -128,10 +129,12 @@ def _chunked_apply(
     return Applied(join([each.y for each in applied]), state, residuals)
 
 
-def _chunked_backward(settings: _Chunked, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
+def _chunked_backward(
+    settings: _Chunked, params: Any, residuals: Any, dy: Values, *, need_dx: bool = True
+) -> Gradients:
     its = check_residuals(settings, residuals, _ChunkedResiduals)
 
-    def backward(kept: Any, chunk: Array) -> tuple[dict[int, Any], Any]:
+    def backward(kept: Any, chunk: Values) -> tuple[dict[int, Any], Any]:
         with place(settings.name):
             gradients, dx = settings.layer.backward(params, kept, chunk, need_dx=need_dx)
         return {0: gradients}, dx

@@ -13,7 +13,7 @@ import attrs
 from funcnn.checkpoint import CheckpointError
 from funcnn.system.files import as_path, write_text
 from funcnn.system.text import cut
-from funcnn.train import Epoch, Metrics
+from funcnn.train import Epoch
 
 __all__ = ["Row", "best_row", "read_history", "row_of", "write_history"]
 
@@ -39,13 +39,10 @@ class Row:
     running_accuracy: float | None
 
 
-_NONE = Metrics(None, None)  # type: ignore[arg-type]
-
-
 def row_of(event: Epoch) -> Row:
     """The row of an epoch."""
     parts = (event.subset, event.validation, event.test, event.train)
-    measures = [value for part in parts for value in attrs.astuple(part or _NONE)]
+    measures = [value for part in parts for value in ((part.loss, part.accuracy) if part else (None, None))]
     numbers = [None if value is None else float(value) for value in (event.seconds, event.learning_rate, *measures)]
     return Row(event.epoch, *numbers)  # type: ignore[arg-type]  # NumPy's numbers are Python's from here on
 

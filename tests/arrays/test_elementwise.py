@@ -8,7 +8,8 @@ import pytest
 from cases import DTYPES, gaussian
 
 from funcnn.arrays import elementwise
-from funcnn.arrays.elementwise import fused
+from funcnn.arrays.elementwise import BLOCK, fused, value_and_slope
+from funcnn.arrays.threads import single_thread
 from funcnn.layer import Array, Layer
 from funcnn.layers import gelu, sigmoid, silu, tanh
 
@@ -67,3 +68,35 @@ def test_activations_of_large_arrays_equal_those_of_small_ones(
 
     for large, small in zip(forward_and_backward(EVERYWHERE), forward_and_backward(NOWHERE), strict=True):
         np.testing.assert_allclose(large, small, rtol=0, atol=8 * np.finfo(dtype).eps, strict=True)
+
+
+# --- value_and_slope ------------------------------------------------------------------------------------------
+
+
+def square(x: Array, y: Array, slope: Array | None) -> None:
+    assert x.shape == y.shape
+    np.square(x, out=y)
+    if slope is not None:
+        assert slope.shape == x.shape
+        np.multiply(x, 2, out=slope)
+
+
+LARGE = gaussian((3, BLOCK // 2, 2))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [gaussian((5, 3)), np.ones(()), np.ones((0, 4)), LARGE, np.asfortranarray(LARGE), LARGE[:, ::2], LARGE[::-1],
+     np.broadcast_to(LARGE[0], LARGE.shape), LARGE.astype(np.float16), LARGE.astype(np.float32)],
+    ids=["small", "number", "empty", "large", "fortran", "gaps", "backwards", "repeated", "float16", "float32"],
+)  # fmt: skip
+def test_a_value_and_its_slope_in_any_layout(x: Array) -> None:
+    y, slope = value_and_slope(square, x, slope=True)
+    np.testing.assert_array_equal(y, np.square(x.astype(np.float64)).astype(x.dtype), strict=True)
+    np.testing.assert_array_equal(slope, 2 * x, strict=True)
+    alone, none = value_and_slope(square, x, slope=False)
+    assert none is None
+    np.testing.assert_array_equal(alone, y, strict=True)
+    with single_thread():
+        again = value_and_slope(square, x, slope=True)
+    np.testing.assert_array_equal(again, (y, slope))

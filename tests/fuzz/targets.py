@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from cases import CASES, Case
+from cases import CASES, Case, several
 from optimizer_cases import OPTIMIZERS
 from PIL import Image
 
@@ -289,15 +289,21 @@ def _layer(rng: Rng) -> None:
     case = choose(rng, CASES)
     params, state, out_shape = _ready(case)
     n = int(rng.integers(4))
-    good = rng.standard_normal((n, *case.in_shape)).astype("f4")
-    x = array(rng, good.shape) if rng.integers(2) else good
+    good = _batches(lambda shape: rng.standard_normal(shape).astype("f4"), n, case.in_shape)
+    x = _batches(partial(array, rng), n, case.in_shape) if rng.integers(2) else good
     if rng.integers(8) == 0:
         params, state = choose(rng, ((value(rng), state), (params, value(rng)), (state, params)))
     with np.errstate(all="ignore"):
         y, _, kept = case.layer.apply(params, state, x, key=Key(1), train=bool(rng.integers(3)))
-        if not isinstance(y, np.ndarray):
+        if not isinstance(y, tuple if several(out_shape) else np.ndarray):
             raise AssertionError(f"{case.layer} gives {type(y)}")
-        case.layer.backward(params, value(rng) if rng.integers(10) == 0 else kept, array(rng, (n, *out_shape)))
+        dy = _batches(partial(array, rng), n, out_shape)
+        case.layer.backward(params, value(rng) if rng.integers(10) == 0 else kept, dy)
+
+
+def _batches(make: Callable[[tuple[int, ...]], Any], n: int, shape: Any) -> Any:
+    """A batch of examples of a shape; of several shapes, a tuple of batches."""
+    return tuple([_batches(make, n, each) for each in shape]) if several(shape) else make((n, *shape))
 
 
 def _loss(rng: Rng) -> None:

@@ -12,23 +12,42 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from own import cube, cube_of, slope_of_cube
 
+from funcnn import tree
+from funcnn.arrays.special import stable_sigmoid
+from funcnn.keys import Key
 from funcnn.layer import Array, Layer, LayerError
 from funcnn.layers import (
+    celu,
     elementwise,
     elu,
+    geglu,
     gelu,
+    glu,
+    hard_shrink,
+    hard_sigmoid,
+    hard_swish,
+    hard_tanh,
     identity,
     leaky_relu,
+    log_sigmoid,
     log_softmax,
+    maxout,
+    mish,
+    prelu,
     relu,
+    relu6,
     scale,
+    selu,
     sigmoid,
     silu,
+    soft_shrink,
     softmax,
     softplus,
+    softsign,
+    swiglu,
     tanh,
+    tanh_shrink,
 )
-from funcnn.nn.activations import stable_sigmoid
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -39,8 +58,8 @@ def forward(layer: Layer, x: Array) -> Array:
 
 def gradient(layer: Layer, x: Array, dy: Array | None = None) -> Array:
     """The layer's input gradient at x; without dy, its element-wise derivative."""
-    residuals = layer.apply(None, None, x, train=True).residuals
-    return layer.backward(None, residuals, np.ones_like(x) if dy is None else dy).dx
+    y, _, residuals = layer.apply(None, None, x, train=True)
+    return layer.backward(None, residuals, np.ones_like(y) if dy is None else dy).dx
 
 
 # --- Closed forms, in Python's own floats ---------------------------------------------------------------------
@@ -56,7 +75,18 @@ def gelu_parts(x: float) -> tuple[float, float]:
     return t, (1 - t**2) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
 
 
+def normal_cdf(x: float) -> float:
+    return math.erfc(-x / math.sqrt(2)) / 2
+
+
+def mish_parts(x: float) -> tuple[float, float]:
+    """The tanh in mish, and its derivative."""
+    t = math.tanh(math.log1p(math.exp(x)))
+    return t, (1 - t**2) * logistic(x)
+
+
 Function = Callable[[float], float]
+SELU, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # as in Klambauer et al. 2017
 
 # each with its value and its derivative, away from kinks
 FORMULAS: list[tuple[Layer, Function, Function]] = [
@@ -76,6 +106,29 @@ FORMULAS: list[tuple[Layer, Function, Function]] = [
         lambda x: x / 2 * (1 + gelu_parts(x)[0]),
         lambda x: (1 + gelu_parts(x)[0] + x * gelu_parts(x)[1]) / 2,
     ),
+    (
+        gelu(exact=True),
+        lambda x: x * normal_cdf(x),
+        lambda x: normal_cdf(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+    ),
+    (mish(), lambda x: x * mish_parts(x)[0], lambda x: mish_parts(x)[0] + x * mish_parts(x)[1]),
+    (
+        selu(),
+        lambda x: SELU * (x if x > 0 else SELU_ALPHA * math.expm1(x)),
+        lambda x: SELU * (1 if x > 0 else SELU_ALPHA * math.exp(x)),
+    ),
+    (celu(), lambda x: x if x > 0 else math.expm1(x), lambda x: 1 if x > 0 else math.exp(x)),
+    (celu(2.0), lambda x: x if x > 0 else 2 * math.expm1(x / 2), lambda x: 1 if x > 0 else math.exp(x / 2)),
+    (softsign(), lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2),
+    (log_sigmoid(), lambda x: -math.log1p(math.exp(-x)), lambda x: logistic(-x)),
+    (tanh_shrink(), lambda x: x - math.tanh(x), lambda x: math.tanh(x) ** 2),
+    (relu6(), lambda x: min(max(x, 0), 6), lambda x: float(0 < x < 6)),
+    (hard_tanh(), lambda x: min(max(x, -1), 1), lambda x: float(-1 < x < 1)),
+    (hard_tanh(-0.3, 2.5), lambda x: min(max(x, -0.3), 2.5), lambda x: float(-0.3 < x < 2.5)),
+    (hard_sigmoid(), lambda x: min(max(x / 6 + 0.5, 0), 1), lambda x: float(-3 < x < 3) / 6),
+    (hard_swish(), lambda x: x * min(max(x / 6 + 0.5, 0), 1), lambda x: float(x >= 3) if abs(x) >= 3 else x / 3 + 0.5),
+    (soft_shrink(), lambda x: x - min(max(x, -0.5), 0.5), lambda x: float(abs(x) > 0.5)),
+    (hard_shrink(1.5), lambda x: x if abs(x) > 1.5 else 0, lambda x: float(abs(x) > 1.5)),
     (scale(-1.5), lambda x: -1.5 * x, lambda x: -1.5),
     (
         elementwise(np.arcsinh, lambda x: 1 / np.hypot(1, x), name="arcsinh"),
@@ -118,8 +171,24 @@ def test_the_left_tail_keeps_its_relative_accuracy(layer: Layer, dtype: type) ->
 
 def test_gelu_is_close_to_the_one_by_the_error_function() -> None:
     x = np.linspace(-6, 6, 1201)
-    exact = np.array([each * (1 + math.erf(each / math.sqrt(2))) / 2 for each in x])
-    assert abs(forward(gelu(), x) - exact).max() <= 0.0005
+    assert abs(forward(gelu(), x) - [each * normal_cdf(each) for each in x]).max() <= 0.0005
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(np.float32, 1e-7), (np.float64, 2e-16), (np.float16, 5e-4)])
+def test_the_exact_gelu_is_so_to_the_last_bits(dtype: type, error: float) -> None:
+    x = np.concatenate([np.linspace(-9, 9, 20_001), np.linspace(-1, 1, 20_001), [0.0, -0.0]]).astype(dtype)
+    cdf = np.array([normal_cdf(float(each)) for each in x])
+    density = np.exp(-np.square(x.astype(np.float64)) / 2) / math.sqrt(2 * math.pi)
+    # A rounding of y besides, half a unit in its last place: y reaches 9.
+    bound = error * np.maximum(np.abs(x.astype(np.float64)), 1) + np.finfo(dtype).eps / 2 * np.abs(x * cdf)
+    assert (np.abs(forward(gelu(exact=True), x) - x * cdf) <= bound).all()
+    assert np.abs(gradient(gelu(exact=True), x) - (cdf + x * density)).max() <= 2 * error + np.finfo(dtype).eps / 2
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(np.float32, 4e-3), (np.float64, 1e-6)])
+def test_the_exact_gelu_keeps_some_digits_of_its_left_tail(dtype: type, relative: float) -> None:
+    x = np.linspace(-12, -6, 61, dtype=dtype)
+    np.testing.assert_allclose(forward(gelu(exact=True), x), [each * normal_cdf(each) for each in x.tolist()], relative)
 
 
 # --- Kinks ----------------------------------------------------------------------------------------------------
@@ -127,15 +196,34 @@ def test_gelu_is_close_to_the_one_by_the_error_function() -> None:
 
 @pytest.mark.parametrize(
     ("layer", "slope"),
-    [(relu(), 0.0), (leaky_relu(0.0), 0.0), (leaky_relu(0.25), 0.25), (leaky_relu(1.0), 1.0), (elu(0.5), 0.5)],
+    [
+        (relu(), 0.0), (leaky_relu(0.0), 0.0), (leaky_relu(0.25), 0.25), (leaky_relu(1.0), 1.0), (elu(0.5), 0.5),
+        (selu(), SELU * SELU_ALPHA), (celu(0.5), 1.0), (relu6(), 0.0), (hard_tanh(0.0, 1.0), 0.0), (softsign(), 1.0),
+        (soft_shrink(0.0), 0.0), (hard_shrink(0.0), 0.0),
+    ],
     ids=str,
-)
+)  # fmt: skip
 @pytest.mark.parametrize("zero", [0.0, -0.0])
 def test_at_zero_the_slope_is_the_left_one(layer: Layer, slope: float, zero: float) -> None:
     assert gradient(layer, np.array([[zero]])).item() == slope
 
 
-@pytest.mark.parametrize("layer", [relu(), leaky_relu(0.01), leaky_relu(0.3), elu(0.5), elu(3)], ids=str)
+@pytest.mark.parametrize(
+    ("layer", "x", "slope"),
+    [
+        (relu6(), 6, 0), (hard_tanh(), -1, 0), (hard_tanh(), 1, 0), (hard_tanh(0.1, 0.3), 0.3, 0),
+        (hard_sigmoid(), -3, 0), (hard_sigmoid(), 3, 0), (hard_swish(), -3, 0), (hard_swish(), 3, 1),
+        (soft_shrink(0.3), 0.3, 0), (soft_shrink(0.3), -0.3, 0), (hard_shrink(0.3), 0.3, 0),
+        (hard_shrink(0.3), -0.3, 0),
+    ],
+    ids=str,
+)  # fmt: skip
+@every_dtype
+def test_at_the_other_kinks_the_slope_is_pytorchs(layer: Layer, x: float, slope: float, dtype: type) -> None:
+    assert gradient(layer, np.array([[x]], dtype)).item() == slope
+
+
+@pytest.mark.parametrize("layer", [relu(), leaky_relu(0.01), leaky_relu(0.3), elu(0.5), elu(3), celu(0.5)], ids=str)
 @every_dtype
 def test_to_the_right_of_zero_the_slope_is_exactly_one(layer: Layer, dtype: type) -> None:
     x = np.array([np.finfo(dtype).tiny, np.finfo(dtype).eps, 1, np.finfo(dtype).max], dtype)
@@ -177,7 +265,8 @@ def assert_finite_without_a_warning(layer: Layer, x: Array) -> None:
     assert np.isfinite(slopes).all()
 
 
-IN_RANGE = [each for each in LAYERS if each.name != "scale"] + [scale(-0.5)]  # 1.5 times the largest is no float
+# 1.5 times the largest float is none, nor is selu's 1.05 times.
+IN_RANGE = [each for each in LAYERS if each.name not in ("scale", "selu")] + [scale(-0.5)]
 
 
 @pytest.mark.parametrize("layer", IN_RANGE, ids=str)
@@ -197,11 +286,11 @@ def test_every_finite_input_has_a_finite_output(layer: Layer, width: int, data: 
     assert_finite_without_a_warning(layer, x)
 
 
-@pytest.mark.parametrize("layer", [each for each in LAYERS if each.name != "scale"], ids=str)
+@pytest.mark.parametrize("layer", [each for each in IN_RANGE if each.name != "scale"], ids=str)
 @every_dtype
 def test_values_never_decrease(layer: Layer, dtype: type) -> None:
     x = np.sort(extremes(dtype))
-    if layer in (silu(), gelu()):
+    if layer in (silu(), gelu(), gelu(exact=True), mish(), hard_swish()):
         x = x[x >= 0]  # to the left they dip below zero
     assert (np.diff(forward(layer, x)) >= 0).all()
 
@@ -209,7 +298,8 @@ def test_values_never_decrease(layer: Layer, dtype: type) -> None:
 # --- Large arrays, cut into blocks, in any memory layout -------------------------------------------------------
 
 LARGE = gaussian((9, 31, 26, 24))  # more than a block
-ELEMENTWISE = (relu(), leaky_relu(), elu(), sigmoid(), tanh(), softplus(), silu(), gelu(), scale(-0.5), cube())
+ELEMENTWISE = (relu(), leaky_relu(), elu(), sigmoid(), tanh(), softplus(), silu(), gelu(), gelu(exact=True), mish(),
+               hard_tanh(), scale(-0.5), cube())  # fmt: skip
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "by rows": lambda x: np.ascontiguousarray(x.transpose(1, 3, 2, 0)).transpose(3, 0, 2, 1),
     "fortran": np.asfortranarray,
@@ -256,6 +346,21 @@ def test_relu_of_any_size(size: int, dtype: type) -> None:
     np.testing.assert_array_equal(forward(relu(), x), np.where(x < 0, 0, x), strict=True)
 
 
+# --- Pools that are taken first -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [each for each in LAYERS if each.config.increasing], ids=str)
+@every_dtype
+def test_what_is_increasing_commutes_with_a_maximum_to_the_last_bit(layer: Layer, dtype: type) -> None:
+    x = np.concatenate([extremes(dtype), 4 * gaussian((10_000,), dtype)])
+    x = np.sort(np.concatenate([x, np.nextafter(x[-1000:], dtype(np.inf))]))
+    y = forward(layer, x)
+    assert (y[1:] >= y[:-1]).all()
+    assert {each.name for each in LAYERS if each.config.increasing} == {
+        "relu", "leaky_relu", "relu6", "hard_tanh", "hard_sigmoid", "soft_shrink", "hard_shrink",
+    }  # fmt: skip
+
+
 # --- elementwise ----------------------------------------------------------------------------------------------
 
 
@@ -296,6 +401,141 @@ def test_a_name_is_one_that_a_constructor_can_have(name: object) -> None:
     assert message(TypeError, elementwise, relu(), np.cos, name="sine") == (
         "elementwise: f must be a function of an array, got relu()"
     )
+
+
+# --- prelu ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_prelu_by_its_formula(per_channel: bool, layout: str) -> None:
+    layer, shape = prelu(per_channel=per_channel), (5, 6, 4, 3)
+    x, dy = LAYOUTS[layout](gaussian(shape)), gaussian(shape, np.float64, "dy")
+    params, state, _ = layer.init(Key(0), shape[1:], np.float64)
+    assert params.slope.tolist() == [0.25] * (3 if per_channel else 1)
+    slope = np.array([0.3, -0.2, 1.5]) if per_channel else np.array([-0.4])
+    params = tree.replace(params, "slope", slope)
+    y, _, residuals = layer.apply(params, state, x, train=True)
+    np.testing.assert_array_equal(y, np.where(x > 0, x, slope * x))
+    gradients, dx = layer.backward(params, residuals, dy)
+    np.testing.assert_array_equal(dx, np.where(x > 0, dy, slope * dy))
+    wanted = np.where(x > 0, 0, x * dy).sum(axis=(0, 1, 2))
+    np.testing.assert_allclose(gradients.slope, wanted if per_channel else [wanted.sum()], rtol=1e-13)
+
+
+def test_at_zero_prelus_slope_is_the_trained_one() -> None:
+    params, state, _ = prelu().init(Key(0), (2,), np.float64)
+    residuals = prelu().apply(params, state, np.array([[0.0, -0.0]]), train=True).residuals
+    assert prelu().backward(params, residuals, np.ones((1, 2))).dx.tolist() == [[0.25, 0.25]]
+
+
+def test_what_is_no_input_of_prelu_is_refused() -> None:
+    layer = prelu(per_channel=True)
+    params, state, _ = layer.init(Key(0), (3,))
+    text = message(LayerError, layer.apply, params, state, np.ones((2, 4), np.float32))
+    assert text.startswith("prelu(per_channel=True): expected an input of shape (n, 3), got (2, 4)")
+    text = message(LayerError, prelu().apply, params, state, np.ones((2, 3), np.float32))
+    assert text.startswith("prelu(): expected its slope to have the shape (1,), got (3,)")
+    assert message(LayerError, layer.init, Key(0), ()) == (
+        "prelu(per_channel=True): expected examples with channels, got single numbers. "
+        "Leave out per_channel, or reshape them to (1,)"
+    )
+
+
+# --- Gates and maxout -----------------------------------------------------------------------------------------
+
+GATES = [(glu(), sigmoid()), (swiglu(), silu()), (geglu(), gelu()), (geglu(exact=True), gelu(exact=True))]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("layer", "gate"), GATES, ids=str)
+def test_a_gate_is_the_first_half_times_a_function_of_the_second(layer: Layer, gate: Layer, layout: str) -> None:
+    x, dy = LAYOUTS[layout](gaussian((5, 6, 4, 8))), gaussian((5, 6, 4, 4), np.float64, "dy")
+    a, b = x[..., :4].copy(), x[..., 4:].copy()
+    np.testing.assert_allclose(forward(layer, x), a * forward(gate, b), rtol=1e-14)
+    dx = gradient(layer, x, dy)
+    np.testing.assert_allclose(dx[..., :4], dy * forward(gate, b), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(dx[..., 4:], gradient(gate, b, dy * a), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("layer", [layer for layer, _ in GATES], ids=str)
+def test_large_gates_go_by_blocks(layer: Layer) -> None:
+    x, dy = gaussian((3, 2**17), np.float32), gaussian((3, 2**16), np.float32, "dy")
+    parts = [
+        np.concatenate([x[:, i : i + 2**12], x[:, 2**16 + i : 2**16 + i + 2**12]], 1) for i in range(0, 2**16, 2**12)
+    ]
+    cuts = [dy[:, i : i + 2**12] for i in range(0, 2**16, 2**12)]
+    np.testing.assert_allclose(forward(layer, x), np.concatenate([forward(layer, each) for each in parts], 1), 1e-6)
+    slopes = [gradient(layer, each, its) for each, its in zip(parts, cuts, strict=True)]
+    wanted = np.concatenate([*(each[:, : 2**12] for each in slopes), *(each[:, 2**12 :] for each in slopes)], 1)
+    np.testing.assert_allclose(gradient(layer, x, dy), wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("layer", [layer for layer, _ in GATES], ids=str)
+@every_dtype
+def test_gates_are_finite_at_the_extremes(layer: Layer, dtype: type) -> None:
+    gate = extremes(dtype)
+    assert_finite_without_a_warning(layer, np.concatenate([np.full_like(gate, 0.5), gate])[None])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("pieces", [2, 3, 6])
+def test_maxout_by_loops(pieces: int, layout: str) -> None:
+    x = np.round(LAYOUTS[layout](gaussian((3, 4, 2, 6))), 1)  # with ties
+    k = 6 // pieces
+    dy = gaussian((3, 4, 2, k), np.float64, "dy")
+    y, dx = np.empty_like(dy), np.zeros(x.shape)
+    for at in np.ndindex(*dy.shape):
+        values = [x[(*at[:-1], j * k + at[-1])] for j in range(pieces)]
+        winner = values.index(max(values))  # the first
+        y[at] = values[winner]
+        dx[(*at[:-1], winner * k + at[-1])] = dy[at]
+    np.testing.assert_array_equal(forward(maxout(pieces), x), y)
+    np.testing.assert_array_equal(gradient(maxout(pieces), x, dy), dx)
+
+
+def test_of_equals_the_first_piece_wins() -> None:
+    x = np.array([[1.0, 2.0, 1.0, 2.0, 1.0, 3.0]])
+    assert gradient(maxout(3), x).tolist() == [[1, 0, 0, 0, 0, 1]]
+    many = np.arange(256.0)[None]
+    assert gradient(maxout(256), many).argmax() == 255
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "text"),
+    [
+        (glu(), (5,), "glu(): expected the last axis of examples to be even, got (5,). Put dense(2 * k) before it"),
+        (swiglu(), (), "swiglu(): expected the last axis of examples to be even, got (). Put dense(2 * k) before it"),
+        (
+            maxout(3),
+            (4, 4, 8),
+            "maxout(pieces=3): expected the last axis of examples to be a multiple of 3, got (4, 4, 8). "
+            "Put 3 * k features or channels before it",
+        ),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_divided_is_refused(layer: Layer, shape: tuple[int, ...], text: str) -> None:
+    assert message(LayerError, layer.init, Key(0), shape) == text
+    assert message(LayerError, layer.apply, None, None, np.ones((2, *shape))) == text
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: maxout(1), "maxout: pieces must be from 2 to 256, got 1"),
+        (lambda: maxout(257), "maxout: pieces must be from 2 to 256, got 257"),
+        (lambda: maxout(0), "maxout: pieces must be a positive int, got 0"),
+        (lambda: hard_tanh(1.0, -1.0), "hard_tanh: high must be more than low, 1.0, got -1.0"),
+        (lambda: hard_tanh(math.nan), "hard_tanh: low must be finite, got nan"),
+        (lambda: soft_shrink(-1), "soft_shrink: threshold must be finite and not negative, got -1.0"),
+        (lambda: celu(0), "celu: alpha must be positive and finite, got 0.0"),
+        (lambda: gelu(exact=1), "gelu: exact must be True or False, got 1"),
+        (lambda: prelu(per_channel=None), "prelu: per_channel must be True or False, got None"),
+    ],
+)
+def test_settings_that_make_no_sense(make: Callable[[], Layer], text: str) -> None:
+    assert message(ValueError, make) == text
 
 
 # --- softmax --------------------------------------------------------------------------------------------------

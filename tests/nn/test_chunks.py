@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from by_hand import backward, chunks_of, forward, sizes
-from cases import CASES, Case, all_configs, assert_close, gaussian, message, ready
+from cases import CASES, Case, all_configs, assert_close, gaussian, message, ready, several
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from funcnn import tree
 from funcnn.arrays.layout import images, rows
 from funcnn.arrays.threads import set_threads
 from funcnn.arrays.threads import threads as parallel_threads
-from funcnn.compose import parallel, residual, serial
+from funcnn.compose import branches, parallel, residual, serial
 from funcnn.keys import Key
 from funcnn.layer import Applied, Array, Config, Gradients, Initialised, Layer, LayerError, Shape, config, make_layer
 from funcnn.layers import (
@@ -30,6 +30,9 @@ from funcnn.layers import (
     flatten,
     gelu,
     global_avg_pool2d,
+    hard_shrink,
+    hard_sigmoid,
+    hard_tanh,
     identity,
     l2_normalize,
     leaky_relu,
@@ -37,9 +40,11 @@ from funcnn.layers import (
     max_pool2d,
     position_bias,
     relu,
+    relu6,
     reshape,
     sigmoid,
     silu,
+    soft_shrink,
     softplus,
     tanh,
 )
@@ -133,6 +138,11 @@ def test_a_net_in_chunks_is_its_layers_by_hand(case: Case, n: int, examples: int
 def after_products(case: Case) -> Case:
     """The case with a convolution before it, so that `serial` cuts up its batch."""
     shape, layer = case.in_shape, case.layer
+    if tree.flatten(layer.config.vocabulary):  # whole numbers come first
+        return Case(serial(layer, flatten(), dense(2)), shape)
+    if several(shape):
+        before = branches(*[after_products(Case(serial(), each)).layer for each in shape])
+        return Case(serial(before, layer), shape)
     if len(shape) == 3:
         return Case(serial(conv2d(shape[2], 1, use_bias=False), layer), shape)
     image = (1, 1, *shape) if len(shape) == 1 else (*shape, 1) if shape else (1, 1, 1)
@@ -339,7 +349,8 @@ def test_the_gradients_of_all_chunks_are_added_up_once(count: int) -> None:
 
 # --- Stages, and pooling before an increasing activation ------------------------------------------------------
 
-INCREASING: dict[str, Layer] = {layer.name: layer for layer in (relu(), leaky_relu(0.3))}
+CLIPPED = (relu6(), hard_tanh(-0.5, 0.7), hard_sigmoid(), soft_shrink(0.2), hard_shrink(0.2))
+INCREASING: dict[str, Layer] = {layer.name: layer for layer in (relu(), leaky_relu(0.3), *CLIPPED)}
 every_increasing = pytest.mark.parametrize("layer", INCREASING.values(), ids=INCREASING)
 POOLS = (max_pool2d(2), max_pool2d((1, 3)), max_pool2d(3, stride=2, padding="same"), max_pool2d(3, stride=1, padding=1))
 ANY = (*INCREASING.values(), gelu(), tanh(), conv2d(2, 1), max_pool2d(2), avg_pool2d(2), batch_norm(), dense(3),

@@ -1,6 +1,7 @@
 """Dropout and noise: their distribution, and that the key alone decides the draws."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,13 +13,25 @@ from funcnn.arrays.layout import images, rows
 from funcnn.compose import residual, serial
 from funcnn.init import constant
 from funcnn.keys import Key
-from funcnn.layer import Array, Layer
-from funcnn.layers import conv2d, dropout, gaussian_noise
+from funcnn.layer import Array, Layer, LayerError
+from funcnn.layers import (
+    alpha_dropout,
+    conv2d,
+    dense,
+    drop_path,
+    dropout,
+    gaussian_noise,
+    gaussian_sample,
+    selu,
+    spatial_dropout,
+)
 
 N = 100_000
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_rate = pytest.mark.parametrize("rate", [0.1, 0.25, 0.5, 0.9])
 both = pytest.mark.parametrize("layer", [dropout(0.5), gaussian_noise(0.3)], ids=str)
+DRAWING = [dropout(0.5), gaussian_noise(0.3), spatial_dropout(0.5), drop_path(0.5), alpha_dropout(0.5)]
+every_layer = pytest.mark.parametrize("layer", DRAWING, ids=str)
 
 
 def trained(layer: Layer, x: Array, seed: int = 0) -> Array:
@@ -28,15 +41,15 @@ def trained(layer: Layer, x: Array, seed: int = 0) -> Array:
 # --- The key --------------------------------------------------------------------------------------------------
 
 
-@both
+@every_layer
 @every_dtype
 def test_same_key_same_draws_and_different_key_different(layer: Layer, dtype: type) -> None:
-    x = gaussian((4, 50), dtype)
+    x = gaussian((40, 50), dtype)
     assert tree.equal(trained(layer, x), trained(layer, x))
     assert not tree.equal(trained(layer, x), trained(layer, x, seed=1))
 
 
-@both
+@every_layer
 def test_evaluation_gives_the_input(layer: Layer) -> None:
     x = gaussian((4, 50))
     np.testing.assert_array_equal(layer.apply(None, None, x, key=Key(0)).y, x)
@@ -48,7 +61,7 @@ def test_draws_do_not_depend_on_the_shape_of_the_batch_or_its_values(layer: Laye
     np.testing.assert_array_equal(trained(layer, x.reshape(2, 3, 20)).ravel(), trained(layer, x).ravel())
 
 
-@both
+@every_layer
 def test_draws_do_not_depend_on_how_images_lie_in_memory(layer: Layer) -> None:
     x = gaussian((5, 4, 6, 3))
     by_rows = images(np.ascontiguousarray(rows(x)))
@@ -167,10 +180,11 @@ def test_rate_zero_is_the_identity_and_needs_no_key() -> None:
     assert not dropout(0.0).config.stochastic
 
 
+@pytest.mark.parametrize("make", [dropout, spatial_dropout, drop_path, alpha_dropout])
 @pytest.mark.parametrize("rate", [1.5, -0.1, math.nan, math.inf])
-def test_rates_that_make_no_sense_are_refused(rate: float) -> None:
-    expected = f"dropout: rate, the probability of dropping, must be in [0, 1), got {rate}"
-    assert message(ValueError, dropout, rate) == expected
+def test_rates_that_make_no_sense_are_refused(make: Callable[..., Layer], rate: float) -> None:
+    expected = f"{make.__name__}: rate, the probability of dropping, must be in [0, 1), got {rate}"
+    assert message(ValueError, make, rate) == expected
 
 
 @pytest.mark.parametrize("rate", [1.0, 1, 1 - 2**-20])
@@ -178,6 +192,86 @@ def test_rates_that_keep_nothing_are_refused(rate: float) -> None:
     text = message(ValueError, dropout, rate)
     assert ("must be in [0, 1)" in text) == (rate == 1)
     assert ("rounded to the nearest 1/65536" in text) == (rate < 1)
+
+
+# --- Whole channels, whole examples ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(200, 3, 4, 50), (200, 6, 50), (200, 50), (200, 2, 3, 2, 50)], ids=str)
+@every_dtype
+def test_a_channel_of_an_example_is_dropped_as_a_whole(shape: tuple[int, ...], dtype: type) -> None:
+    y = trained(spatial_dropout(0.3), np.ones(shape, dtype))
+    channels = y.reshape(200, -1, 50)
+    np.testing.assert_array_equal(channels, np.broadcast_to(channels[:, :1], channels.shape))
+    kept = channels[:, 0] != 0
+    assert abs(kept.mean() - 0.7) < 5 * math.sqrt(0.21 / 10_000)
+    assert len({*y.ravel().tolist()}) == 2
+    assert y.max() == dtype(1 / (1 - round(0.3 * 65536) / 65536))
+    for one, other in ((kept[1:], kept[:-1]), (kept[:, 1:], kept[:, :-1])):  # each on its own
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / math.sqrt(9_800)
+
+
+@pytest.mark.parametrize("shape", [(10_000,), (10_000, 2), (10_000, 2, 1, 2)], ids=str)
+def test_an_example_is_dropped_as_a_whole(shape: tuple[int, ...]) -> None:
+    y = trained(drop_path(0.2), np.ones(shape)).reshape(10_000, -1)
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
+    kept = y[:, 0] != 0
+    assert abs(kept.mean() - 0.8) < 5 * math.sqrt(0.16 / 10_000)
+    assert abs(np.corrcoef(kept[1:], kept[:-1])[0, 1]) < 5 / math.sqrt(10_000)
+
+
+@pytest.mark.parametrize("layer", [spatial_dropout(0.4), drop_path(0.4), alpha_dropout(0.4)], ids=str)
+@pytest.mark.parametrize("shape", [(5, 4, 6, 3), (5, 7, 3)], ids=str)
+def test_gradients_go_where_the_values_went_whatever_lies_where(layer: Layer, shape: tuple[int, ...]) -> None:
+    x, dy = gaussian(shape), gaussian(shape, np.float64, "dy")
+    y, _, residuals = layer.apply(None, None, x, key=Key(2), train=True)
+    slope = trained(layer, x + 1, 2) - y  # of an affine function
+    np.testing.assert_allclose(layer.backward(None, residuals, dy).dx, dy * slope, rtol=1e-12, atol=1e-14)
+    if len(shape) == 4:
+        by_rows = images(np.ascontiguousarray(rows(dy)))
+        again = layer.backward(None, residuals, by_rows).dx
+        np.testing.assert_array_equal(again, layer.backward(None, residuals, dy).dx)
+        assert rows(again).flags.c_contiguous
+
+
+def test_a_residual_branch_with_drop_path_is_left_out_for_whole_examples() -> None:
+    branch = dense(3, weight_init=constant(1.0))
+    net = residual(serial(branch, drop_path(0.5)))
+    params, state, _ = net.init(Key(0), (3,), np.float64)
+    x = gaussian((200, 3))
+    added = net.apply(params, state, x, key=Key(0), train=True).y - x
+    whole = branch.apply(params[0], None, x).y
+    gone = (added == 0).all(axis=1)
+    np.testing.assert_allclose(added[~gone], 2 * whole[~gone], rtol=1e-12)
+    assert abs(gone.mean() - 0.5) < 5 * math.sqrt(0.25 / 200)
+    np.testing.assert_allclose(net.apply(params, state, x).y, x + whole, rtol=1e-12)
+
+
+def test_single_numbers_have_no_channels() -> None:
+    text = message(LayerError, spatial_dropout(0.5).apply, None, None, np.ones(3))
+    assert text == "spatial_dropout(rate=0.5): expected examples with channels, got single numbers. Use dropout(rate)"
+
+
+# --- alpha_dropout --------------------------------------------------------------------------------------------
+
+
+@every_rate
+def test_alpha_dropout_keeps_mean_and_variance(rate: float) -> None:
+    x = gaussian((10, N // 10))
+    x = (x - x.mean()) / x.std()
+    y = trained(alpha_dropout(rate), x)
+    assert abs(y.mean()) < 5 / math.sqrt(N)
+    assert abs(y.var() - 1) < 5 * math.sqrt(np.var(np.square(y)) / N)
+
+
+@every_rate
+def test_alpha_dropout_by_its_formula(rate: float) -> None:
+    x, limit = gaussian((4, 1000)), float(selu().apply(None, None, np.array([-1e4])).y[0])
+    p = round(rate * 65536) / 65536
+    a = ((1 - p) * (1 + limit**2 * p)) ** -0.5
+    mask = trained(dropout(rate), np.ones_like(x)) != 0  # of the same bits
+    wanted = a * np.where(mask, x, limit) - a * limit * p
+    np.testing.assert_allclose(trained(alpha_dropout(rate), x), wanted, rtol=1e-12, atol=1e-14)
 
 
 # --- gaussian_noise -------------------------------------------------------------------------------------------
@@ -208,3 +302,48 @@ def test_no_deviation_no_noise() -> None:
 def test_deviations_that_make_no_sense_are_refused(stddev: float) -> None:
     expected = f"gaussian_noise: stddev must be finite and not negative, got {stddev}"
     assert message(ValueError, gaussian_noise, stddev) == expected
+
+
+# --- gaussian_sample ------------------------------------------------------------------------------------------
+
+
+@every_dtype
+def test_samples_have_the_given_means_and_variances(dtype: type) -> None:
+    means, log_variances = np.array([3.0, -1.0, 0.0]), np.array([0.0, -2.0, 2.0])
+    x = np.tile(np.concatenate([means, log_variances]), (N, 1)).astype(dtype)
+    y = trained(gaussian_sample(), x).astype(np.float64)
+    deviations = np.exp(log_variances / 2)
+    assert (abs(y.mean(axis=0) - means) < 5 * deviations / math.sqrt(N)).all()
+    standard = (y - means) / deviations
+    assert (abs((standard**2).mean(axis=0) - 1) < 5 * math.sqrt(2 / N)).all()
+    assert (abs(standard.T @ standard / N - np.eye(3)) < 5 * math.sqrt(2 / N)).all()  # drawn independently
+    assert trained(gaussian_sample(), x, seed=1)[0, 0] != y[0, 0]
+
+
+def test_a_sample_moves_with_its_mean_and_its_deviation() -> None:
+    layer, x, dy = gaussian_sample(), gaussian((5, 4, 6)), gaussian((5, 4, 3), np.float64, "dy")
+    zero = np.zeros_like(x)
+    standard = trained(layer, zero)
+    mean, log_variance = x[..., :3], x[..., 3:]
+    y, _, residuals = layer.apply(None, None, x, key=Key(0), train=True)
+    np.testing.assert_allclose(y, mean + np.exp(log_variance / 2) * standard, rtol=1e-12, atol=1e-12)
+    dx = layer.backward(None, residuals, dy).dx
+    np.testing.assert_array_equal(dx[..., :3], dy)
+    np.testing.assert_allclose(dx[..., 3:], dy * np.exp(log_variance / 2) * standard / 2, rtol=1e-12, atol=1e-12)
+
+
+def test_evaluation_gives_the_mean_in_memory_of_its_own() -> None:
+    x = gaussian((4, 6))
+    y = gaussian_sample().apply(None, None, x).y
+    np.testing.assert_array_equal(y, x[:, :3])
+    assert not np.shares_memory(y, x)
+
+
+@pytest.mark.parametrize("in_shape", [(3,), (2, 5), ()], ids=str)
+def test_a_mean_without_a_variance_is_refused(in_shape: tuple[int, ...]) -> None:
+    expected = (
+        "gaussian_sample(): expected the last axis of examples to be even, means and log-variances, "
+        f"got {in_shape}. Put dense(2 * k) before it"
+    )
+    assert message(LayerError, gaussian_sample().init, Key(0), in_shape) == expected
+    assert message(LayerError, gaussian_sample().apply, None, None, np.ones((2, *in_shape))) == expected
