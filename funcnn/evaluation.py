@@ -9,11 +9,12 @@ import attrs
 import numpy as np
 
 from funcnn import tree
+from funcnn.batch import Batch, count, inputs_in, is_several_arrays
 from funcnn.checks import FuncnnWarning, as_array
 from funcnn.keys import Key, check_is_key, generator
 from funcnn.layer import Layer
 from funcnn.nn.prediction import forward_for
-from funcnn.problem import Batch, Examples, Problem, check_examples, check_problem, count, inputs_in
+from funcnn.problem import Examples, Problem, check_examples, check_problem
 from funcnn.settings import as_int, check_counts, refuse
 from funcnn.team.mpi import team_of
 from funcnn.team.step import Metrics, Model, TrainState, measured
@@ -184,7 +185,7 @@ def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: i
         refuse("predict", "net", "a Layer", net, "Pass problem.net" if isinstance(net, Problem) else "")
     _check_state("predict", state)
     check_counts("predict", batch_size=batch_size, workers=workers)
-    if not _is_tuple_of_arrays(inputs) and (not hasattr(inputs, "take") or hasattr(inputs, "__array__")):
+    if not is_several_arrays(inputs) and (not hasattr(inputs, "take") or hasattr(inputs, "__array__")):
         inputs = as_array("predict", "inputs", inputs)
         if inputs.ndim == 0:
             refuse("predict", "inputs", "a batch of inputs", inputs)
@@ -196,11 +197,3 @@ def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: i
     forward = forward_for(net, state.params, state.state, batches=len(starts))
     made = [forward(inputs_in(inputs, slice(start, start + batch_size))) for start in starts]
     return tree.map(lambda *leaves: np.concatenate(leaves), *made)
-
-
-def _is_tuple_of_arrays(inputs: Any) -> bool:
-    return (
-        type(inputs) is tuple
-        and len(inputs) > 0
-        and all((isinstance(each, np.ndarray) and each.ndim > 0) or _is_tuple_of_arrays(each) for each in inputs)
-    )

@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 
 from funcnn import tree
+from funcnn.batch import Batch, count
 from funcnn.checks import FuncnnWarning
 from funcnn.keys import Key
 from funcnn.layer import Layer
@@ -33,12 +34,9 @@ from funcnn.tree import Array, brief
 
 __all__ = [
     "Augment", "Batch", "Examples", "Metric", "Parts", "Problem", "call_augment", "call_loss", "call_metric",
-    "check_examples", "check_problem", "count", "inputs_in", "rows", "unpacked",
+    "check_examples", "check_problem",
 ]  # fmt: skip
 
-# (inputs, targets) or (inputs, targets, weights). Inputs and targets are arrays, or tuples of arrays where a net has
-# several inputs or outputs; the weights are an array, one for each example or each position of the targets.
-Batch = tuple[Any, ...]
 Metric = Callable[..., Any]
 Augment = Callable[[Any, Key], Any]  # (inputs, key) -> inputs; of batches, if it says `mixes`
 
@@ -136,38 +134,6 @@ def _warn_of_probabilities(net: Layer, loss: Any) -> None:
             f"Problem: {as_code(loss)} takes logits, and the net ends in {last}. Leave that away: the loss applies it"
         )
         warnings.warn(message, FuncnnWarning, stacklevel=4)
-
-
-# --- Batches --------------------------------------------------------------------------------------------------
-
-
-def count(values: Any) -> int:
-    """The number of examples in an array, in a tuple of arrays, or in a part of a data set.
-
-    >>> count((np.zeros((3, 2)), np.zeros(3)))
-    3
-    """
-    return len(tree.flatten(values)[0] if isinstance(values, tuple) else values)
-
-
-def rows(values: Any, part: slice) -> Any:
-    """Some of the examples in an array, or in each of a tuple of arrays."""
-    return tree.map(lambda leaf: leaf[part], values) if isinstance(values, tuple) else values[part]
-
-
-def inputs_in(given: Any, part: slice) -> Any:
-    """The inputs of some of the examples in an array, in a tuple of arrays, or in a part of a data set."""
-    return rows(given, part) if isinstance(given, (np.ndarray, tuple)) else given.take(part)[0]
-
-
-def unpacked(batch: Any) -> tuple[Any, Any, Array | None]:
-    """The inputs, targets and weights of a batch; raises TypeError for what is none."""
-    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-        raise TypeError(
-            f"step: batch must be a tuple (inputs, targets) or (inputs, targets, weights), got {shown(batch)}"
-        )
-    inputs, targets, *weights = batch
-    return inputs, targets, weights[0] if weights else None
 
 
 # --- What its parts give back ---------------------------------------------------------------------------------

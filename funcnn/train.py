@@ -17,13 +17,14 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
+from funcnn.batch import Batch
 from funcnn.checks import FuncnnWarning
 from funcnn.evaluation import BEGUN, Mean, batches, evaluate, for_evaluation, mean_of, predict
 from funcnn.keys import Key, check_is_key, fold_in
 from funcnn.nn.coupled import check_meets
 from funcnn.nn.fold import fold
 from funcnn.nn.prediction import predictor
-from funcnn.problem import Augment, Batch, Examples, Parts, Problem, check_examples, check_problem
+from funcnn.problem import Augment, Examples, Parts, Problem, check_examples, check_problem
 from funcnn.settings import check_counts, refuse
 from funcnn.team.calls import FromOrder
 from funcnn.team.member import epoch_order

@@ -7,12 +7,14 @@ from typing import Any
 import attrs
 import numpy as np
 
+from funcnn.batch import Batch, count, is_several_arrays, rows
 from funcnn.checks import NUMBERS, FuncnnWarning, as_array
 from funcnn.data.preprocess import Preprocess
 from funcnn.keys import Key, fold_in, generator
 from funcnn.settings import as_code, as_tuple, is_number, refuse
 from funcnn.system.text import call_text, cut
-from funcnn.tree import Array, Shape, brief
+from funcnn.tree import Array, Shape, brief, flatten
+from funcnn.tree import map as tree_map
 
 __all__ = ["Dataset", "Part", "stratified_split"]
 
@@ -20,21 +22,23 @@ _CLASSES = 90  # characters for the classes' names where a data set prints
 _MOST_CLASSES = 100_000  # that get a number for a name
 
 
-def _examples(name: str, given: Any, kinds: str | None) -> Array:
+def _examples(name: str, given: Any, kinds: str | None) -> Any:
+    if is_several_arrays(given):
+        return tuple([_examples(name, each, kinds) for each in given])
     examples = as_array("Part", name, given, kinds=kinds)
     if examples.ndim == 0:
         refuse("Part", name, "an array of examples (n, ...)", given)
     return examples
 
 
-def _targets(given: Any) -> Array:
+def _targets(given: Any) -> Any:
     return _examples("targets", given, NUMBERS)
 
 
 def _weights(given: Any) -> Array | None:
     if given is None:
         return None
-    weights = _examples("weights", given, NUMBERS)
+    weights: Array = _examples("weights", given, NUMBERS)
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         refuse("Part", "weights", "finite and not negative", given)
     return weights
@@ -50,7 +54,8 @@ class Part:
     """Examples in memory: inputs (n, ...), targets (n, ...), and what turns stored inputs into a net's.
 
     With `weights`, (n,) or one for each position of the targets (n, ...), losses and metrics are means over them. What
-    is no array yet, a list or a pandas Series or DataFrame, is taken by position (`funcnn.checks.as_array`).
+    is no array yet, a list or a pandas Series or DataFrame, is taken by position (`funcnn.checks.as_array`). For a net
+    of several inputs or outputs, inputs or targets are a tuple of arrays.
 
     >>> from funcnn.data import rescale
     >>> part = Part(np.array([[0], [255]], np.uint8), np.array([3, 5]), rescale(255))
@@ -63,8 +68,8 @@ class Part:
     and not negative; inputs that a preprocessing turns into numbers may be anything.
     """
 
-    inputs: Array = attrs.field(repr=brief)
-    targets: Array = attrs.field(repr=brief, converter=_targets)
+    inputs: Any = attrs.field(repr=brief)
+    targets: Any = attrs.field(repr=brief, converter=_targets)
     # It prints cut, since a mean image is thousands of characters.
     preprocess: Preprocess | None = attrs.field(
         default=None, repr=lambda given: cut(as_code(given), 30), validator=_check_preprocess
@@ -74,32 +79,35 @@ class Part:
     def __attrs_post_init__(self) -> None:
         kinds = NUMBERS if self.preprocess is None else None
         object.__setattr__(self, "inputs", _examples("inputs", self.inputs, kinds))
-        if len(self.inputs) != len(self.targets):
-            raise ValueError(
-                f"Part: expected as many inputs as targets, got {len(self.inputs)} inputs, {len(self.targets)} targets"
-            )
-        if self.weights is not None and self.weights.shape != self.targets.shape[: self.weights.ndim]:
-            expected = f"one for each of the {len(self.targets)} targets, or each of their positions"
-            refuse("Part", "weights", expected, self.weights)
+        n = count(self.inputs)
+        for name, values in (("inputs", self.inputs), ("targets", self.targets)):
+            for each in flatten(values):
+                if len(each) != n:
+                    raise ValueError(f"Part: expected as many inputs as {name}, got {n} inputs, {len(each)} {name}")
+        if self.weights is not None:
+            shapes = [each.shape[: self.weights.ndim] for each in flatten(self.targets)]
+            if self.weights.shape not in shapes:
+                refuse("Part", "weights", f"one for each of the {n} targets, or each of their positions", self.weights)
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return count(self.inputs)
 
-    def take(self, index: Any) -> tuple[Array, ...]:
+    def take(self, index: Any) -> Batch:
         """The examples at positions (a slice or an array of them) as arrays (inputs, targets), and weights, if any.
 
         Raises ValueError for what are no positions.
         """
         positions = self._positions(index)
-        inputs = self.inputs[positions]
-        batch = (self.preprocess(inputs) if self.preprocess else inputs), self.targets[positions]
+        inputs = rows(self.inputs, positions)
+        batch = (self.preprocess(inputs) if self.preprocess else inputs), rows(self.targets, positions)
         return batch if self.weights is None else (*batch, self.weights[positions])
 
     def select(self, index: Any) -> "Part":
         """A part with the examples at positions; raises ValueError for what are none."""
         positions = self._positions(index)
         weights = None if self.weights is None else self.weights[positions]
-        return attrs.evolve(self, inputs=self.inputs[positions], targets=self.targets[positions], weights=weights)
+        inputs, targets = rows(self.inputs, positions), rows(self.targets, positions)
+        return attrs.evolve(self, inputs=inputs, targets=targets, weights=weights)
 
     def _positions(self, index: Any) -> Any:
         """What NumPy takes along the first axis alone: of a tuple or None it would take other axes."""
@@ -139,9 +147,16 @@ def _names(classes: Any) -> tuple[str, ...]:
 
 def _shape(in_shape: Any) -> Any:
     shape = as_tuple(in_shape)
+    if isinstance(shape, tuple) and shape and all(isinstance(each, (tuple, list)) for each in shape):
+        return tuple(map(_shape, shape))  # of several inputs
     if not (isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)):
         refuse("Dataset", "in_shape", "an input's shape, a tuple of ints without the batch axis", in_shape)
     return shape
+
+
+def _shape_of(inputs: Any) -> Any:
+    """The shape of an example, or of each input of one."""
+    return tuple(map(_shape_of, inputs)) if isinstance(inputs, tuple) else inputs.shape[1:]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -187,7 +202,7 @@ class Dataset:
         if len(part) == 0:
             fix = "Pass None to train without one" if name == "validation" else "Give it at least one"
             raise ValueError(f"Dataset: the {name} part has no examples. {fix}")
-        shape = part.inputs.shape[1:]
+        shape = _shape_of(part.inputs)
         if part.preprocess is None and shape != self.in_shape:
             raise ValueError(
                 f"Dataset: the {name} part's inputs are of shape {shape}, and in_shape is {self.in_shape}. "
@@ -234,7 +249,8 @@ class Dataset:
             return self
         both = self.train, self.validation
         joined: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in both]) for name in ("inputs", "targets")
+            name: tree_map(lambda *leaves: np.concatenate(leaves), *[getattr(part, name) for part in both])
+            for name in ("inputs", "targets")
         }
         weights = [np.ones(len(part)) if part.weights is None else part.weights for part in both]
         if any(part.weights is not None for part in both):
@@ -252,9 +268,9 @@ class Dataset:
         return attrs.evolve(self, train=change(self.train), validation=validation, test=change(self.test))
 
 
-def _classes_in(name: str, targets: Array) -> int:
+def _classes_in(name: str, targets: Any) -> int:
     """How many classes the targets tell of, if they are class numbers; else 0."""
-    if targets.ndim != 1 or targets.dtype.kind not in "iu":
+    if isinstance(targets, tuple) or targets.ndim != 1 or targets.dtype.kind not in "iu":
         return 0
     low, high = int(targets.min()), int(targets.max())
     if low < 0:
@@ -286,8 +302,8 @@ def stratified_split(labels: Array, fraction: float, key: Key) -> tuple[Array, A
     short = round(fraction * len(labels)) - sizes.sum()
     sizes[np.argsort(sizes - exact, kind="stable")[:short]] += 1
     held_out = []
-    for i, (label, count, size) in enumerate(zip(classes, counts, sizes, strict=True)):
-        order = generator(fold_in(key, i)).permutation(count)
+    for i, (label, number, size) in enumerate(zip(classes, counts, sizes, strict=True)):
+        order = generator(fold_in(key, i)).permutation(number)
         held_out.append(np.flatnonzero(labels == label)[order[:size]])
     second = np.sort(np.concatenate(held_out))
     return np.setdiff1d(np.arange(len(labels)), second), second

@@ -22,9 +22,10 @@ import numpy as np
 
 from funcnn import tree
 from funcnn.arrays.updates import writing_to
+from funcnn.batch import Batch, count, inputs_in, rows
 from funcnn.nn.coupled import Coroutine, together
 from funcnn.nn.prediction import forward_for
-from funcnn.problem import Batch, Examples, Problem, count, inputs_in, rows
+from funcnn.problem import Examples, Problem
 from funcnn.team.member import Member, TeamError
 from funcnn.team.memory import Plan, StateMemory, copy, path_at, write
 from funcnn.team.shared import Handle, unpack, views

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from funcnn import tree
-from funcnn.problem import rows
+from funcnn.batch import rows
 from funcnn.team.meeting import Stopped
 from funcnn.team.member import Member, own
 from funcnn.team.memory import StateMemory, byte_ranges, write

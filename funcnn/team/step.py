@@ -17,11 +17,12 @@ import numpy as np
 from funcnn import tree
 from funcnn.arrays.finite import first_non_finite
 from funcnn.arrays.threads import single_blas_thread
+from funcnn.batch import Batch, count, rows, unpacked
 from funcnn.checks import LayerError
 from funcnn.keys import Key, fold_in
 from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_chunk, together
 from funcnn.optimizers import LossAt
-from funcnn.problem import Batch, Problem, call_augment, call_loss, call_metric, count, rows, unpacked
+from funcnn.problem import Problem, call_augment, call_loss, call_metric
 from funcnn.settings import shown
 from funcnn.tree import Array, node
 

@@ -24,11 +24,12 @@ from threadpoolctl import threadpool_limits
 
 from funcnn import tree
 from funcnn.arrays import threads
+from funcnn.batch import Batch, count, inputs_in
 from funcnn.layer import Layer
 from funcnn.losses import mean_squared_error
 from funcnn.nn.coupled import check_meets
 from funcnn.optimizers import sgd
-from funcnn.problem import Batch, Examples, Problem, count, inputs_in
+from funcnn.problem import Examples, Problem
 from funcnn.settings import check_counts, refuse
 from funcnn.team.calls import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Predict, Step
 from funcnn.team.meeting import CAPACITY, MeetingRoom, Stopped, size_of_room

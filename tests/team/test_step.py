@@ -13,8 +13,8 @@ from optimizer_cases import OPTIMIZERS
 from funcnn import Key, serial, tree
 from funcnn.arrays import threads
 from funcnn.checks import LayerError
-from funcnn.compose import parallel, residual
-from funcnn.data import Part
+from funcnn.compose import branches, join, parallel, residual
+from funcnn.data import Dataset, Part
 from funcnn.keys import generator
 from funcnn.layer import Applied, Config, Gradients, Initialised, config, make_layer
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
@@ -25,7 +25,7 @@ from funcnn.optimizers import Optimizer, adam, sgd
 from funcnn.team.memory import Plan, StateMemory, division_of, piece, plan_for
 from funcnn.team.shared import Handle, lay_out, views
 from funcnn.team.step import Metrics, NonFiniteError, TrainState, add_up, shard_slices, summed
-from funcnn.train import Problem, evaluate, init_state, make_step
+from funcnn.train import Problem, evaluate, init_state, make_step, predict, train
 
 # Batch norm at every depth: in a run of chunks, before a pool, within residual and parallel, within one another.
 NET = serial(
@@ -248,6 +248,64 @@ def test_weights_need_a_loss_and_a_metric_that_take_them() -> None:
         make_step(Problem(dense(2), plain, sgd(0.1), metric=None))(state, batch)
     with pytest.raises(TypeError, match="plain: the batch has weights, and this metric takes none"):
         make_step(Problem(dense(2), mean_squared_error, sgd(0.1), metric=plain))(state, batch)
+
+
+# --- Several inputs and outputs -------------------------------------------------------------------------------
+
+# (n, 4) and (n, 2, 3) -> (n, 2) and (n, 5), batch norm within.
+SEVERAL = serial(
+    branches(serial(dense(5, use_bias=False), batch_norm()), serial(flatten(), dense(5))), join("add"), relu(),
+    parallel(dense(2), dense(5), combine="tuple"),
+)  # fmt: skip
+SHAPES = ((4,), (2, 3))
+
+
+def both_losses(outputs: Any, targets: Any) -> Any:
+    (first, d_first), (second, d_second) = map(mean_squared_error, outputs, targets)
+    return first + second, (d_first, d_second)
+
+
+def first_error(outputs: Any, targets: Any) -> float:
+    return float(np.abs(outputs[0] - targets[0]).mean())
+
+
+def several_of(n: int) -> Part:
+    inputs = tuple(gaussian((n, *shape), np.float64, "inputs") for shape in SHAPES)
+    return Part(inputs, (gaussian((n, 2), np.float64, "first"), gaussian((n, 5), np.float64, "second")))
+
+
+def test_a_net_of_several_inputs_and_outputs_trains_whole_in_shards_and_by_workers() -> None:
+    problem = Problem(SEVERAL, both_losses, adam(0.01), metric=first_error)
+    data = Dataset(several_of(20), several_of(7), several_of(9), (), SHAPES)
+    start = init_state(problem, Key(0), SHAPES, np.float64)
+    ends = {}
+    for workers, shards in ((1, 1), (1, 3), (2, 3)):
+        *_, end = train(problem, start, data, epochs=2, batch_size=8, workers=workers, shards=shards)
+        ends[workers, shards] = end
+    assert tree.equal(ends[2, 3].state, ends[1, 3].state)
+    assert ends[2, 3].validation == ends[1, 3].validation
+    assert_close(joined(ends[1, 3].state), joined(ends[1, 1].state), 1e-9)
+    outputs = predict(SEVERAL, ends[2, 3].state, data.test, batch_size=4)
+    assert [each.shape for each in outputs] == [(9, 2), (9, 5)]
+    assert tree.equal(outputs, predict(SEVERAL, ends[2, 3].state, data.test.inputs, batch_size=4, workers=2))
+    assert evaluate(problem, ends[2, 3].state, data.test).loss == pytest.approx(
+        both_losses(outputs, data.test.targets)[0], rel=1e-12
+    )
+
+
+def test_what_does_not_fit_together_is_named() -> None:
+    part = several_of(4)
+    with pytest.raises(ValueError, match="Part: expected as many inputs as targets, got 4 inputs, 3 targets"):
+        Part(part.inputs, (part.targets[0], part.targets[1][:3]))
+    with pytest.raises(ValueError, match=r"the train part's inputs are of shape .* and in_shape is"):
+        Dataset(part, None, part, (), ((4,), (3, 2)))
+    problem = Problem(SEVERAL, both_losses, adam(0.01), metric=None)
+    state = init_state(problem, Key(0), SHAPES, np.float64)
+    with pytest.raises(ValueError, match="step: expected as many inputs as targets, got 4 inputs, 3 targets"):
+        make_step(problem, shards=2)(state, (part.inputs, (part.targets[0], part.targets[1][:3])))
+    wrong = Problem(SEVERAL, lambda outputs, targets: (0.5, outputs[:1]), adam(0.01), metric=None)
+    with pytest.raises(TypeError, match="the d_outputs of a loss must be like the outputs"):
+        make_step(wrong)(state, part.take(slice(None)))
 
 
 # --- The optimizer's work in parts ----------------------------------------------------------------------------
