@@ -23,7 +23,8 @@ __all__ = [
 class Options:
     """What the command line of every experiment sets; `own` has the options that one script adds.
 
-    `recipe` names the way to train, where a script has several ("" where it has one). `shards` is None if not given.
+    `recipe` names the way to train, where a script has several ("" where it has one). `shards` is None if not given,
+    and so is `epoch_steps`, the steps of an epoch that is no pass over the training data.
     """
 
     epochs: int
@@ -41,6 +42,7 @@ class Options:
     validation: bool
     workers: int
     shards: int | None
+    epoch_steps: int | None
     own: argparse.Namespace = attrs.field(factory=argparse.Namespace)
 
 
@@ -51,6 +53,7 @@ def parse_options(
     epochs: int,
     batch_size: int,
     lr: float | Mapping[str, float],
+    epoch_steps: int | None = None,
     quick_epochs: int = 1,
     add: Callable[[argparse.ArgumentParser], Any] | None = None,
     arguments: list[str] | None = None,
@@ -91,6 +94,8 @@ def parse_options(
     option("--workers", type=positive(int), default=1, metavar="N", help=processes)
     parts = "parts of a batch that they share, from which the result follows (default: --workers, or as it was begun)"
     option("--shards", type=positive(int), metavar="N", help=parts)
+    many = f"steps of an epoch (default {epoch_steps or 'those of a pass over the training data'})"
+    option("--epoch-steps", type=positive(int), default=epoch_steps, metavar="K", help=many)
     parser.set_defaults(recipe=next(iter(rates)))
     common = {"recipe"} | {action.dest for action in parser._actions} - {"help"}
     if add is not None:

@@ -2,9 +2,10 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,20 @@ from funcnn.system.text import cut, printable, show
 from funcnn.train import Problem
 from funcnn.tree import Array, Shape
 
-__all__ = ["draw_predictions", "draw_results", "first_filters", "test_metrics"]
+__all__ = ["NO_PICTURES", "Draw", "draw_predictions", "draw_results", "first_filters", "test_metrics"]
 
 Say = Callable[[str], None]
+Draw = Callable[[Trained, Path], Any]  # a picture of a script's own: of the kept net, into a file
+NO_PICTURES: Mapping[str, Draw] = MappingProxyType({})
 
 
-def test_metrics(problem: Problem, dataset: Dataset, trained: Trained, rows: list[Row]) -> dict[str, Any]:
-    """The kept net's test accuracy and loss, and what the run with these rows took."""
+def test_metrics(
+    problem: Problem, dataset: Dataset, trained: Trained, rows: list[Row], per_epoch: int
+) -> dict[str, Any]:
+    """The kept net's test accuracy and loss, and what the run with these rows took.
+
+    An epoch has `per_epoch` examples.
+    """
     test = train.evaluate(problem, trained.model, dataset.test)
     best = best_row(rows)
     seconds = sum(row.seconds for row in rows)
@@ -36,7 +44,7 @@ def test_metrics(problem: Problem, dataset: Dataset, trained: Trained, rows: lis
         "validation_accuracy": _plain(best.validation_accuracy),
         "best_epoch": best.epoch,
         "train_seconds": round(seconds, 3),
-        "images_per_second": round(len(rows) * len(dataset.train) / seconds, 1) if seconds else None,
+        "images_per_second": round(len(rows) * per_epoch / seconds, 1) if seconds else None,
         "parameters": count_parameters(trained.model.params),
         "peak_memory_mb": _peak_memory_mb(),
     }
@@ -64,26 +72,31 @@ def draw_results(
     metrics: dict[str, Any],
     folder: Path,
     *,
+    pictures: Mapping[str, Draw] = NO_PICTURES,
     say: Say | None = None,
 ) -> list[str]:
-    """Draw the curves, the confusion matrix, test images and the first layer's filters into the folder.
+    """Draw the curves, the confusion matrix, test images, the first layer's filters and `pictures` into the folder.
 
     A picture that cannot be drawn is said (on standard error without a `say`), with the reason, and the others are
     drawn; returns the names of those that could not.
     """
     failed: list[str] = []
     with _apart(["curves.png"], folder, say, failed):
-        accuracy = metrics["test_accuracy"]
-        reached = "" if accuracy is None else f": test accuracy {accuracy:.4f} after epoch {metrics['best_epoch']}"
+        measure = "loss" if metrics["test_accuracy"] is None else "accuracy"
+        value = metrics[f"test_{measure}"]
+        reached = "" if value is None else f": test {measure} {value:.4f} after epoch {metrics['best_epoch']}"
         draw_curves(rows, folder / "curves.png", title=folder.name + reached)
     with _apart(["filters.png"], folder, say, failed):
         filters = first_filters(trained.model.params, dataset.in_shape)
         if filters is not None:
             draw_filters(filters, folder / "filters.png", title="what the first layer looks for")
-    if dataset.classes:
+    if dataset.classes and _names_one_class_each(dataset.test.targets):
         with _apart(["confusion.png", "samples.png"], folder, say, failed):
             shares = probabilities(trained, dataset.test.inputs)
             failed += draw_predictions(dataset, shares, folder, say=say)
+    for name, draw in pictures.items():
+        with _apart([name], folder, say, failed):
+            draw(trained, folder / name)
     return failed
 
 
@@ -129,6 +142,11 @@ def _labels(targets: Array) -> Array:
         raise ValueError(f"expected targets that name one class each, got {targets.dtype} {targets.shape}")
     numbers: Array = targets.argmax(axis=1)
     return numbers
+
+
+def _names_one_class_each(targets: Array) -> bool:
+    """Whether targets are those of a classifier of whole examples: not those of every symbol of a sequence."""
+    return targets.ndim == 1 or targets.dtype.kind == "f"
 
 
 def first_filters(params: Any, in_shape: Shape) -> Array | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from funcnn import checkpoint
+from funcnn import checkpoint, tree
 from funcnn.checkpoint import CheckpointError
 from funcnn.data import Dataset, Part
 from funcnn.experiment.options import Options
@@ -59,6 +59,7 @@ def run_settings(problem: Problem, dataset: Dataset, options: Options, shards: i
         _CODE: _hash(parts),
         "batch_size": options.batch_size,
         "shards": shards,
+        "epoch_steps": options.epoch_steps,
         "epochs": options.epochs,
         "seed": options.seed,
         "in_shape": describe(tuple(dataset.in_shape)),
@@ -75,10 +76,12 @@ def _hash(value: Any) -> str | None:
         return None
 
 
-def _sample(part: Part) -> tuple[Array, Array]:
+def _sample(part: Part) -> tuple[Array, ...]:
     """A part's examples as they are stored; of one that is large, some thousands, evenly spaced."""
-    large = part.inputs.nbytes > _HASHED
-    return (part.thin(max(1, len(part) * _HASHED // part.inputs.nbytes)).inputs if large else part.inputs), part.targets
+    weights = getattr(part, "weights", None)
+    size = sum(each.nbytes for each in tree.flatten(part.inputs))
+    inputs = part.thin(max(1, len(part) * _HASHED // size)).inputs if size > _HASHED else part.inputs
+    return (inputs, part.targets) if weights is None else (inputs, part.targets, weights)
 
 
 def restore(
@@ -97,7 +100,7 @@ def restore(
         raise CheckpointError(f"{path}: no checkpoint of a run. Leave out --resume to start anew")
     # More epochs may be added to a run, unless its schedule (a part of the optimizer) counts on their number.
     now = json.loads(json.dumps(settings))  # tuples as lists
-    saved = {"shards": 1} | saved  # as it was before there were any
+    saved = {"shards": 1, "epoch_steps": None} | saved  # as it was before there were any
     differing = [key for key in saved if key != "epochs" and json.dumps(saved[key]) != json.dumps(now.get(key))]
     if len(differing) > 1 and _CODE in differing:  # which says no more
         differing.remove(_CODE)
@@ -107,7 +110,7 @@ def restore(
             f"with ({folder / 'config.json'}), or leave out --resume to start anew"
         )
     state = checkpoint.load(path, like)
-    epochs, rest = divmod(state.step, -(-settings["train_examples"] // options.batch_size))
+    epochs, rest = divmod(state.step, options.epoch_steps or -(-settings["train_examples"] // options.batch_size))
     if epochs < 1 or rest or state.seed != options.seed:
         raise CheckpointError(f"{path}: damaged: step {state.step} with seed {state.seed} is no end of an epoch here")
     if epochs > options.epochs:

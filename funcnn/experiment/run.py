@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from funcnn.checkpoint import CheckpointError
 from funcnn.checks import LayerError
 from funcnn.data import DataError, Dataset, load
 from funcnn.experiment.options import Options, printer, same_command, warn
-from funcnn.experiment.results import draw_results, test_metrics
+from funcnn.experiment.results import NO_PICTURES, Draw, draw_results, test_metrics
 from funcnn.experiment.resume import restore, run_settings, shards_of
 from funcnn.keys import Key
 from funcnn.model_file import Trained, save_trained
@@ -101,41 +101,48 @@ def load_data(name: str, options: Options | Namespace) -> Dataset:
 
 
 def steps_per_epoch(dataset: Dataset, options: Options) -> int:
-    """The number of batches in a pass over the training part: what schedules count in."""
-    return -(-len(dataset.train) // options.batch_size)
+    """The number of steps in an epoch: what schedules count in."""
+    return options.epoch_steps or -(-len(dataset.train) // options.batch_size)
 
 
 def run(
-    problem: Problem, dataset: Dataset, options: Options, *, initial: Model | TrainState | None = None
+    problem: Problem,
+    dataset: Dataset,
+    options: Options,
+    *,
+    initial: Model | TrainState | None = None,
+    pictures: Mapping[str, Draw] = NO_PICTURES,
 ) -> dict[str, Any]:
     """Train, evaluate on the test part, and leave everything in ``options.out``; returns the metrics.
 
-    It starts from `initial`, a trained model of the same net, if that is given.
+    It starts from `initial`, a trained model of the same net, if that is given. `pictures` of your own, by their files'
+    names, are functions of the kept net and a path: ``pictures={"map.png": draw_map}``.
 
     Writes config.json, and after each epoch history.csv, checkpoint.safetensors and, if the epoch is the best so far
-    on the validation part (`best_row`), model.safetensors; at the end metrics.json, the kept model's, and (with
-    matplotlib) curves.png, confusion.png, samples.png and filters.png. A picture that cannot be drawn is said, and the
-    run ends well. Epochs that take less than a second are written together, about once a second: a run that is killed
-    loses as much, one that is stopped or fails nothing. With ``resume`` it goes on from the checkpoint, if there is
-    one, to the same end, bit for bit. On Ctrl-C it says how to go on, and exits.
+    on the validation part (`best_row`; without a metric by its loss), model.safetensors; at the end metrics.json, the
+    kept model's, and (with matplotlib) curves.png, filters.png, of classes confusion.png and samples.png, and your own.
+    A picture that cannot be drawn is said, and the run ends well. Epochs that take less than a second are written
+    together, about once a second: a run that is killed loses as much, one that is stopped or fails nothing. With
+    ``resume`` it goes on from the checkpoint, if there is one, to the same end, bit for bit. On Ctrl-C it says how to
+    go on, and exits.
 
     Raises OSError before training if the folder cannot be written or another run has it (`FolderInUse`),
     CheckpointError for a checkpoint of other settings, data or more epochs, or one whose history.csv or
-    model.safetensors is not whole, TreeError for an initial model of another net, and ValueError for a problem without
-    a metric, or one that gives no number.
+    model.safetensors is not whole, TreeError for an initial model of another net, and ValueError for a metric that
+    gives no number.
     """
-    if problem.metric is None:
-        raise ValueError(
-            "run: expected a problem with a metric, to choose the best epoch by and to draw; for others, "
-            "loop over funcnn.train.train"
-        )
     folder = make_folder(options.out).absolute()  # wherever the process goes meanwhile
     with serving(), locked(folder, "a run"):
-        return _run(problem, dataset, options, initial, folder)
+        return _run(problem, dataset, options, initial, pictures, folder)
 
 
 def _run(
-    problem: Problem, dataset: Dataset, options: Options, initial: Model | TrainState | None, folder: Path
+    problem: Problem,
+    dataset: Dataset,
+    options: Options,
+    initial: Model | TrainState | None,
+    pictures: Mapping[str, Draw],
+    folder: Path,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     say = printer(options.quiet)
@@ -160,7 +167,7 @@ def _run(
         state, rows = restore(folder, state, settings, options, say)
     # Only now, since a refused resumption must leave what it asks for. What an earlier run left must not be taken for
     # this one's should it be stopped early, least of all by --resume.
-    stale = ("metrics.json", *_PICTURES) if len(rows) < options.epochs else ()
+    stale = ("metrics.json", *_PICTURES, *pictures) if len(rows) < options.epochs else ()
     for name in stale if options.resume else ("checkpoint.safetensors", *stale):
         (folder / name).unlink(missing_ok=True)
     epochs = _Epochs(folder, problem, dataset, settings, _Reached(state, tuple(rows)))
@@ -168,7 +175,8 @@ def _run(
     try:
         events = train.train(
             problem, state, dataset,
-            epochs=options.epochs, batch_size=options.batch_size, workers=workers, shards=shards,
+            epochs=options.epochs, batch_size=options.batch_size, epoch_steps=options.epoch_steps,
+            workers=workers, shards=shards,
         )  # fmt: skip
         for event in progress(
             _measured(events, problem, dataset),
@@ -187,16 +195,21 @@ def _run(
     state, rows = epochs.reached.state, list(epochs.reached.rows)
     kept = checkpoint.load(folder / "model.safetensors", Model(state.params, state.state))
     trained = Trained(problem.net, kept, dataset.in_shape, dataset.classes, dataset.test.preprocess)
-    metrics = test_metrics(problem, dataset, trained, rows) | {"epochs": options.epochs, "seed": options.seed}
+    per_epoch = options.epoch_steps * options.batch_size if options.epoch_steps else len(dataset.train)
+    metrics = test_metrics(problem, dataset, trained, rows, per_epoch) | {
+        "epochs": options.epochs,
+        "seed": options.seed,
+    }
     written: dict[str, Any] = write_json(folder / "metrics.json", metrics)
     if options.plots:
         try:
             if can_draw(say):
-                draw_results(dataset, trained, rows, metrics, folder)
+                draw_results(dataset, trained, rows, metrics, folder, pictures=pictures)
         except Exception as error:  # the user's matplotlib, its settings, or what it cannot draw
             warn(f"the pictures are not complete: {type(error).__name__}: {error}")
+    accuracy = "" if problem.metric is None else f"test accuracy {metrics['test_accuracy']:.4f}  "
     say(
-        f"test accuracy {metrics['test_accuracy']:.4f}  test loss {metrics['test_loss']:.4f}  "
+        f"{accuracy}test loss {metrics['test_loss']:.4f}  "
         f"(the net after epoch {metrics['best_epoch']})  "
         f"training {metrics['train_seconds']:.1f} s  total {time.perf_counter() - started:.1f} s"
     )
@@ -212,6 +225,8 @@ def _try_out(problem: Problem, state: TrainState, dataset: Dataset) -> None:
             continue
         measured = train.evaluate(problem, state, part.thin(2))
         for what, value in (("loss", measured.loss), ("metric", measured.accuracy)):
+            if value is None and problem.metric is None:
+                continue
             if np.asarray(value).ndim or np.asarray(value).dtype.kind not in "buif":
                 raise ValueError(f"run: expected the {what} to be a number, the mean over the batch, got {value!r}")
 
@@ -241,7 +256,8 @@ class _Epochs:
         row = row_of(event)
         rows = (*self.reached.rows, row)
         is_best = best_row(rows) is row
-        best = (Model(event.state.params, event.state.state), row) if is_best else self.reached.best
+        net = train.for_evaluation(self.problem, event.state)
+        best = (Model(net.params, net.state), row) if is_best else self.reached.best
         self.is_saved = False
         self.reached = _Reached(event.state, rows, best)
         if event.epoch == event.epochs or time.perf_counter() - self.saved >= _SECONDS:
@@ -299,6 +315,8 @@ def _banner(
     say(f"optimizer  {problem.optimizer}")
     say(f"loss       {as_code(problem.loss)}")
     epochs = f"{settings['epochs']} epoch{'s'[: settings['epochs'] > 1]}"
+    if settings["epoch_steps"] is not None:
+        epochs += f" of {settings['epoch_steps']:,} steps"
     say(f"run        {epochs} of batches of {settings['batch_size']}, seed {settings['seed']}")
     if settings["shards"] > 1:
         say(f"workers    {workers}, each batch in {settings['shards']} shards")

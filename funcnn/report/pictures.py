@@ -26,7 +26,8 @@ from funcnn.system.text import columns, cut, printable
 from funcnn.tree import Array
 
 __all__ = [
-    "as_label", "as_title", "can_draw", "draw_confusion", "draw_curves", "draw_filters", "draw_samples", "picture",
+    "as_label", "as_title", "can_draw", "class_name", "draw_confusion", "draw_curves", "draw_filters", "draw_samples",
+    "picture", "visible",
 ]  # fmt: skip
 
 _LINES = {"train": ("#4063d8", 1.4), "validation": ("#d66a28", 1.4), "test": ("#888888", 0.9)}
@@ -136,26 +137,28 @@ def as_title(text: str, figure: Any) -> str:
 
 
 def draw_curves(rows: list[Row], path: Path, *, title: str) -> None:
-    """Loss and accuracy of each part after each epoch, side by side in one picture."""
+    """Loss and accuracy of each part after each epoch, side by side in one picture; the loss alone without a metric."""
     epochs = [row.epoch for row in rows]
     # To search for the best place takes long among many points.
     marker, place = ("o", "best") if len(rows) <= _EPOCHS else (None, "upper right")
-    with picture(path, 9, 3.6) as figure:
+    measured = any(getattr(row, f"{part}_accuracy") is not None for row in rows for part in _LINES)
+    measures = ("loss", "accuracy") if measured else ("loss",)
+    with picture(path, 9 if measured else 6, 3.6) as figure:
         figure.suptitle(as_title(title, figure), fontsize=11)
-        for i, measure in enumerate(("loss", "accuracy")):
-            axes = figure.add_subplot(1, 2, i + 1)
-            lowest = np.inf
+        for i, measure in enumerate(measures):
+            axes = figure.add_subplot(1, len(measures), i + 1)
+            lowest, highest = np.inf, -np.inf
             for part, (color, width) in _LINES.items():
                 values = np.array([getattr(row, f"{part}_{measure}") for row in rows], float)  # None becomes NaN
                 if np.isfinite(values).any():
                     values = np.clip(values, -_LARGEST, _LARGEST)
-                    lowest = min(lowest, np.nanmin(values))
+                    lowest, highest = min(lowest, np.nanmin(values)), max(highest, np.nanmax(values))
                     axes.plot(
                         epochs, values, color=color, marker=marker, markersize=2 * width, linewidth=width, label=part
                     )
             axes.set_xlabel("epoch")
             axes.set_ylabel(measure)
-            if measure == "loss" and 1 / _LARGEST < lowest < np.inf:
+            if measure == "loss" and 1 / _LARGEST < lowest < highest / 2:  # else there is no power of ten to name
                 axes.set_yscale("log")
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
@@ -183,7 +186,7 @@ def draw_confusion(counts: Array, classes: Sequence[object], path: Path, *, titl
         title = f"{title}\nthe {_CLASSES} of {len(counts):,} classes with the most mistakes"
     counts = counts[np.ix_(drawn, drawn)]
     shares = counts / np.maximum(totals[drawn, None], 1)
-    names = [_class_name(classes, i, 24) for i in drawn]
+    names = [class_name(classes, i, 24) for i in drawn]
     written = len(drawn) <= _WRITTEN
     size = 2.4 + (0.5 if written else 0.2) * len(drawn)
     with picture(path, size, size) as figure:
@@ -239,11 +242,11 @@ def draw_samples(
         figure.suptitle(as_title(title if len(order) else f"{title}\nno images", figure), fontsize=11)
         for place, i in enumerate(order):
             axes = figure.add_subplot(down, across, place + 1)
-            axes.imshow(_from_0_to_1(_visible(images[i])), cmap="gray_r", vmin=0, vmax=1)
+            axes.imshow(_from_0_to_1(visible(images[i])), cmap="gray_r", vmin=0, vmax=1)
             axes.set_axis_off()
-            true = "" if labels is None else f"{_class_name(classes, labels[i], 12)} / "
+            true = "" if labels is None else f"{class_name(classes, labels[i], 12)} / "
             axes.set_title(
-                f"{true}{_class_name(classes, predicted[i], 12)}\n{confidence[i]:.2f}",
+                f"{true}{class_name(classes, predicted[i], 12)}\n{confidence[i]:.2f}",
                 fontsize=8, color=_WRONG if wrong[i] else _INK,
             )  # fmt: skip
 
@@ -268,7 +271,7 @@ def draw_filters(weight: Array, path: Path, *, title: str) -> None:
         figure.suptitle(as_title(title, figure), fontsize=11)
         for i in range(count):
             axes = figure.add_subplot(down, across, i + 1)
-            image = _visible(weight[..., i])
+            image = visible(weight[..., i])
             sizes = np.abs(image[np.isfinite(image)])
             image = np.clip(np.nan_to_num(image / (sizes.max(initial=0) or 1)), -1, 1)
             if image.ndim == 3:
@@ -278,13 +281,13 @@ def draw_filters(weight: Array, path: Path, *, title: str) -> None:
             axes.set_axis_off()
 
 
-def _class_name(classes: Sequence[object], label: Any, width: int) -> str:
+def class_name(classes: Sequence[object], label: Any, width: int) -> str:
     """A class's name, or its number if it has none."""
     known = float(label).is_integer() and 0 <= label < len(classes)
     return as_label(classes[int(label)] if known else label, width)
 
 
-def _visible(image: Array) -> Array:
+def visible(image: Array) -> Array:
     """An image's colours (height, width, 3), or the mean of its channels (height, width), in few enough pixels."""
     if image.ndim == 2:
         image = image[..., None]

@@ -60,6 +60,7 @@ PICTURES = ("confusion.png", "curves.png", "filters.png", "samples.png")
 IMAGES = np.random.default_rng(0).random((12, 4, 4, 1)).astype(np.float32)
 LABELS = np.arange(12) % 2
 MULTI_HOT = np.ones((12, 2))
+METRICS = {"test_accuracy": None, "test_loss": 0.5, "best_epoch": 1}
 
 
 def finished(targets=LABELS, classes=("a", "b"), images=IMAGES):
@@ -98,6 +99,16 @@ def test_all_pictures_are_drawn(given, tmp_path):
     said = []
     assert draw_results(*finished(**given), tmp_path, say=said.append) == []
     assert left(tmp_path) == PICTURES
+    assert said == []
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_without_a_metric_there_is_no_confusion_of_nets_that_give_images(tmp_path):
+    said = []
+    dataset, trained, rows, _ = finished(targets=(255 * IMAGES).astype(np.uint8))
+    rows = [Row(1, 0.1, 0.1, 0.5, None, 0.5, None, 0.5, None, 0.5, None)]
+    assert draw_results(dataset, trained, rows, METRICS, tmp_path, say=said.append) == []
+    assert left(tmp_path) == ("curves.png", "filters.png")
     assert said == []
 
 
@@ -158,5 +169,5 @@ def test_metrics_are_json_whatever_number_a_metric_gives():
     dataset, trained, rows, _ = finished()
     problem = Problem(trained.net, softmax_cross_entropy, adam(0.1), lambda outputs, targets: np.float32(0.25))
     rows = [attrs.evolve(rows[0], validation_accuracy=np.float32(0.25))]
-    metrics = json.loads(json.dumps(results.test_metrics(problem, dataset, trained, rows)))
+    metrics = json.loads(json.dumps(results.test_metrics(problem, dataset, trained, rows, len(dataset.train))))
     assert (metrics["test_accuracy"], metrics["validation_accuracy"], metrics["parameters"]) == (0.25, 0.25, 34)

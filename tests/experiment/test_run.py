@@ -112,10 +112,33 @@ def test_a_history_that_is_not_whole_is_no_resumption(damage, text, options):
     assert (options.out / "model.safetensors").read_bytes() == kept
 
 
-def test_a_problem_without_a_metric_is_refused_before_training(options):
-    with pytest.raises(ValueError, match="run: expected a problem with a metric"):
-        run(attrs.evolve(problem(), metric=None), DIGITS, options)
-    assert not options.out.exists()
+def test_without_a_metric_the_loss_chooses_and_is_told(options, capsys):
+    metrics = run(attrs.evolve(problem(SPOILT), metric=None), DIGITS, attrs.evolve(options, epochs=4, plots=True))
+    rows = read_history(options.out / "history.csv")
+    losses = [row.validation_loss for row in rows]
+    assert metrics["best_epoch"] == losses.index(min(losses)) + 1 < 4
+    assert metrics["test_loss"] == rows[metrics["best_epoch"] - 1].test_loss
+    assert (metrics["test_accuracy"], rows[0].validation_accuracy) == (None, None)
+    told = capsys.readouterr().out
+    assert f"\ntest loss {metrics['test_loss']:.4f}  (the net after epoch {metrics['best_epoch']})" in told
+    assert is_picture(options.out / "curves.png")
+
+
+def test_pictures_of_ones_own_are_drawn_of_the_kept_net_and_replaced(options, capsys):
+    def draw(trained, path):
+        path.write_text(repr(trained.net))
+
+    def fail(trained, path):
+        raise MemoryError("no room")
+
+    with_plots = attrs.evolve(options, plots=True)
+    run(problem(), DIGITS, with_plots, pictures={"map.png": draw, "grid.png": draw})
+    assert (options.out / "map.png").read_text() == (options.out / "grid.png").read_text() == repr(problem().net)
+    capsys.readouterr()
+    run(problem(), DIGITS, with_plots, pictures={"map.png": fail, "grid.png": draw})
+    assert capsys.readouterr().err == "no map.png: MemoryError: no room\n"
+    assert not (options.out / "map.png").exists()
+    assert (options.out / "grid.png").exists()
 
 
 def test_resuming_before_there_is_a_checkpoint_starts_anew(options, capsys):
@@ -179,8 +202,8 @@ def test_every_part_is_measured_after_each_epoch(options):
         parts = {"train": DIGITS.train.thin(1000), "validation": DIGITS.validation, "test": DIGITS.test}
         for name, part in parts.items():
             metrics = train.evaluate(problem(), event.state, part)
-            assert (getattr(row, f"{name}_loss"), getattr(row, f"{name}_accuracy")) == attrs.astuple(metrics)
-        assert (row.running_loss, row.running_accuracy) == attrs.astuple(event.train)
+            assert (getattr(row, f"{name}_loss"), getattr(row, f"{name}_accuracy")) == (metrics.loss, metrics.accuracy)
+        assert (row.running_loss, row.running_accuracy) == (event.train.loss, event.train.accuracy)
         assert row.learning_rate == 0.01
 
 
@@ -243,7 +266,7 @@ def test_epochs_are_saved_about_once_a_second_and_the_last_at_once(options, monk
     events = epochs_of(problem(), 8)
     monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr(module, "write_history", lambda path, rows: saved.append(len(rows)))
-    epochs = module._Epochs(options.out, None, None, {}, module._Reached(None, ()), saved=0.0)
+    epochs = module._Epochs(options.out, problem(), None, {}, module._Reached(None, ()), saved=0.0)
     monkeypatch.setattr(module, "_save_model", lambda *arguments: None)
     monkeypatch.setattr(module.checkpoint, "save", lambda *arguments, **options: None)
     for event in events:

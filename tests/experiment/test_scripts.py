@@ -17,11 +17,13 @@ import pytest
 
 from funcnn import Key, checkpoint, serial, tree
 from funcnn.data import rescale
+from funcnn.grad_check import check_loss
+from funcnn.layer import Array
 from funcnn.layers import dense, dropout, flatten, gaussian_noise, relu
 from funcnn.model_file import Trained, load_trained, save_trained
 from funcnn.report.history import best_row, read_history
 from funcnn.report.table import count_parameters
-from funcnn.train import Model
+from funcnn.train import Model, predict
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -35,6 +37,7 @@ NETWORK = (
 ARGUMENTS: dict[str, list[tuple[str, ...]]] = {
     "cifar10_convnet.py": [("--model", "1", "--no-plots"), ("--model", "2", "--recipe", "ours", "--no-plots")],
     "cifar10_ensemble.py": [()],
+    "fashion_autoencoder.py": [("--no-plots",), ("--variational", "--latent", "2", "--batch-size", "40")],
     "fashion_cnn.py": [("--recipe", "ours", "--no-plots")],
     "mlp_variants.py": [
         ("--data", "mnist", "--variants", "plain", "dropout_l2", "stochastic_momentum", "--no-plots"),
@@ -57,6 +60,7 @@ BEFORE = {"cifar10_ensemble.py": "cifar10_convnet.py", "predict.py": "mnist_cnn.
 FOLDERS: dict[str, dict[str, float]] = {
     "cifar10_convnet.py": {"cifar10_convnet_1": 0.0, "cifar10_convnet_2": 0.0},
     "cifar10_mlp.py": {"cifar10_mlp": 0.15},
+    "cifar10_resnet.py": {"cifar10_resnet": 0.0},
     "digits_cnn.py": {"digits_cnn": 0.8},
     "fashion_cnn.py": {"fashion_cnn": 0.3},
     "mlp_variants.py": {
@@ -100,7 +104,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not DATA.is_dir():
         pytest.skip(f"the real data sets are not beside the project, in {DATA.parent.name}/{DATA.name}")
     folder = tmp_path_factory.mktemp("data")
-    for name in ("mnist", "fashion-mnist", "notmnist"):
+    for name in ("mnist", "fashion-mnist", "notmnist", "tinyshakespeare"):
         (folder / name).symlink_to(DATA / name, target_is_directory=True)
     return folder
 
@@ -177,6 +181,19 @@ def test_the_ensemble_tells_what_each_model_and_their_mean_reach(finished: Calla
         assert row["validation_accuracy"] == pytest.approx(metrics["validation_accuracy"], abs=1e-12)
 
 
+def test_autoencoders_are_chosen_by_their_loss_and_show_what_they_make(finished: Callable[[str], Path]) -> None:
+    runs = finished("fashion_autoencoder.py")
+    drawn = {"codes.png", "curves.png", "filters.png", "inventions.png", "reconstructions.png"}
+    for name, pictures in (("fashion_autoencoder", set()), ("fashion_autoencoder_variational", drawn)):
+        assert {path.name for path in (runs / name).glob("*.png")} == pictures
+        metrics, rows = read(runs / name / "metrics.json"), read_history(runs / name / "history.csv")
+        assert (metrics["test_accuracy"], metrics["test_loss"]) == (None, best_row(rows).test_loss)
+        assert metrics["test_loss"] < 520  # where every pixel is grey, 784 log 2 = 543
+        trained = load_trained(runs / name / "model.safetensors")
+        images, codes = predict(trained.net, trained.model, np.zeros((2, 28, 28, 1), np.float32))
+        assert (images.shape, codes.shape) == ((2, 28, 28, 1), (2, 4 if pictures else 16))
+
+
 def test_the_table_of_variants_has_a_row_for_each(finished: Callable[[str], Path]) -> None:
     runs = finished("mlp_variants.py")
     rows = read(runs / "mlp_variants" / "table.json")
@@ -240,6 +257,19 @@ def test_a_net_is_of_the_size_that_its_script_tells(
     assert count_parameters(made.init(Key(0), in_shape).params) == parameters
     assert f"{parameters:,} parameters" in module.__doc__
     assert macs in (None, made.config.macs(in_shape))
+
+
+@pytest.mark.parametrize("name", ["reconstruction_loss", "variational_loss"])
+def test_the_autoencoders_losses_have_the_gradients_of_their_values(name: str) -> None:
+    loss = getattr(module_of("fashion_autoencoder.py"), name)
+    images = np.random.default_rng(0).integers(256, size=(3, 2, 2, 1), dtype=np.uint8)
+
+    def of_rows(outputs: Array, images: Array) -> tuple[float, Array]:
+        value, slopes = loss((outputs[:, :4].reshape(3, 2, 2, 1), outputs[:, 4:]), images)
+        return value, np.concatenate([each.reshape(3, -1) for each in slopes], axis=1)
+
+    outputs = np.random.default_rng(1).normal(size=(3, 4 + 6))
+    assert check_loss(of_rows, outputs, images, key=Key(0)).largest_error < 1e-6
 
 
 @pytest.mark.parametrize("number", [1, 2])

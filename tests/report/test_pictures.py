@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 
+import attrs
 import matplotlib
 import numpy as np
 import pytest
@@ -69,6 +70,24 @@ def test_pictures_of_ordinary_and_of_odd_input(tmp_path):
     draw_filters(np.zeros((2, 2, 3, 1), np.float32), tmp_path / "colour.png", title="one, in colour, all zero")
     names = ("curves.png", "empty.png", "confusion.png", "samples.png", "grey.png", "colour.png")
     assert all(is_picture(tmp_path / name) for name in names)
+
+
+def test_without_accuracies_the_losses_are_drawn_alone(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, buffer, **_: drawn.append(figure))
+    row = Row(1, 0.1, 0.1, 0.5, None, None, None, 0.5, None, 1.0, None)
+    for each in (row, attrs.evolve(row, test_accuracy=0.5)):
+        draw_curves([each], tmp_path / "curves.png", title="curves")
+    assert [[axes.get_ylabel() for axes in figure.axes] for figure in drawn] == [["loss"], ["loss", "accuracy"]]
+
+
+@pytest.mark.parametrize(("losses", "scale"), [((9, 1), "log"), ((235, 220), "linear"), ((0, 1), "linear")])
+def test_losses_far_apart_are_drawn_by_their_logarithms(losses, scale, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, buffer, **_: drawn.append(figure))
+    history = [Row(i, 0.1, 0.1, loss, *[None] * 5, loss, None) for i, loss in enumerate(losses, 1)]
+    draw_curves(history, tmp_path / "curves.png", title="curves")
+    assert drawn[0].axes[0].get_yscale() == scale
 
 
 def test_drawing_filters_leaves_them_as_they_are(tmp_path):
