@@ -6,8 +6,9 @@
     python benchmarks/gpt_step.py --memory
 
 4 layers, 4 heads, 128 features, context 64, batch 12, vocabulary 65, no biases, no dropout, tied scores: 804,096
-parameters; cross-entropy over all positions, backward, AdamW with decay on weights alone. Both run in this process on
-as many threads, turn by turn (see `measure.interleaved`). PyTorch's net is written as one would: one product for
+parameters; cross-entropy over all positions, backward, AdamW with decay on weights alone. Both run on as many cores,
+turn by turn (see `measure.interleaved`): PyTorch's threads, and funcnn's better of its threads and as many workers that
+share the batch (`funcnn.team`). PyTorch's net is written as one would: one product for
 queries, keys and values, `scaled_dot_product_attention`, fused AdamW; it is timed with both forms of gelu, and the
 faster counts. The limit is the time that products alone would take.
 
@@ -21,6 +22,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -34,6 +36,7 @@ from funcnn.losses import softmax_cross_entropy
 from funcnn.models import gpt
 from funcnn.optimizers import adamw, weights_only
 from funcnn.system.memory import keep_freed_memory
+from funcnn.team import Team
 from funcnn.train import Problem, init_state, make_step
 
 LAYERS, HEADS, FEATURES, CONTEXT, BATCH, VOCABULARY = 4, 4, 128, 64, 12, 65
@@ -138,11 +141,11 @@ def torch_step(torch: Any, approximate: str) -> Callable[[], float]:
 # --- funcnn's ---------------------------------------------------------------------------------------------------
 
 
-def funcnn_step() -> Callable[[], float]:
-    """A call that takes a step and gives its loss."""
+def funcnn_step(team: Team | None = None) -> Callable[[], float]:
+    """A call that takes a step, by a team if there is one, and gives its loss."""
     net = gpt(VOCABULARY, CONTEXT, layers=LAYERS, heads=HEADS, features=FEATURES, use_bias=False)
     problem = Problem(net, softmax_cross_entropy, adamw(RATE, b2=BETA2, weight_decay=DECAY, mask=weights_only))
-    take, states, batches = make_step(problem), [init_state(problem, Key(0), (CONTEXT,))], texts()
+    take, states, batches = make_step(problem, team=team), [init_state(problem, Key(0), (CONTEXT,))], texts()
     turns = [0]
 
     def step() -> float:
@@ -159,10 +162,12 @@ def operations() -> int:
     return 2 * 3 * BATCH * net.config.macs((CONTEXT,))
 
 
-def compare_step(torch: Any, rounds: int) -> dict[str, Any]:
+def compare_step(torch: Any, rounds: int, team: Team | None) -> dict[str, Any]:
     """The row of the whole step."""
     others = measure.Others()
-    calls: Calls = {"funcnn": funcnn_step(), "gemm": measure.gemm()}
+    calls: Calls = {"funcnn, threads": funcnn_step(), "gemm": measure.gemm()}
+    if team:
+        calls["funcnn, workers"] = funcnn_step(team)
     calls |= {f"gelu {form}": torch_step(torch, form) for form in ("tanh", "none")}
     result = measure.compare(measure.interleaved(calls, rounds, turn=0.25), operations())
     return result | {"part": "whole step", "cores_taken_by_others": others.cores()}
@@ -252,8 +257,9 @@ def main() -> None:
         return
     keep_freed_memory()  # as the scripts in experiments/ do; it serves PyTorch too
     torch = import_torch()
-    with measure.using_threads(options.threads, torch):
-        results = [compare_step(torch, options.rounds)]
+    start_team = Team(options.threads) if options.threads > 1 else nullcontext()
+    with start_team as team, measure.using_threads(options.threads, torch):
+        results = [compare_step(torch, options.rounds, team)]
         if options.parts:
             compared = partial(compare_part, torch, rounds=options.rounds)
             results += [compared(name, *each) for name, each in parts(torch).items()]

@@ -14,6 +14,7 @@ from functools import partial
 from funcnn.compose import parallel, residual, serial
 from funcnn.data import flip_horizontally, shifted_crop, standardise
 from funcnn.experiment import load_data, parse_options, run, run_script, steps_per_epoch
+from funcnn.experiment.options import positive
 from funcnn.layer import Layer
 from funcnn.layers import batch_norm, conv2d, dense, global_avg_pool2d, relu
 from funcnn.losses import softmax_cross_entropy
@@ -45,10 +46,9 @@ def resnet(widths: Sequence[int], blocks: int, classes: int) -> Layer:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--widths", type=int, nargs="+", default=[16, 32, 96], help="the filters of each stage (default 16 32 96)"
-    )
-    parser.add_argument("--blocks", type=int, default=2, help="the blocks of each stage (default %(default)s)")
+    add, filters = parser.add_argument, "the filters of each stage (default 16 32 96)"
+    add("--widths", type=positive(int), nargs="+", default=[16, 32, 96], help=filters)
+    add("--blocks", type=positive(int), default=2, help="the blocks of each stage (default %(default)s)")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from argparse import ArgumentParser
 from funcnn import Key
 from funcnn.data import load_text
 from funcnn.experiment import parse_options, run, run_script
-from funcnn.experiment.generate import generate
+from funcnn.experiment.generate import check_prompt, generate
 from funcnn.experiment.options import positive, printer
 from funcnn.losses import softmax_cross_entropy
 from funcnn.model_file import load_trained
@@ -33,7 +33,7 @@ NETS = {  # layers, heads, features, context, dropout
 def add_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--text", default="tinyshakespeare", help="a file of text to learn from (default: tiny Shakespeare)")
-    add("--prompt", default="\n", help="what the page at the end goes on from")
+    add("--prompt", help="what the page at the end goes on from (default: the first character of all)")
     add("--length", type=positive(int), default=500, help="the characters of that page (default %(default)s)")
 
 
@@ -44,6 +44,8 @@ def main() -> None:
     )
     layers, heads, features, context, dropout = NETS[options.recipe]
     data = load_text(options.own.text, context=context, data_dir=options.data_dir)
+    prompt = options.own.prompt or data.classes[0]
+    check_prompt(prompt, data.classes)
     if options.quick:
         data = data.thin(2000, 50)
     steps = options.epochs * options.epoch_steps
@@ -55,7 +57,7 @@ def main() -> None:
     )
     run(problem, data, options)
     trained = load_trained(options.out / "model.safetensors")
-    page = options.own.prompt + generate(trained, options.own.prompt, options.own.length, key=Key(options.seed))
+    page = prompt + generate(trained, prompt, options.own.length, key=Key(options.seed))
     write_text(options.out / "page.txt", page)
     printer(options.quiet)(f"\n{page}\n\nthis page: {options.out / 'page.txt'}")
 

@@ -12,7 +12,7 @@ from argparse import ArgumentParser
 from funcnn import Key, serial
 from funcnn.data import load_text
 from funcnn.experiment import parse_options, run, run_script
-from funcnn.experiment.generate import generate
+from funcnn.experiment.generate import check_prompt, generate
 from funcnn.experiment.options import positive, printer, share
 from funcnn.layer import Layer
 from funcnn.layers import dense, dropout, embedding, lstm
@@ -39,7 +39,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--units", type=positive(int), default=256, help="the units of a layer (default %(default)s)")
     add("--layers", type=positive(int), default=1, help="the recurrent layers (default %(default)s)")
     add("--dropout", type=share, default=0.0, help="what is dropped after each of them (default %(default)s)")
-    add("--prompt", default="\n", help="what the page at the end goes on from")
+    add("--prompt", help="what the page at the end goes on from (default: the first character of all)")
     add("--length", type=positive(int), default=500, help="the characters of that page (default %(default)s)")
 
 
@@ -49,6 +49,8 @@ def main() -> None:
     )
     own = options.own
     data = load_text(own.text, context=CONTEXT, data_dir=options.data_dir)
+    prompt = own.prompt or data.classes[0]
+    check_prompt(prompt, data.classes)
     if options.quick:
         data = data.thin(2000, 50)
     steps = options.epochs * options.epoch_steps
@@ -60,7 +62,7 @@ def main() -> None:
     )
     run(problem, data, options)
     trained = load_trained(options.out / "model.safetensors")
-    page = own.prompt + generate(trained, own.prompt, own.length, key=Key(options.seed))
+    page = prompt + generate(trained, prompt, own.length, key=Key(options.seed))
     write_text(options.out / "page.txt", page)
     printer(options.quiet)(f"\n{page}\n\nthis page: {options.out / 'page.txt'}")
 

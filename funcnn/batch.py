@@ -12,7 +12,7 @@ from funcnn import tree
 from funcnn.settings import shown
 from funcnn.tree import Array
 
-__all__ = ["Batch", "count", "inputs_in", "is_several_arrays", "rows", "unpacked"]
+__all__ = ["Batch", "check_as_many", "count", "inputs_in", "is_several_arrays", "rows", "unpacked"]
 
 Batch = tuple[Any, ...]
 
@@ -33,6 +33,19 @@ def count(values: Any) -> int:
     3
     """
     return len(tree.flatten(values)[0] if isinstance(values, tuple) else values)
+
+
+def check_as_many(place: str, inputs: Any) -> None:
+    """Raise ValueError unless several inputs have as many examples each.
+
+    >>> check_as_many("here", (np.zeros((3, 2)), np.zeros(4)))
+    Traceback (most recent call last):
+    ValueError: here: expected several inputs to have as many examples each, got 3 and 4
+    """
+    counts = [len(leaf) for leaf in tree.flatten(inputs)] if isinstance(inputs, tuple) else []
+    if len(set(counts)) > 1:
+        found = " and ".join(map(str, counts))
+        raise ValueError(f"{place}: expected several inputs to have as many examples each, got {found}")
 
 
 def rows(values: Any, part: slice) -> Any:

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from funcnn import tree
-from funcnn.batch import Batch, count, inputs_in, is_several_arrays
+from funcnn.batch import Batch, check_as_many, count, inputs_in, is_several_arrays
 from funcnn.checks import FuncnnWarning, as_array
 from funcnn.keys import Key, check_is_key, generator
 from funcnn.layer import Layer
@@ -76,7 +76,8 @@ class Mean:
     def metrics(self) -> Metrics:
         known = self.accuracy is not None and self.accuracy_weight > 0
         accuracy = self.accuracy / self.accuracy_weight if known else None  # type: ignore[operator]
-        return Metrics(self.loss / self.weight, accuracy, self.weight, self.accuracy_weight)
+        loss = self.loss / self.weight if self.weight else 0.0
+        return Metrics(loss, accuracy, self.weight, self.accuracy_weight)
 
 
 def evaluate(
@@ -178,8 +179,8 @@ def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: i
 
     Several `workers` (processes, which take a while to start) share the batches, to the same bits.
 
-    Raises ValueError for a batch size that is no positive int, or inputs that are neither examples nor taken for an
-    array (`funcnn.checks.as_array`). Warns of the state that training began with.
+    Raises ValueError for a batch size that is no positive int, several inputs of different lengths, or inputs that are
+    neither examples nor taken for an array (`funcnn.checks.as_array`). Warns of the state that training began with.
     """
     if not isinstance(net, Layer):
         refuse("predict", "net", "a Layer", net, "Pass problem.net" if isinstance(net, Problem) else "")
@@ -189,6 +190,7 @@ def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: i
         inputs = as_array("predict", "inputs", inputs)
         if inputs.ndim == 0:
             refuse("predict", "inputs", "a batch of inputs", inputs)
+    check_as_many("predict", inputs)
     n = count(inputs)
     if workers > 1 and n:
         with team_of(workers, workers) as team:

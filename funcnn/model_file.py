@@ -174,11 +174,14 @@ def _check_preprocess(preprocess: Any, in_shape: Shape) -> None:
         raise ValueError(f"{cut(as_code(preprocess), 100)} does not take examples of shape {in_shape}")
 
 
+_PADDED = ("conv1d", "conv2d", "depthwise_conv2d", "max_pool2d", "avg_pool2d")
+
+
 def _check_sizes(path: Any, net: Layer, in_shape: Shape, largest: int) -> None:
     """Raise CheckpointError for a layer in which an example has too many values, its padding included."""
     for layer, shape, out_shape in _walk(net, in_shape):
         values = max(size_of(shape), size_of(out_shape))
-        if layer.name in ("conv2d", "max_pool2d", "avg_pool2d"):
+        if layer.name in _PADDED:
             geometry = cast(Any, layer.config).geometry(shape)
             values = max(values, math.prod(geometry.padded_size) * shape[-1])
         if values > largest:
@@ -196,12 +199,12 @@ def _walk(layer: Layer, in_shape: Any) -> Generator[tuple[Layer, Any, Any], None
         return out_shape
     shape = in_shape
     for i, child in enumerate(layer.config.children):
-        made = yield from _walk(child, shape[i] if layer.name == "branches" else shape)
+        made = yield from _walk(child, shape[i] if layer.name in ("branches", "carried") else shape)
         if layer.name == "dense_connections":
             made = (*shape[:-1], shape[-1] + made[-1])
         if layer.name not in ("parallel", "branches"):
             shape = made
-    if layer.name in ("parallel", "branches"):
+    if layer.name in ("parallel", "branches", "carried"):
         shape = layer.config.out_shape(in_shape)
         yield layer, in_shape, shape
     return shape
@@ -209,6 +212,7 @@ def _walk(layer: Layer, in_shape: Any) -> Generator[tuple[Layer, Any, Any], None
 
 _ENTERED = (
     "serial", "repeat", "parallel", "branches", "dense_connections", "residual", "chunked", "tied", "remat", "frozen",
+    "carried",
 )  # fmt: skip
 
 

@@ -122,12 +122,15 @@ _TAKES_LOGITS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 )
 
 
+_END_AS_THEIR_LAST = ("serial", "repeat", "remat", "tied", "chunked")
+
+
 def _warn_of_probabilities(net: Layer, loss: Any) -> None:
     """Warn of a net that ends in the function that its loss applies itself: it learns slowly or not at all."""
     while isinstance(loss, partial):
         loss = loss.func
     last = net
-    while last.name == "serial" and last.config.children:
+    while last.name in _END_AS_THEIR_LAST and last.config.children:
         last = last.config.children[-1]
     if last.name in next((names for known, names in _TAKES_LOGITS if known is loss), ()):
         message = (
@@ -182,12 +185,19 @@ def call_metric(
     return value, None if weight is None else _weight(metric, weight)
 
 
-def call_augment(augment: Callable[..., Any], inputs: Any, targets: Any, key: Key) -> tuple[Any, Any]:
+def call_augment(
+    augment: Callable[..., Any], inputs: Any, targets: Any, key: Key, weights: Array | None = None
+) -> tuple[Any, Any]:
     """The inputs augmented, and the targets of an augmentation that mixes them.
 
-    Raises TypeError unless there are as many as before, the inputs in the same dtype.
+    Raises TypeError unless there are as many as before, the inputs in the same dtype, and for weights of what is mixed.
     """
     mixes = getattr(function_of(augment), "mixes", False)
+    if mixes and weights is not None:
+        raise TypeError(
+            f"{as_code(augment)}: the batch has weights, and mixed with another an example would count by its weight. "
+            "Leave out the weights, or what mixes"
+        )
     made, mixed = augment((inputs, targets), key) if mixes else augment(inputs, key), targets
     if mixes:
         if not isinstance(made, tuple) or len(made) != 2:

@@ -143,7 +143,8 @@ def train(
     Every epoch visits every training example once, in an order derived from the seed and the epoch. With `epoch_steps`
     an epoch has so many steps instead, and goes on in the pass over the examples where the one before it ended: to look
     at the validation part more often than once a pass, or more rarely. A state with steps behind it goes on where it
-    is, within an epoch too; with all of them behind it, nothing is left to yield.
+    is, within an epoch too; with all of them behind it, nothing is left to yield. Only an optimizer that follows the
+    metrics in training, for want of a validation part, is told of the steps since a start within an epoch.
 
     >>> from funcnn.data import load
     >>> from funcnn.losses import softmax_cross_entropy

@@ -413,6 +413,14 @@ def test_class_weights_and_ignored_labels_are_weights(loss: Loss) -> None:
     assert loss(scores, labels, ignore=-1)[2] == 12  # three are returned always, for an option
 
 
+def test_a_class_of_weight_zero_counts_nothing_even_if_it_is_impossible() -> None:
+    logits, labels = np.array([[1.0, -np.inf], [0.0, 1.0]]), np.array([1, 0])
+    value, d_logits, weight = softmax_cross_entropy(logits, labels, class_weights=[1.0, 0.0])
+    wanted = softmax_cross_entropy(logits[1:], labels[1:])
+    assert (value, weight) == (wanted[0], 1.0)
+    np.testing.assert_array_equal(d_logits, [[0, 0], wanted[1][0]])
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_class_weights_of_one_hot_rows_are_those_of_labels(smoothing: float) -> None:
     logits, labels, by_class = gaussian(7, 5), class_numbers(7, 5), (0.5, 0.0, 2.0, 1.0, 3.0)

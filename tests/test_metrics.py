@@ -361,6 +361,26 @@ def test_several_classes_are_ranked_by_their_probabilities() -> None:
     assert perplexity(p, labels, from_logits=False) == pytest.approx(perplexity(logits, labels))
 
 
+def test_probabilities_of_zero_share_a_threshold() -> None:
+    p = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]])
+    labels = np.array([0, 1, 2, 1, 2, 0])
+    for metric in (roc_auc, average_precision):
+        wanted = np.mean([metric(p[:, c], labels == c) for c in range(3)])
+        for order in (slice(None), slice(None, None, -1)):
+            assert metric(p[order], labels[order], from_logits=False) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("metric", [roc_auc, average_precision])
+def test_scores_are_ranked_by_value_in_any_dtype(metric: Callable[..., float]) -> None:
+    yes, scores = np.array([0, 1, 0, 1, 1]), np.array([0, 1, 1, 3, 2])
+    for each in (scores.astype(np.uint8), scores > 1, scores.astype(np.float16)):
+        assert metric(each, yes) == metric(each.astype(float), yes)
+        two = np.stack([each[::-1], each], axis=1)
+        assert metric(two, yes) == metric(two.astype(float), yes)
+    far = np.array([[-4e4, 4e4], [-5e4, 5e4], [4e4, -3e4]], np.float16)  # whose differences float16 has not
+    assert metric(far, np.array([0, 1, 0])) == 1
+
+
 def test_calibration_error_is_the_gap_in_each_bin() -> None:
     rng = np.random.default_rng(1)
     p = rng.dirichlet([1, 1, 1], 200)
@@ -380,6 +400,10 @@ def test_regression_by_its_formulas() -> None:
     y, t = np.array([[1.0, 2.0], [3.0, 2.0], [2.0, 2.0]]), np.array([[1.0, 2.0], [2.0, 2.0], [3.0, 2.0]])
     assert r2(y, t) == pytest.approx((1 - 2 / 2 + 1) / 2)  # a constant column that is met counts 1
     assert r2(y + [0, 1], t) == pytest.approx((0 + 0) / 2)
+    tenths = np.full(3, 0.1)  # whose mean in floats is not 0.1
+    assert r2(tenths, tenths) == 1
+    assert r2(tenths + [0, 0, 1], tenths) == 0
+    assert r2(tenths + [0, 0, 1], tenths * [1, 1, 7], [1, 1, 0]) == 1  # what does not count does not vary
     assert rmse(y, t) == pytest.approx((2 / 6) ** 0.5)
     assert mae(y, t) == pytest.approx(2 / 6)
 

@@ -16,11 +16,12 @@ from safetensors import numpy as safetensors
 
 from funcnn import Key, checkpoint, serial, tree
 from funcnn.checkpoint import CheckpointError
+from funcnn.compose import carried
 from funcnn.data import load, rescale, standardise, subtract_mean_image, unit_norm
 from funcnn.data.preprocess import Preprocess
 from funcnn.init import lecun_normal
 from funcnn.layer import Array, Layer, LayerError
-from funcnn.layers import conv2d, dense, elementwise, flatten, max_pool2d, relu
+from funcnn.layers import conv1d, conv2d, dense, depthwise_conv2d, elementwise, flatten, gru, max_pool2d, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.model_file import Trained, load_trained, probabilities, save_trained
 from funcnn.models import convnet, fully_connected
@@ -125,6 +126,23 @@ def test_a_net_is_loaded_as_large_as_one_asks_for(path: Path) -> None:
     assert text.startswith(f"{path}: flatten(): an example has 64 values there, more than the 50 of which a net is")
     advised = eval(f"dict({text.rpartition('pass ')[2]})")
     assert load_trained(path, **advised).net == net.net
+
+
+@pytest.mark.parametrize(
+    ("net", "in_shape", "values"),
+    [
+        (depthwise_conv2d(1, stride=1000, padding=1000), (1, 1, 20), 2001 * 2001 * 20),
+        (conv1d(1, 1, stride=2**18, padding=2**18), (1, 200), (2**19 + 1) * 200),
+        (carried(serial(conv1d(1, 1, stride=2**18, padding=2**18), gru(2))), ((1, 200), (2,)), (2**19 + 1) * 200),
+    ],
+    ids=str,
+)
+def test_padding_counts_to_the_size_of_a_net(net: Layer, in_shape: Any, values: int, path: Path) -> None:
+    """A small file must not make a net whose examples fill the memory, though inputs and outputs are small."""
+    params, state, _ = net.init(Key(0), in_shape)
+    save_trained(path, Trained(net, Model(params, state), in_shape, ("a", "b")))
+    assert f"an example has {values:,} values there, more than the {2**26:,} of which" in refused(path)
+    assert load_trained(path, largest=values).net == net
 
 
 def test_a_net_without_parameters_comes_back_too(path: Path) -> None:

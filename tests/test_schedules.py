@@ -254,6 +254,7 @@ def test_one_cycle_may_only_rise_or_only_fall(steps: int, rise: float) -> None:
     values = [rate(step) for step in range(steps + 2)]
     assert values[0] == pytest.approx(0.01 if steps == 1 else 0.1 if rise else 1.0)
     assert values[-1] == pytest.approx(0.01)
+    assert rise == 0 or steps == 1 or values[steps - 1] == 1  # the peak is the last step's
 
 
 def test_schedules_of_ones_own_and_numbers_may_be_within_others() -> None:

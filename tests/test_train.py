@@ -18,6 +18,7 @@ from optimizer_cases import OPTIMIZERS
 from funcnn import Key, checkpoint, fold_in, serial, tree
 from funcnn import train as training
 from funcnn.checks import FuncnnWarning
+from funcnn.compose import remat, repeat
 from funcnn.data import Part, load
 from funcnn.layer import Array, Layer
 from funcnn.layers import (
@@ -623,6 +624,7 @@ def test_the_state_that_training_began_with_is_not_taken_for_the_trained_one() -
     [
         (softmax(), softmax_cross_entropy),
         (serial(dense(3), log_softmax()), partial(softmax_cross_entropy, label_smoothing=0.1)),
+        (remat(serial(dense(3), repeat(softmax(), 1))), softmax_cross_entropy),
         (sigmoid(), sigmoid_cross_entropy),
     ],
     ids=str,

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
+from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.checks import as_array, check_distributions, check_labels
 from funcnn.keys import Key, generator
 from funcnn.settings import Described, as_tuple, is_number, refuse, shown
@@ -16,6 +17,7 @@ __all__ = ["Augmentation", "Mixing", "check_images", "in_floats", "like", "log_u
 class Augmentation(Described):
     """The base of augmentations with settings: a subclass made by `config` says how it changes images."""
 
+    @underflow_is_zero
     def __call__(self, images: Array, key: Key) -> Array:
         """New images of the same shape and dtype; raises ValueError for what are none."""
         images = check_images(self.name, images)
@@ -33,6 +35,7 @@ class Mixing(Described):
     alpha: float
     classes: int
 
+    @underflow_is_zero
     def __call__(self, batch: tuple[Array, Array], key: Key) -> tuple[Array, Array]:
         """The batch mixed; raises ValueError for what is none."""
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:

@@ -276,7 +276,8 @@ def _classes_in(name: str, targets: Any) -> int:
     if low < 0:
         raise ValueError(
             f"Dataset: the {name} part's labels are from {low} to {high}. "
-            "Number the classes from 0, or pass classes=() if the targets are no classes"
+            "Number the classes from 0, and give what shall not count a weight of 0 (Part(..., weights=...)), or pass "
+            "classes=() if the targets are no classes"
         )
     return high + 1
 

@@ -94,8 +94,8 @@ def load_text(
     >>> len(data.train), data.in_shape, "".join(data.classes)
     (352, (8,), ' ,benort')
 
-    Raises DataError for a file that cannot be read, is no UTF-8 or too short, or has more than 65,536 characters that
-    differ.
+    Raises DataError for a file that cannot be read, is no UTF-8 or too short, or has one character alone or more than
+    65,536 that differ.
     """
     check_counts("load_text", context=context)
     path = _named(data_dir) if source == "tinyshakespeare" else as_path("load_text", "source", source)
@@ -106,6 +106,8 @@ def load_text(
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: no text in UTF-8 ({error}). Convert it, or give another file") from error
     symbols, numbers = np.unique(text, return_inverse=True)
+    if len(symbols) == 1:
+        raise DataError(f"{path}: all characters are {chr(symbols[0])!r}, and leave nothing to tell. Give a text")
     if len(symbols) > 2**16:
         raise DataError(f"{path}: {len(symbols):,} characters that differ, at most 65,536. Give a text of words")
     numbers = numbers.astype(np.uint8 if len(symbols) <= 2**8 else np.uint16)

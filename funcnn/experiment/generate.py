@@ -1,12 +1,26 @@
 """Text from a net that tells each symbol from those before it, one symbol at a time."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from funcnn.data.formats import DataError
 from funcnn.keys import Key, fold_in, generator
 from funcnn.model_file import Trained
 from funcnn.settings import check_counts, is_number, refuse
 
-__all__ = ["generate"]
+__all__ = ["check_prompt", "generate"]
+
+
+def check_prompt(prompt: str, classes: Sequence[str]) -> None:
+    """Raise DataError, which is a ValueError, unless a prompt consists of characters that a net knows.
+
+    >>> check_prompt("ab", ("a", "b"))
+    """
+    unknown = "".join(sorted(set(prompt) - set(classes)))
+    if unknown or not prompt:
+        what = f"got {unknown!r}, which it has not" if prompt else "got none"
+        raise DataError(f"the prompt must be of characters of the text, {''.join(classes)!r}, {what}")
 
 
 def generate(trained: Trained, prompt: str, count: int, *, key: Key, temperature: float = 1.0) -> str:
@@ -15,17 +29,16 @@ def generate(trained: Trained, prompt: str, count: int, *, key: Key, temperature
     The net takes the numbers of at most as many characters as it was trained on (1, time), and gives logits (1, time,
     characters), of which the last are divided by the temperature: below 1 the likelier becomes likelier still.
 
-    Raises ValueError for an empty prompt, one with a character that the net does not know, a temperature that is not
-    positive, or a count that is no positive int.
+    Raises ValueError for an empty prompt, one with a character that the net does not know (`check_prompt`), a
+    temperature that is not positive, a count that is no positive int, or a net that is none of texts.
     """
     check_counts("generate", count=count)
     if not (is_number(temperature) and 0 < temperature < np.inf):
         refuse("generate", "temperature", "positive and finite", temperature)
     number_of = {symbol: number for number, symbol in enumerate(trained.classes)}
-    unknown = sorted(set(prompt) - set(number_of))
-    if unknown or not prompt:
-        expected = f"of characters of the text that the net has learned, {''.join(trained.classes)!r}"
-        refuse("generate", "prompt", f"at least one character, {expected}", prompt)
+    check_prompt(prompt, trained.classes)
+    if len(trained.in_shape) != 1:
+        refuse("generate", "trained", "a net of texts, whose inputs are (time,)", trained.in_shape)
     (context,) = trained.in_shape
     params, state, numbers = trained.model.params, trained.model.state, [number_of[symbol] for symbol in prompt]
     for i in range(count):

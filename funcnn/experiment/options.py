@@ -69,11 +69,14 @@ def parse_options(
     """
     parser = new_parser(description)
     option = parser.add_argument
-    passes = f"passes over the training data (default {epochs}; {quick_epochs} if --quick)"
+    what = "epochs, of --epoch-steps steps each" if epoch_steps else "passes over the training data"
+    passes = f"{what} (default {epochs}; {quick_epochs} if --quick)"
     option("--epochs", type=positive(int), help=passes)
     option("--batch-size", type=positive(int), default=batch_size, help="examples per step (default %(default)s)")
     rates = lr if isinstance(lr, Mapping) else {"": lr}
-    usual = " or ".join(f"{rate} in {recipe}" if recipe else str(rate) for recipe, rate in rates.items())
+    usual = str(next(iter(rates.values())))
+    if len(set(rates.values())) > 1:
+        usual = " or ".join(f"{rate} in {recipe}" for recipe, rate in rates.items())
     option("--lr", type=positive(float), help=f"the learning rate, or its peak (default {usual})")
     if len(rates) > 1:
         option("--recipe", choices=tuple(rates), default=next(iter(rates)), help="how to train (default %(default)s)")

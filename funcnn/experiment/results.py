@@ -13,6 +13,7 @@ import numpy as np
 from funcnn import train, tree
 from funcnn.data import Dataset
 from funcnn.metrics import confusion_matrix
+from funcnn.metrics.shared import is_lower_better
 from funcnn.model_file import Trained, probabilities
 from funcnn.report.history import Row, best_row
 from funcnn.report.pictures import draw_confusion, draw_curves, draw_filters, draw_samples
@@ -36,7 +37,7 @@ def test_metrics(
     An epoch has `per_epoch` examples.
     """
     test = train.evaluate(problem, trained.model, dataset.test)
-    best = best_row(rows)
+    best = best_row(rows, lower=is_lower_better(problem.metric))
     seconds = sum(row.seconds for row in rows)
     return {
         "test_accuracy": _plain(test.accuracy),

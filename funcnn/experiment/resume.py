@@ -85,7 +85,13 @@ def _sample(part: Part) -> tuple[Array, ...]:
 
 
 def restore(
-    folder: Path, like: TrainState, settings: dict[str, Any], options: Options, say: Callable[[str], None]
+    folder: Path,
+    like: TrainState,
+    settings: dict[str, Any],
+    options: Options,
+    say: Callable[[str], None],
+    *,
+    lower: bool,
 ) -> tuple[TrainState, list[Row]]:
     """The state and the rows that a run in the folder has reached; those of a new one if it has saved nothing.
 
@@ -127,7 +133,7 @@ def restore(
             f"{folder / 'history.csv'}: it lacks some of the {epochs} epochs that the checkpoint has, by which the "
             "best is known. Put it back, or leave out --resume to start anew"
         )
-    _check_model(folder / "model.safetensors", best_row(rows).epoch, epochs, options.epochs)
+    _check_model(folder / "model.safetensors", best_row(rows, lower=lower).epoch, epochs, options.epochs)
     say(f"going on after epoch {epochs}")
     return state, rows
 

@@ -27,6 +27,7 @@ from funcnn.experiment.options import Options, printer, same_command, warn
 from funcnn.experiment.results import NO_PICTURES, Draw, draw_results, test_metrics
 from funcnn.experiment.resume import restore, run_settings, shards_of
 from funcnn.keys import Key
+from funcnn.metrics.shared import is_lower_better
 from funcnn.model_file import Trained, save_trained
 from funcnn.rebuild import own_parts
 from funcnn.report.history import Row, best_row, row_of, write_history
@@ -164,7 +165,7 @@ def _run(
     _try_out(problem, state, dataset)
     rows: list[Row] = []
     if options.resume:
-        state, rows = restore(folder, state, settings, options, say)
+        state, rows = restore(folder, state, settings, options, say, lower=is_lower_better(problem.metric))
     # Only now, since a refused resumption must leave what it asks for. What an earlier run left must not be taken for
     # this one's should it be stopped early, least of all by --resume.
     stale = ("metrics.json", *_PICTURES, *pictures) if len(rows) < options.epochs else ()
@@ -255,7 +256,7 @@ class _Epochs:
     def add(self, event: Epoch) -> None:
         row = row_of(event)
         rows = (*self.reached.rows, row)
-        is_best = best_row(rows) is row
+        is_best = best_row(rows, lower=is_lower_better(self.problem.metric)) is row
         net = train.for_evaluation(self.problem, event.state)
         best = (Model(net.params, net.state), row) if is_best else self.reached.best
         self.is_saved = False

@@ -97,7 +97,7 @@ def _weighed_cross_entropy(
     weights = by_class.astype(p.dtype)
     if labels.ndim == 1:
         own, norms = _places(p.shape, labels), by_class[labels]
-        each = norms * log_p.reshape(-1)[own]
+        each = np.multiply(norms, log_p.reshape(-1)[own], where=norms > 0, out=np.zeros(len(norms)))
         p *= (on * norms + off * by_class.sum()).astype(p.dtype)[:, None]
         p.reshape(-1)[own] -= on * norms
     else:

@@ -141,7 +141,7 @@ def poisson(
     check_same_shape("poisson", outputs, targets)
     check_flag("poisson", "log_input", log_input)
     if not targets.min() >= 0:
-        refuse("poisson", "targets", "counts, none negative", targets.min())
+        refuse("poisson", "targets", "counts, none negative", targets.min().item())
     counts = targets.astype(outputs.dtype, copy=False)
     if log_input:
         slopes = np.exp(outputs)
@@ -150,7 +150,7 @@ def poisson(
     else:
         if not outputs.min() >= 0:
             fix = "Pass log_input=True for logarithms of rates"
-            refuse("poisson", "outputs", "rates, none negative", outputs.min(), fix)
+            refuse("poisson", "outputs", "rates, none negative", outputs.min().item(), fix)
         rate = wide(outputs) + 1e-8
         terms = outputs - counts * np.log(rate)
         slopes = (1 - counts / rate).astype(outputs.dtype, copy=False)

@@ -4,7 +4,8 @@
 weights, or a label to `ignore`, they give ``(value, weight)``, as losses do, weight the sum of the weights.
 
 **All others** measure a whole part at once, as what `predict` gives: the mean of F1 over batches is not F1. They are
-marked by the attribute ``over_part = True``, and a problem refuses them.
+marked by the attribute ``over_part = True``, and a problem refuses them. A metric that shall be low, as `mae`, has
+``lower_is_better = True``, by which a run keeps its best net.
 
 Each metric raises ValueError for what it does not measure.
 """

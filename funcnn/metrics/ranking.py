@@ -87,6 +87,7 @@ def _curves(
     if outputs.ndim == 2 and outputs.shape[1] > 1 and not multilabel:
         rows, numbers, _ = class_rows(place, outputs, targets)
         check_outputs(place, rows)
+        rows = rows.astype(np.float64)  # in which a difference of float16 is finite, and one of unsigned ints negative
         if rows.shape[1] == 2:
             questions = [((rows[:, 1] - rows[:, 0]) if from_logits else rows[:, 1], numbers == 1)]
         else:
@@ -101,10 +102,12 @@ def _curves(
         if not ((targets == 0) | (targets == 1)).all():
             raise ValueError(f"{place}: targets must be 0 or 1, got {targets.min()} to {targets.max()}")
         n = len(outputs)
-        questions = list(zip(outputs.reshape(n, -1).T, targets.reshape(n, -1).T == 1, strict=True))
+        questions = list(zip(outputs.reshape(n, -1).T.astype(np.float64), targets.reshape(n, -1).T == 1, strict=True))
     counted = np.ones(len(outputs)) if weights is None else check_weights(place, weights, outputs.shape[:1])
     for scores, is_yes in questions:
         order = np.argsort(-scores, kind="stable")
-        last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of those that share a threshold
+        falling = scores[order]
+        # The last of those that share a threshold, which may be -inf: a probability of 0 as a logarithm.
+        last = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(scores) - 1)
         yes, no = (np.cumsum((counted * each)[order])[last] for each in (is_yes, ~is_yes))
         yield yes, no

@@ -40,6 +40,9 @@ def rmse(outputs: Array, targets: Array, weights: Array | None = None) -> float:
     return math.sqrt(mean_squared_error(outputs, targets, weights)[0])
 
 
+mae.lower_is_better = True  # type: ignore[attr-defined]  # which of two nets is the better one
+
+
 @over_part
 def r2(outputs: Array, targets: Array, weights: Array | None = None) -> float:
     """1 - Σ (t - y)² / Σ (t - mean t)²: the share of the targets' variance that the outputs explain.
@@ -61,5 +64,6 @@ def r2(outputs: Array, targets: Array, weights: Array | None = None) -> float:
         return 0.0
     missed = (counted * (t - y) ** 2).sum(axis=0)
     spread = (counted * (t - (counted * t).sum(axis=0) / counted.sum()) ** 2).sum(axis=0)
-    share = np.divide(missed, spread, where=spread > 0, out=(missed > 0).astype(np.float64))
+    varies = np.ptp(t[counted[:, 0] > 0], axis=0) > 0  # the mean of equal numbers may be another by its last bit
+    share = np.divide(missed, spread, where=varies & (spread > 0), out=(missed > 0).astype(np.float64))
     return float((1 - share).mean())

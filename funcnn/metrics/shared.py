@@ -9,14 +9,26 @@ import numpy as np
 from funcnn.checks import FuncnnWarning, as_array, check_distributions, check_labels
 from funcnn.losses.checks import check_flag, class_numbers
 from funcnn.losses.reduce import check_weights, reduce
+from funcnn.settings import function_of
 from funcnn.tree import Array
 
 __all__ = [
-    "Metric", "check_outputs", "class_rows", "flat_weights", "log_probabilities", "over_part", "share",
+    "Metric", "check_outputs", "class_rows", "flat_weights", "is_lower_better", "log_probabilities", "over_part",
+    "share",
 ]  # fmt: skip
 
 Metric = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def is_lower_better(metric: Any) -> bool:
+    """Whether a metric, with options or not, is an error, which shall be low: it then has ``lower_is_better = True``.
+
+    >>> from funcnn.metrics import accuracy, mae
+    >>> is_lower_better(mae), is_lower_better(accuracy)
+    (True, False)
+    """
+    return bool(getattr(function_of(metric), "lower_is_better", False))
 
 
 def over_part(metric: F) -> F:

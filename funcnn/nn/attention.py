@@ -13,6 +13,7 @@ from funcnn.arrays.masks import LEVELS
 from funcnn.arrays.products import as_rows, matmul
 from funcnn.arrays.rotary import rotate, rotate_back
 from funcnn.checks import (
+    LayerError,
     ShapeError,
     check_dy,
     check_input,
@@ -179,7 +180,7 @@ class _Attention(Config):
         """The numbers of all heads together, given the features of the sequence that asks."""
         size = self.head_features
         if size is None and features % self.heads:
-            fix = "Pass head_features, or another number of heads"
+            fix = f"Take another number of heads, or give {self.name} head_features"
             raise ShapeError(repr(self), f"expected features that its {self.heads} heads divide, got {features}", fix)
         size = size or features // self.heads
         if self.turns and size % 2:
@@ -236,6 +237,9 @@ class _Attention(Config):
                 f"expected a mask of booleans {sequences[-1].shape[:2]}, got {mask.dtype} {mask.shape}",
                 "Give one for each position, True where it may be looked at, last in the tuple",
             )
+        if mask is not None and mask.dtype.kind != "b" and mask.size and not 0 <= mask.min() <= mask.max() <= 1:
+            problem = f"expected a mask of booleans, or of 0 and 1, got {mask.min()} to {mask.max()}"
+            raise LayerError(repr(self), problem, "Pass mask != 0")
         return sequences, None if mask is None else mask != 0
 
     def check_product(self, name: str, its: Any, rows: int | None, columns: int) -> DenseParams:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.checks import LayerError, ShapeError, check_dy, check_input, check_residuals, is_several
+from funcnn.checks import LayerError, ShapeError, check_dy, check_residuals, is_several
 from funcnn.keys import Key
 from funcnn.layer import Applied, Gradients, Initialised, Layer, Values, Vocabulary, make_layer
 from funcnn.nn.combining import Wrapped, check_several, child_key, place
@@ -63,6 +63,7 @@ def zero_carry(net: Layer, n: int, dtype: DTypeLike = np.float32) -> tuple[Array
 
 # --- The settings ---------------------------------------------------------------------------------------------
 
+_WITH_CARRY = "Give it (x, *carry), the first time (x, *zero_carry(net, n))"
 _IN_ORDER = ("serial", "repeat")  # the combinators of layers one after the other
 
 
@@ -118,7 +119,7 @@ class _Carried(Wrapped):
                 self.name,
                 f"expected the shapes of a sequence and of its carry, (..., {', '.join(map(str, wanted))}), "
                 f"got {in_shape}",
-                "Give it (x, *carry), the first time (x, *zero_carry(net, n))",
+                _WITH_CARRY,
             )
         return (super().out_shape(shapes[0]), *wanted)  # type: ignore[arg-type]
 
@@ -146,7 +147,7 @@ def _init(settings: _Carried, key: Key, in_shape: Shape, dtype: DTypeLike = np.f
 def _apply(
     settings: _Carried, params: Any, state: Any, x: Values, *, key: Key | None = None, train: bool = False
 ) -> Applied:
-    check_several(settings, x, 1 + len(settings.sizes))
+    check_several(settings, x, 1 + len(settings.sizes), _WITH_CARRY)
     sequence, *carry = x
     with place(settings.name):
         y, state, kept, ends = _apply_layer(settings.layer, params, state, sequence, iter(carry), key, train)
@@ -175,7 +176,7 @@ def _apply_layer(
     if isinstance(settings, Recurrent):
         begin = list(islice(carry, settings.carry))
         for each in begin:
-            check_input(settings, each, (settings.units,), x.dtype)
+            _check_carry(settings, each, (len(x), settings.units), x.dtype)
         made = apply_from_carry(settings, params, x, begin, train=train)
         return made.y, state, made.residuals, [each.copy() for each in made.carry]
     if not _is_in_order(layer):
@@ -190,6 +191,16 @@ def _apply_layer(
         residuals.append(kept)
         ends += end
     return x, tuple(states), tuple(residuals), ends
+
+
+def _check_carry(settings: Recurrent, carry: Any, shape: Shape, dtype: Any) -> None:
+    """Raise unless an array of a carry is one for each example, in the dtype of x."""
+    if carry.shape != shape or carry.dtype != dtype:
+        raise ShapeError(
+            repr(settings),
+            f"expected each array of its carry to be {dtype} {shape}, got {carry.dtype} {carry.shape}",
+            f"Begin with zero_carry(net, {shape[0]}, np.{dtype}), and hand on what it gives",
+        )
 
 
 def _backward_layer(

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from funcnn import tree
 from funcnn.checks import LayerError, ShapeError, add_place, check_float, check_whole, is_several
 from funcnn.keys import Key, fold_in
-from funcnn.layer import Config, Initialised, Layer, out_shape_of
+from funcnn.layer import Config, Initialised, Layer, Vocabulary, out_shape_of
 from funcnn.settings import config, shown
 from funcnn.tree import Shape
 
@@ -145,7 +145,10 @@ def example_of(shape: Any) -> tuple[int | None, Any]:
     return (counts[0] if len(set(counts)) == 1 else None), shapes
 
 
-def check_several(settings: Config, x: Any, count: int | None = None) -> None:
+_SEVERAL = 'Pass (x1, x2, ...), or put a layer before it that gives several: parallel(..., combine="tuple")'
+
+
+def check_several(settings: Config, x: Any, count: int | None = None, fix: str = _SEVERAL) -> None:
     """Raise LayerError unless x is a tuple of batches of as many examples each (and of `count` batches)."""
     n, _ = example_of(shapes_of(x)) if type(x) is tuple and x else (None, None)
     if n is None or count not in (None, len(x)):
@@ -153,7 +156,7 @@ def check_several(settings: Config, x: Any, count: int | None = None) -> None:
         raise ShapeError(
             settings.name,
             f"expected its input to be a tuple of {count or 'several'} arrays with as many examples each, got {got}",
-            'Pass (x1, x2, ...), or put a layer before it that gives several: parallel(..., combine="tuple")',
+            fix,
         )
 
 
@@ -161,12 +164,20 @@ def count_examples(settings: Config, x: Any) -> int:
     """The number of examples in x; raises LayerError unless it is a batch of what the settings' `vocabulary` says."""
     if type(x) is tuple:
         check_several(settings, x)
-    vocabulary = settings.vocabulary
-    several = x if type(x) is tuple else (x,)
-    its = vocabulary if isinstance(vocabulary, tuple) else (vocabulary,) * len(several)
-    for each, words in zip(several, its, strict=False):
-        (check_float if words is None else check_whole)(settings, each)
-    return len(several[0])
+    _check_kinds(settings, x, settings.vocabulary)
+    return len(tree.flatten(x)[0])
+
+
+def _check_kinds(settings: Config, x: Any, vocabulary: Vocabulary) -> None:
+    """Raise unless arrays are of floats, or of whole numbers where there is a vocabulary; a mask may be of booleans."""
+    if type(x) is tuple:
+        its = vocabulary if isinstance(vocabulary, tuple) else (vocabulary,) * len(x)
+        for each, words in zip(x, its, strict=False):
+            _check_kinds(settings, each, words)
+    elif vocabulary is None:
+        check_float(settings, x)
+    elif vocabulary != 2 or getattr(x, "dtype", None) != np.bool_:
+        check_whole(settings, x)
 
 
 def added(x: Any, y: Any) -> Any:

@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 from numpy.typing import DTypeLike
 
-from funcnn.arrays.geometry import Padding, Size
+from funcnn.arrays.geometry import Geometry, Padding, Size
 from funcnn.checks import check_params, check_weight
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key
@@ -111,6 +111,10 @@ class _DepthwiseConv2d(Config):
         """The convolution that this is on examples of a shape; raises ShapeError for those that are no images."""
         image_geometry(self, in_shape, self.kernel_size, self.stride, self.dilation, self.padding)
         return _of_channels(self, in_shape[2])
+
+    def geometry(self, in_shape: Shape) -> Geometry:
+        """Where its windows lie on examples of a shape."""
+        return self.on(in_shape).geometry(in_shape)
 
     def of(self, params: Any) -> "_OfChannels":
         """The convolution that this is with such params, which tell the channels."""

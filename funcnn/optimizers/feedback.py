@@ -31,7 +31,7 @@ __all__ = ["Scale", "drop_below", "plateau"]
 
 def plateau(
     optimizer: Optimizer, factor: float = 0.1, patience: int = 10, *, threshold: float = 1e-4, cooldown: int = 0,
-    least: float = 0.0, monitor: str = "loss", mode: str = "min",
+    least: float = 0.0, monitor: str = "loss", mode: str | None = None,
 ) -> Optimizer:  # fmt: skip
     """An optimizer whose rate falls by a factor when a metric has been no better for more than `patience` epochs.
 
@@ -40,7 +40,8 @@ def plateau(
     ``ReduceLROnPlateau``, whose ``min_lr`` is a rate where `least` is a scale.
 
     Training calls ``observe`` with each epoch's metrics on the validation part, or without one with those in training;
-    `monitor` says which, "loss" or "accuracy" (the problem's metric). The state, which a checkpoint keeps, is `Scale`.
+    `monitor` says which, "loss" or "accuracy" (the problem's metric). Without a `mode` losses shall fall and metrics
+    rise: of a metric that shall fall say ``mode="min"``. The state, which a checkpoint keeps, is `Scale`.
 
     >>> from funcnn.optimizers import sgd
     >>> from funcnn.train import Metrics
@@ -55,13 +56,13 @@ def plateau(
     Raises ValueError for what is no optimizer, a factor or least scale outside [0, 1], a negative patience, threshold
     or cooldown, another word, and in ``observe`` for an accuracy that there is not.
     """
-    settings = _Plateau(optimizer, monitor, mode, factor, patience, threshold, cooldown, least)
+    settings = _Plateau(optimizer, monitor, mode or _usual_mode(monitor), factor, patience, threshold, cooldown, least)
     return make_optimizer(settings, _scaled_update, _scale_init)
 
 
 def drop_below(
     optimizer: Optimizer, thresholds: Sequence[float], factors: Sequence[float] | float = 0.1, *,
-    monitor: str = "loss", mode: str = "min",
+    monitor: str = "loss", mode: str | None = None,
 ) -> Optimizer:  # fmt: skip
     """An optimizer whose rate is multiplied by factors[i] once a metric has been below thresholds[i], for good.
 
@@ -81,7 +82,13 @@ def drop_below(
     Raises ValueError for what is no optimizer, no thresholds, other than one factor or as many as thresholds, each not
     negative, another word, and in ``observe`` for an accuracy that there is not.
     """
-    return make_optimizer(_DropBelow(optimizer, monitor, mode, thresholds, factors), _scaled_update, _scale_init)  # type: ignore[arg-type]
+    settings = _DropBelow(optimizer, monitor, mode or _usual_mode(monitor), thresholds, factors)  # type: ignore[arg-type]
+    return make_optimizer(settings, _scaled_update, _scale_init)
+
+
+def _usual_mode(monitor: str) -> str:
+    """Losses shall fall and accuracies rise."""
+    return "max" if monitor == "accuracy" else "min"
 
 
 # --- Rates that follow the metrics ----------------------------------------------------------------------------

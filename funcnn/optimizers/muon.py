@@ -73,6 +73,11 @@ class _Muon(OptimizerSettings):
     mask: Mask | None = attrs.field(default=weights_only, validator=check_mask)
 
     @property
+    def parts(self) -> tuple[Any, ...]:
+        """What trains the other leaves."""
+        return (self.rest,)
+
+    @property
     def rest(self) -> Optimizer:
         """What trains the leaves that are no matrices."""
         return self.others or adamw(self.lr, weight_decay=self.weight_decay)
@@ -81,6 +86,17 @@ class _Muon(OptimizerSettings):
         settings: Any = self
         others = self.others and self.others.scaled(factor)
         return attrs.evolve(settings, lr=scaled(self.lr, factor), others=others)
+
+    def evaluated(self, params: Any, opt_state: Any) -> Any:
+        """The matrices as they are, and what the other optimizer evaluates of the other leaves."""
+        ours, others = self.split(params, params)
+        evaluated = self.rest.evaluated(others, opt_state.others)
+        return params if evaluated is others else merged(params, ours, evaluated)
+
+    def observe(self, opt_state: Any, metrics: Any) -> Any:
+        """The state, the other optimizer's told of metrics."""
+        others = self.rest.observe(opt_state.others, metrics)
+        return opt_state if others is opt_state.others else attrs.evolve(opt_state, others=others)
 
     def split(self, params: Any, values: Any) -> tuple[Any, Any]:
         """Values in the structure of the params, as the matrices' with None for others, and the others' with None."""
@@ -104,8 +120,8 @@ def _muon_update(settings: _Muon, grads: Any, opt_state: Any, params: Any, step:
     def update(leaf: Array, gradient: Array, mean: Array) -> tuple[Array, Array]:
         mean = settings.decay * mean + gradient
         ahead = settings.decay * mean + gradient if settings.nesterov else mean
-        matrix = ahead.astype(moment_dtype(leaf), copy=False).reshape(-1, leaf.shape[-1])
         if leaf.size:
+            matrix = ahead.astype(moment_dtype(leaf), copy=False).reshape(-1, leaf.shape[-1])
             direction = newton_schulz(matrix, settings.steps).reshape(leaf.shape)
             mean_square = 0.2 * math.sqrt(max(matrix.shape))
             leaf = (1 - rate * settings.weight_decay) * leaf - rate * mean_square * direction

@@ -174,8 +174,9 @@ def _check_rules(instance: Any, attribute: Any, rules: Any) -> None:
 
 
 @config
-class _Partition(Described):
+class _Partition(Wrapping):
     name: ClassVar[str] = "partition"
+    elementwise: ClassVar[bool] = False  # its states have trees of their own leaves
     rules: tuple[tuple[str, Any], ...] = attrs.field(converter=_pairs, validator=_check_rules)
     default: Any = attrs.field(validator=_check_asks_nothing)
 
@@ -183,8 +184,12 @@ class _Partition(Described):
     def parts(self) -> tuple[Any, ...]:
         return (*(rule for _, rule in self.rules), self.default)
 
-    def learning_rate(self, step: int) -> float:
-        return self.default.learning_rate(step)  # type: ignore[no-any-return]
+    @property
+    def optimizer(self) -> Any:
+        return self.default
+
+    def inner(self, opt_state: Any) -> Any:
+        return opt_state[-1]
 
     def scaled(self, factor: float) -> "_Partition":
         rules = [(pattern, rule.scaled(factor)) for pattern, rule in self.rules]

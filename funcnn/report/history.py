@@ -5,6 +5,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,12 @@ def row_of(event: Epoch) -> Row:
     return Row(event.epoch, *numbers)  # type: ignore[arg-type]  # NumPy's numbers are Python's from here on
 
 
-def best_row(rows: Sequence[Row]) -> Row:
+def best_row(rows: Sequence[Row], *, lower: bool = False) -> Row:
     """The row whose net is the one to keep, the first of equals.
 
-    It has the highest accuracy on the validation part, among equals the lowest loss there; without a metric the
-    lowest loss; without a validation part it is the last row. What is not a number is worse than any number. The test
-    part never chooses.
+    It has the highest accuracy on the validation part (of a metric that shall be `lower`, the lowest), among equals the
+    lowest loss there; without a metric the lowest loss; without a validation part it is the last row. What is not a
+    number is worse than any number. The test part never chooses.
 
     Raises ValueError for no rows.
     """
@@ -60,11 +61,12 @@ def best_row(rows: Sequence[Row]) -> Row:
         raise ValueError("best_row: expected at least one row, got none")
     if rows[0].validation_loss is None:
         return rows[-1]
-    return max(rows, key=_rank)
+    return max(rows, key=partial(_rank, lower=lower))
 
 
-def _rank(row: Row) -> tuple[float, float]:
+def _rank(row: Row, *, lower: bool) -> tuple[float, float]:
     accuracy, loss = row.validation_accuracy or 0.0, row.validation_loss or 0.0
+    accuracy = -accuracy if lower else accuracy
     return -math.inf if math.isnan(accuracy) else accuracy, -math.inf if math.isnan(loss) else -loss
 
 

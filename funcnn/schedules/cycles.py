@@ -177,7 +177,7 @@ class _OneCycle(Described):
 
     def __call__(self, step: int) -> float:
         start, top, last = self.peak * self.start_factor, self.rise * self.steps - 1, self.steps - 1
-        if step < top:
+        if 0 < top >= step:
             return _fall(start, self.peak, step / top)
         done = (step - max(top, 0)) / (last - max(top, 0)) if step < last else 1.0
         return _fall(self.peak, start * self.end_factor, done)

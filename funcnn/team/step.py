@@ -17,13 +17,13 @@ import numpy as np
 from funcnn import tree
 from funcnn.arrays.finite import first_non_finite
 from funcnn.arrays.threads import single_blas_thread
-from funcnn.batch import Batch, count, rows, unpacked
+from funcnn.batch import Batch, check_as_many, count, rows, unpacked
 from funcnn.checks import LayerError
 from funcnn.keys import Key, fold_in
 from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_chunk, together
 from funcnn.optimizers import LossAt
 from funcnn.problem import Problem, call_augment, call_loss, call_metric
-from funcnn.settings import shown
+from funcnn.settings import as_code, function_of, shown
 from funcnn.tree import Array, node
 
 __all__ = [
@@ -157,9 +157,7 @@ def forward_and_back(problem: Problem, state: TrainState, batch: Batch, shard: S
         total = weight
         if shard:
             (total,) = yield Meeting(_totals, [weight])
-        if total == 0:
-            raise ValueError(f"step {state.step}: the weights of all examples in the batch are zero. Leave it out")
-        share = weight / total
+        share = weight / total if total else 0.0  # a batch of no weight has no say
     if share != 1:
         d_outputs = tree.map(lambda leaf: leaf * leaf.dtype.type(share), d_outputs)
     gradients, _ = yield from backward_chunk(problem.net, state.params, residuals, d_outputs, need_dx=False)
@@ -181,7 +179,12 @@ def prepared(problem: Problem, state: TrainState, batch: Batch, shard: Shard | N
     """The batch, or the shard of it, augmented; a shard with keys of its own, and mixed within itself."""
     inputs, targets, weights = unpacked(batch)
     for i, augment in enumerate(problem.augment):
-        inputs, targets = call_augment(augment, inputs, targets, _key(state, "augment", shard, i))
+        if weights is not None and getattr(function_of(augment), "mixes", False):
+            raise TypeError(
+                f"{as_code(augment)}: it mixes the examples of a batch, and this batch has weights, which would belong "
+                "to no example any more. Train without the weights, or without mixing"
+            )
+        inputs, targets = call_augment(augment, inputs, targets, _key(state, "augment", shard, i), weights)
     return (inputs, targets) if weights is None else (inputs, targets, weights)
 
 
@@ -195,9 +198,10 @@ def cuttable(batch: Any) -> Batch:
                 raise TypeError(
                     f"step: {name} must be an array with the examples along its first axis, got {shown(each)}"
                 )
-            if len(each) != count(inputs):
+            if name != "inputs" and len(each) != count(inputs):
                 many = f"{count(inputs)} inputs, {len(each)} {name}"
                 raise ValueError(f"step: expected as many inputs as {name}, got {many}")
+        check_as_many("step", inputs)  # once they are known to be arrays
     return tuple(named.values())
 
 
@@ -302,9 +306,10 @@ def _sum_of_trees(one: Any, other: Any) -> Any:
 def summed(made: Sequence[Metrics]) -> Metrics:
     """The metrics of the batch: the shards' means, weighed by what they are means over."""
     n, m = (math.fsum(each) for each in ([part.weight for part in made], [part.accuracy_weight for part in made]))
-    loss = math.fsum(each.loss * (each.weight / n) for each in made)
+    loss = math.fsum(each.loss * (each.weight / n) for each in made) if n else 0.0
     known = [(each.accuracy, each.accuracy_weight) for each in made if each.accuracy is not None]
-    return Metrics(loss, math.fsum(value * (weight / m) for value, weight in known) if known and m else None, n, m)
+    mean = math.fsum(value * (weight / m) for value, weight in known) if m else 0.0  # of nothing, as metrics say
+    return Metrics(loss, mean if known else None, n, m)
 
 
 def same_state(states: Sequence[Any]) -> Any:

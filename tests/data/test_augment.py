@@ -479,6 +479,15 @@ def test_a_mixed_batch_has_its_form_and_distributions(mixing: Any, dtype: type) 
 
 
 @every_mixing
+def test_what_is_too_small_for_a_dtype_is_zero(mixing: Any) -> None:
+    tiny = np.full((40, 4, 5, 3), 1e-7, np.float16)
+    with np.errstate(all="raise"):
+        mixed, targets = attrs.evolve(mixing, alpha=1e-3)((tiny, np.arange(40) % 4), Key(0))
+    assert (mixed.dtype, targets.dtype) == (np.float16, np.float16)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-3)
+
+
+@every_mixing
 def test_class_numbers_are_mixed_as_their_vectors(mixing: Any) -> None:
     given, labels = images(12), np.arange(12) % 4
     for one, other in zip(mixing((given, labels), Key(0)), mixing((given, np.eye(4)[labels]), Key(0)), strict=True):
@@ -648,6 +657,9 @@ def test_a_step_is_that_of_the_mixed_batch(mixes: Any) -> None:
     assert metrics == its_metrics
     events = run(problem, START)
     assert math.isfinite(events[-1].train.loss)
+    for shards in (1, 2):  # an example of weight 0 would count by another's weight
+        with pytest.raises(TypeError, match="the batch has weights, and mixed with another an example would count by"):
+            make_step(problem, shards=shards)(START, (inputs, labels, np.arange(16) % 2))
 
 
 def test_a_shard_is_mixed_within_itself() -> None:

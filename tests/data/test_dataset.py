@@ -100,7 +100,10 @@ NAMES = ("cat", "dog")
         ({"classes": "cat,dog"}, 'classes must be the classes\' names in order, as ("cat", "dog"), got \'cat,dog\''),
         ({"classes": {"cat"}}, "classes must be the classes' names in order"),
         ({"classes": None}, "classes must be the classes' names in order"),
-        ({"train": Part(X, Y - 1)}, "the train part's labels are from -1 to 0. Number the classes from 0, or pass "),
+        (
+            {"train": Part(X, Y - 1)},
+            "the train part's labels are from -1 to 0. Number the classes from 0, and give what ",
+        ),
         (
             {"test": Part(X, Y + 10**6)},
             "2 names for 1,000,002 classes, as the largest label says. Pass a name for each, ",

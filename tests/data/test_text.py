@@ -52,6 +52,7 @@ def test_a_text_is_cut_into_three_parts_and_its_characters_are_the_classes(file:
     [
         (b"\xff\xfe\x00", "no text in UTF-8"),
         ("ab" * 20, "a text of 40 characters is too short: Windows: a window of 6 symbols, and the one after it, need"),
+        ("\n" * 400, "all characters are '\\n', and leave nothing to tell. Give a text"),
         ("".join(map(chr, range(0x10000, 0x20001))), "65,537 characters that differ, at most 65,536"),
     ],
 )

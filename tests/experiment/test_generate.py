@@ -5,6 +5,7 @@ import pytest
 from cases import message
 
 from funcnn import Key, serial
+from funcnn.data import DataError
 from funcnn.experiment.generate import generate
 from funcnn.layers import embedding
 from funcnn.model_file import Trained
@@ -36,10 +37,13 @@ def test_symbols_are_drawn_with_their_probabilities() -> None:
 
 def test_arguments_of_no_meaning_are_named() -> None:
     trained = chain_of(np.zeros((3, 3)))
-    for prompt in ("", "ad"):
-        assert message(ValueError, generate, trained, prompt, 1, key=Key(0)).startswith(
-            "generate: prompt must be at least one character, of characters of the text that the net has learned, 'abc'"
-        )
+    for prompt, got in (("", "got none"), ("ad", "got 'd', which it has not")):
+        text = message(DataError, generate, trained, prompt, 1, key=Key(0))
+        assert text == f"the prompt must be of characters of the text, 'abc', {got}"
+    images = Trained(trained.net, trained.model, (2, 2, 1), trained.classes)
+    assert "generate: trained must be a net of texts, whose inputs are (time,), got (2, 2, 1)" in message(
+        ValueError, generate, images, "a", 1, key=Key(0)
+    )
     for temperature in (0, -1.0, np.inf, "1"):
         assert "temperature must be positive and finite" in message(
             ValueError, generate, trained, "a", 1, key=Key(0), temperature=temperature

@@ -28,7 +28,7 @@ def test_options_have_the_scripts_defaults():
     assert attrs.asdict(options) == {
         "epochs": 9, "batch_size": 32, "lr": 0.1, "recipe": "original", "seed": 0, "data_dir": None,
         "out": Path("runs/demo_2"), "resume": False, "quick": False, "quiet": False, "print_every": 0, "plots": True,
-        "validation": True, "workers": 1, "shards": None,
+        "validation": True, "workers": 1, "shards": None, "epoch_steps": None,
         "own": argparse.Namespace(num_layers=2, data_sets=["one"]),
     }  # fmt: skip
 
@@ -37,12 +37,12 @@ def test_options_have_the_users_values():
     options = parsed(
         *["--epochs", "3", "--batch-size", "8", "--lr", "0.5", "--recipe", "ours", "--seed", "4", "--data-dir", "data"],
         *["--out", "there", "--resume", "--quick", "--quiet", "--print-every", "10", "--no-plots", "--num-layers", "5"],
-        *["--no-validation", "--workers", "2", "--shards", "4"],
+        *["--no-validation", "--workers", "2", "--shards", "4", "--epoch-steps", "6"],
     )
     assert attrs.asdict(options) == {
         "epochs": 3, "batch_size": 8, "lr": 0.5, "recipe": "ours", "seed": 4, "data_dir": "data",
         "out": Path("there"), "resume": True, "quick": True, "quiet": True, "print_every": 10, "plots": False,
-        "validation": False, "workers": 2, "shards": 4,
+        "validation": False, "workers": 2, "shards": 4, "epoch_steps": 6,
         "own": argparse.Namespace(num_layers=5, data_sets=["one"]),
     }  # fmt: skip
 

@@ -313,3 +313,14 @@ def test_a_drawing_on_nothing_in_a_file_of_any_name_is_recognised(tmp_path: Path
     name, best, probability, *_ = row.split(",")
     assert (name, best) == ("\N{REPLACEMENT CHARACTER}one.png", "1")
     assert float(probability) > 0.9
+
+
+@pytest.mark.parametrize("script", ["shakespeare_gpt.py", "shakespeare_lstm.py"])
+def test_a_prompt_that_the_text_has_not_is_refused_before_training(script: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("to be or not to be, " * 100, encoding="utf-8")  # without a new line
+    command = [sys.executable, str(ROOT / "experiments" / script), "--text", "text.txt", "--prompt", "boX"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    wanted = "error: the prompt must be of characters of the text, ' ,benort', got 'X', which it has not\n"
+    assert (result.stdout, result.stderr) == ("", wanted)
+    assert not (tmp_path / "runs").exists()

@@ -318,7 +318,11 @@ def test_a_batch_that_is_cut_gives_the_same() -> None:
 @pytest.mark.parametrize(
     ("layer", "in_shape", "text"),
     [
-        (self_attention(3), (5, 4), "expected features that its 3 heads divide, got 4. Pass head_features"),
+        (
+            self_attention(3),
+            (5, 4),
+            "expected features that its 3 heads divide, got 4. Take another number of heads, or give",
+        ),
         (self_attention(2, rotary=True), (5, 6), "which rotary turns in pairs, got 3. Pass an even head_features"),
         (self_attention(2), (4,), "expected the shape (time, features), got (4,). Put embedding(...) before it"),
         (self_attention(2), ((5, 4), (5,)), "For a mask write self_attention(..., masked=True)"),
@@ -344,6 +348,10 @@ def test_masks_that_do_not_fit_are_told() -> None:
     assert "expected a mask of booleans (2, 5), got bool (2, 4). Give one for each position, True where" in text
     assert "got float32 (2, 5)" in message(ShapeError, layer.apply, params, state, (x, np.ones((2, 5), np.float32)))
     assert "a tuple of 2 arrays" in message(ShapeError, layer.apply, params, state, x)
+    lengths = np.full((2, 5), 3)
+    text = message(LayerError, layer.apply, params, state, (x, lengths))
+    assert text.endswith("expected a mask of booleans, or of 0 and 1, got 3 to 3. Pass mask != 0")
+    assert tree.equal(layer.apply(params, state, (x, lengths != 0)).y, layer.apply(params, state, (x, lengths // 3)).y)
 
 
 def test_settings_that_make_no_sense_are_told() -> None:

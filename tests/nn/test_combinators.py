@@ -22,9 +22,10 @@ from funcnn.compose import (
     tied,
 )
 from funcnn.layer import Layer, LayerError, ShapeError, describe
-from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, relu, tanh
+from funcnn.layers import batch_norm, conv2d, dense, dropout, embedding, flatten, relu, self_attention, tanh
 from funcnn.losses import mean_squared_error, softmax_cross_entropy
 from funcnn.model_file import Trained, load_trained, save_trained
+from funcnn.nn.embedding import EmbeddingParams
 from funcnn.optimizers import adam, sgd
 from funcnn.rebuild import rebuild
 from funcnn.report.table import layer_rows, layer_table, peak_bytes
@@ -260,6 +261,19 @@ def test_several_inputs_in_chunks_are_as_a_whole(layer: Layer) -> None:
     assert_close(made.gradients().dx, joined(dxs), 1e-12)
     sums = tree.map(lambda a, b: a + b, *[each.gradients().params for each in singles])
     assert_close(made.gradients().params, sums, 1e-12)
+
+
+def test_a_mask_of_booleans_and_inputs_within_inputs_are_cut() -> None:
+    attention = self_attention(1, masked=True)
+    params, state, _ = attention.init(Key(0), ((3, 4), (3,)), np.float64)
+    x = gaussian((5, 3, 4)), gaussian((5, 3)) > 0
+    assert_close(chunked(attention, 2).apply(params, state, x).y, attention.apply(params, state, x).y, 1e-14)
+    nested = branches(join("add"), tanh())
+    both = (gaussian((5, 3)), gaussian((5, 3), np.float64, "two")), gaussian((5, 2))
+    cut, whole = (layer.apply((None, None), (None, None), both).y for layer in (chunked(nested, 2), nested))
+    assert tree.equal(cut, whole)
+    text = message(LayerError, chunked(embedding(2, 3), 2).apply, EmbeddingParams(np.ones((2, 3))), None, x[1])
+    assert "expected an input of whole numbers, got dtype bool" in text
 
 
 ONE, TWO = np.ones((2, 3), np.float32), np.ones((3, 3), np.float32)

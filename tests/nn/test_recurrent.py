@@ -222,9 +222,11 @@ def test_a_carry_that_does_not_fit_is_refused() -> None:
         "Give it (x, *carry), the first time (x, *zero_carry(net, n))"
     )
     assert "expected its input to be a tuple of 3 arrays" in message(LayerError, net.apply, params, None, x)
-    assert "expected an input of shape (n, 3), got (2, 4)" in message(
-        ShapeError, net.apply, params, None, (x, zeros[0], np.zeros((2, 4)))
-    )
+    assert message(ShapeError, net.apply, params, None, x).endswith("the first time (x, *zero_carry(net, n))")
+    text = message(ShapeError, net.apply, params, None, (x, zeros[0], np.zeros((2, 4))))
+    assert "expected each array of its carry to be float64 (2, 3), got float64 (2, 4)" in text
+    text = message(ShapeError, net.apply, params, None, (x, *zero_carry(net, 2)))
+    assert text.endswith("got float32 (2, 3). Begin with zero_carry(net, 2, np.float64), and hand on what it gives")
     residuals = net.apply(params, None, (x, *zeros), train=True).residuals
     assert "expected dy to be a tuple of 3 arrays as y is, got ndarray" in message(
         LayerError, net.backward, params, residuals, gaussian((2, 9, 3))

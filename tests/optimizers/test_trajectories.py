@@ -18,11 +18,13 @@ from funcnn.optimizers import (
     adam,
     adamax,
     adamw,
+    averaged,
     lamb,
     lion,
     lookahead,
     muon,
     nadam,
+    plateau,
     radam,
     schedule_free_adamw,
     schedule_free_sgd,
@@ -30,6 +32,7 @@ from funcnn.optimizers import (
     weights_only,
 )
 from funcnn.schedules import linear
+from funcnn.train import Metrics
 from funcnn.tree import node
 
 STEPS = 20
@@ -285,6 +288,30 @@ def test_muons_other_leaves_may_have_an_optimizer_of_their_own() -> None:
     params, grads = pairs(2)
     got = trajectory(muon(0.1, others=sgd(0.5)), params, [grads])[0]
     np.testing.assert_array_equal(got.bias, params.bias - 0.5 * grads.bias)
+
+
+def test_muon_hands_on_what_the_other_optimizer_can() -> None:
+    params, grads = pairs(2)
+    inner = averaged(plateau(sgd(0.5), 0.1, patience=0), None)
+    optimizer = muon(0.1, others=inner)
+    opt_state, before = optimizer.init(params), params
+    for step in range(2):
+        params, opt_state = optimizer.update(grads, opt_state, params, step)
+    evaluated = optimizer.evaluated(params, opt_state)
+    np.testing.assert_array_equal(evaluated.weight, params.weight)
+    np.testing.assert_allclose(evaluated.bias, before.bias - 0.75 * grads.bias, rtol=1e-12)  # of 0.5 and 1
+    assert muon(0.1).evaluated(params, muon(0.1).init(params)) is params
+    for _ in range(2):
+        opt_state = optimizer.observe(opt_state, Metrics(1.0, None))
+    made, _ = optimizer.update(grads, opt_state, params, 2)
+    np.testing.assert_allclose(made.bias, params.bias - 0.05 * grads.bias, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+def test_muon_takes_a_matrix_without_numbers(shape: tuple[int, ...]) -> None:
+    params, optimizer = (np.zeros(shape),), muon(0.1, mask=None)
+    made, opt_state = optimizer.update(params, optimizer.init(params), params, 0)
+    assert made[0].shape == opt_state.mean[0].shape == shape
 
 
 # --- Schedule-free --------------------------------------------------------------------------------------------

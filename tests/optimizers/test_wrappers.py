@@ -129,6 +129,15 @@ def test_each_leaf_has_the_optimizer_of_the_first_pattern_that_fits() -> None:
     assert partition([("1.*", sgd(0.5))], default=sgd(0.1)) == partition({"1.*": sgd(0.5)}, default=sgd(0.1))
 
 
+def test_the_rate_of_a_partition_is_the_one_that_its_default_has_come_to() -> None:
+    optimizer = accumulate(partition({"0": freeze()}, default=plateau(sgd(0.1), 0.5, patience=0)), 1)
+    opt_state = optimizer.init(PARAMS)
+    for _ in range(2):
+        opt_state = optimizer.observe(opt_state, Metrics(1.0, None))
+    assert optimizer.learning_rate(0) == 0.1
+    assert optimizer.learning_rate(0, opt_state) == 0.05
+
+
 def test_a_pattern_that_fits_nothing_is_named() -> None:
     optimizer = partition({"*.wieght": freeze()}, default=sgd(0.1))
     with pytest.raises(ValueError, match=r"^partition: no leaf has a path like '\*\.wieght'\. There are '0', '1\.0'$"):
@@ -197,7 +206,7 @@ def test_the_rate_falls_after_more_than_so_many_epochs_without_a_better_one() ->
     assert told(plateau(sgd(0.1), 0.5, patience=0, least=0.3), [1.0, 1.0, 1.0]) == [1, 0.5, 0.3]
     assert told(plateau(sgd(0.1), 0.5, patience=0, cooldown=2), [1.0] * 6) == [1, 0.5, 0.5, 0.5, 0.25, 0.25]
     assert told(plateau(sgd(0.1), 0.5, patience=0, threshold=0.2), [1.0, 0.9, 0.7]) == [1, 0.5, 0.5]
-    up = plateau(sgd(0.1), 0.5, patience=0, monitor="accuracy", mode="max")
+    up = plateau(sgd(0.1), 0.5, patience=0, monitor="accuracy")  # which shall rise
     assert told(up, [0.5, 0.4, 0.4]) == [1, 1, 0.5]
     assert told(plateau(sgd(0.1), 0.5, patience=1), [1.0, math.nan, math.nan]) == [1, 1, 0.5]
 
@@ -206,7 +215,7 @@ def test_the_rate_drops_once_for_each_threshold() -> None:
     values = [2.0, 0.9, 1.5, 0.05, 3.0]
     assert told(drop_below(sgd(0.1), [1.0, 0.1], [0.5, 0.1]), values) == [1, 0.5, 0.5, 0.05, 0.05]
     assert told(drop_below(sgd(0.1), 0.1, 0.5), values) == [1, 1, 1, 0.5, 0.5]
-    up = drop_below(sgd(0.1), [0.9], 0.5, monitor="accuracy", mode="max")
+    up = drop_below(sgd(0.1), [0.9], 0.5, monitor="accuracy")
     assert told(up, [0.2, 0.05, 0.5]) == [1, 0.5, 0.5]
 
 

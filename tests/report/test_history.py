@@ -1,10 +1,14 @@
 """Histories: files of rows, an epoch's row, and the best of them."""
 
+from functools import partial
+
 import attrs
 import numpy as np
 import pytest
 
 from funcnn.checkpoint import CheckpointError
+from funcnn.metrics import accuracy, mae
+from funcnn.metrics.shared import is_lower_better
 from funcnn.report.history import Row, best_row, read_history, row_of, write_history
 from funcnn.train import Epoch, Metrics
 
@@ -66,6 +70,12 @@ def test_the_best_row_is(rows, best):
     # What the other parts say never matters: here, that every other row is better.
     others = ({"train_accuracy": 1 - here, "test_accuracy": 1 - here} for here in (each.epoch == best for each in rows))
     assert best_row([attrs.evolve(each, **values) for each, values in zip(rows, others, strict=True)]).epoch == best
+
+
+def test_of_a_metric_that_shall_be_low_the_best_row_has_the_lowest():
+    rows = [row(1, 0.9, 0.3), row(2, 0.2, 0.3), row(3, 0.2, 0.1), row(4, NAN, 0.0)]
+    assert (best_row(rows).epoch, best_row(rows, lower=True).epoch) == (1, 3)
+    assert [is_lower_better(metric) for metric in (mae, partial(mae), accuracy, None)] == [True, True, False, False]
 
 
 def test_the_best_of_no_rows_is_refused():

@@ -14,7 +14,8 @@ from funcnn import Key, serial, tree
 from funcnn.arrays import threads
 from funcnn.checks import LayerError
 from funcnn.compose import branches, join, parallel, residual
-from funcnn.data import Dataset, Part
+from funcnn.data import Dataset, Part, mixup
+from funcnn.evaluation import Mean
 from funcnn.keys import generator
 from funcnn.layer import Applied, Config, Gradients, Initialised, config, make_layer
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
@@ -22,6 +23,7 @@ from funcnn.losses import mean_squared_error, softmax_cross_entropy
 from funcnn.metrics import accuracy
 from funcnn.nn.coupled import check_meets
 from funcnn.optimizers import Optimizer, adam, sgd
+from funcnn.team.calls import _checksum
 from funcnn.team.memory import Plan, StateMemory, division_of, piece, plan_for
 from funcnn.team.shared import Handle, lay_out, views
 from funcnn.team.step import Metrics, NonFiniteError, TrainState, add_up, shard_slices, summed
@@ -162,6 +164,16 @@ def test_a_state_that_differs_from_shard_to_shard_is_refused() -> None:
     assert made.state[1] == 2
 
 
+def test_a_members_checksum_is_of_what_has_become_of_the_state() -> None:
+    """A frozen net in the state may be large, and is the very same in every member: it is not read at every step."""
+    frozen, mean = np.zeros(3), np.zeros(3)
+    before, new = (frozen, mean), mean + 1
+    assert _checksum(before, before) == 0
+    assert _checksum((frozen, new), before) == _checksum((frozen, new.copy()), before)
+    others = [before, (frozen, new + 1), (new, mean), (new, new)]
+    assert _checksum((frozen, new), before) not in [_checksum(other, before) for other in others]
+
+
 def test_a_shard_that_is_not_finite_names_the_step() -> None:
     problem = Problem(dense(2), mean_squared_error, sgd(0.1))
     state = init_state(problem, Key(0), (3,))
@@ -230,10 +242,30 @@ def test_what_is_ignored_counts_nowhere(shards: int) -> None:
     )
     assert_close(joined(made), joined(expected), 1e-12)
     np.testing.assert_allclose([metrics.loss, metrics.accuracy], [wanted.loss, wanted.accuracy], 1e-12)
-    with pytest.raises(ValueError, match="step 0: the weights of all examples in the batch are zero"):
-        make_step(problem, shards=shards)(state, (inputs, np.full(8, 9)))
+    nothing, metrics = make_step(problem, shards=shards)(state, (inputs, np.full(8, 9)))
+    assert tree.equal(nothing.params, state.params)  # a batch of no weight has no say
+    assert (metrics.loss, metrics.weight) == (0.0, 0.0)
     with pytest.raises(ValueError, match="evaluate: the weights of all examples are zero"):
         evaluate(problem, state, Part(inputs, np.full(8, 9)))
+
+
+def test_a_metric_of_nothing_is_the_same_in_shards() -> None:
+    """Else one such batch would leave the epoch without a metric."""
+    problem = Problem(dense(3), softmax_cross_entropy, sgd(0.1), partial(accuracy, ignore=2))
+    state = init_state(problem, Key(0), (4,), np.float64)
+    batch = gaussian((8, 4)), np.full(8, 2)
+    (_, whole), (_, cut) = (make_step(problem, shards=shards)(state, batch) for shards in (1, 3))
+    assert (whole.accuracy, whole.accuracy_weight) == (cut.accuracy, cut.accuracy_weight) == (0.0, 0.0)
+    _, counted = make_step(problem, shards=3)(state, (batch[0], np.arange(8) % 2))
+    assert Mean().add(cut).add(counted).metrics().accuracy == counted.accuracy
+
+
+def test_examples_with_weights_are_not_mixed() -> None:
+    problem = Problem(serial(flatten(), dense(3)), softmax_cross_entropy, sgd(0.1), augment=(mixup(0.2, classes=3),))
+    state = init_state(problem, Key(0), IN_SHAPE, np.float64)
+    make_step(problem)(state, batch_of(4))
+    with pytest.raises(TypeError, match="mixes the examples of a batch, and this batch has weights"):
+        make_step(problem)(state, (*batch_of(4), np.ones(4)))
 
 
 def test_weights_need_a_loss_and_a_metric_that_take_them() -> None:
@@ -303,6 +335,13 @@ def test_what_does_not_fit_together_is_named() -> None:
     state = init_state(problem, Key(0), SHAPES, np.float64)
     with pytest.raises(ValueError, match="step: expected as many inputs as targets, got 4 inputs, 3 targets"):
         make_step(problem, shards=2)(state, (part.inputs, (part.targets[0], part.targets[1][:3])))
+    uneven = part.inputs[0][:3], part.inputs[1]
+    alike = "expected several inputs to have as many examples each, got 3 and 4"
+    with pytest.raises(ValueError, match=f"step: {alike}"):
+        make_step(problem, shards=2)(state, (uneven, part.targets))
+    for batch_size in (3, 256):  # of 3, no batch would show that one input is longer
+        with pytest.raises(ValueError, match=f"predict: {alike}"):
+            predict(SEVERAL, state, uneven, batch_size=batch_size)
     wrong = Problem(SEVERAL, lambda outputs, targets: (0.5, outputs[:1]), adam(0.01), metric=None)
     with pytest.raises(TypeError, match="the d_outputs of a loss must be like the outputs"):
         make_step(wrong)(state, part.take(slice(None)))
