@@ -12,7 +12,7 @@ from funcnn import tree
 from funcnn.settings import shown
 from funcnn.tree import Array
 
-__all__ = ["Batch", "check_as_many", "count", "inputs_in", "is_several_arrays", "rows", "unpacked"]
+__all__ = ["Batch", "check_as_many", "length", "inputs_in", "is_several_arrays", "rows", "unpacked"]
 
 Batch = tuple[Any, ...]
 
@@ -26,10 +26,10 @@ def is_several_arrays(values: Any) -> bool:
     )
 
 
-def count(values: Any) -> int:
+def length(values: Any) -> int:
     """The number of examples in an array, in a tuple of arrays, or in a part of a data set.
 
-    >>> count((np.zeros((3, 2)), np.zeros(3)))
+    >>> length((np.zeros((3, 2)), np.zeros(3)))
     3
     """
     return len(tree.flatten(values)[0] if isinstance(values, tuple) else values)

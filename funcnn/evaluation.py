@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from funcnn import tree
-from funcnn.batch import Batch, check_as_many, count, inputs_in, is_several_arrays
+from funcnn.batch import Batch, check_as_many, inputs_in, is_several_arrays, length
 from funcnn.checks import FuncnnWarning, as_array
 from funcnn.keys import Key, check_is_key, generator
 from funcnn.layer import Layer
@@ -191,7 +191,7 @@ def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: i
         if inputs.ndim == 0:
             refuse("predict", "inputs", "a batch of inputs", inputs)
     check_as_many("predict", inputs)
-    n = count(inputs)
+    n = length(inputs)
     if workers > 1 and n:
         with team_of(workers, workers) as team:
             return team.predict(net, _bare(state), inputs, batch_size)

@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 
 from funcnn import tree
-from funcnn.batch import Batch, count
+from funcnn.batch import Batch, length
 from funcnn.checks import FuncnnWarning
 from funcnn.keys import Key
 from funcnn.layer import Layer
@@ -34,7 +34,7 @@ from funcnn.tree import Array, brief
 
 __all__ = [
     "Augment", "Batch", "Examples", "Metric", "Parts", "Problem", "call_augment", "call_loss", "call_metric",
-    "check_examples", "check_problem",
+    "check_asks_no_loss", "check_examples", "check_problem",
 ]  # fmt: skip
 
 Metric = Callable[..., Any]
@@ -203,16 +203,16 @@ def call_augment(
         if not isinstance(made, tuple) or len(made) != 2:
             raise TypeError(f"{as_code(augment)}: what mixes must return (inputs, targets), got {shown(made)}")
         made, mixed = made
-        if not _has_rows(mixed, count(inputs)):
+        if not _has_rows(mixed, length(inputs)):
             raise TypeError(
-                f"{as_code(augment)}: what mixes must return a target for each of its {count(inputs)} inputs, "
+                f"{as_code(augment)}: what mixes must return a target for each of its {length(inputs)} inputs, "
                 f"got {shown(mixed)}"
             )
     given, got = ([leaf.dtype for leaf in tree.flatten(each)] if _is_values(each) else None for each in (inputs, made))
-    if given != got or not _has_rows(made, count(inputs)):
+    if given != got or not _has_rows(made, length(inputs)):
         dtypes = " and ".join(map(str, given or ()))
         raise TypeError(
-            f"{as_code(augment)}: an augmentation must return as many inputs as it is given, {count(inputs)} of "
+            f"{as_code(augment)}: an augmentation must return as many inputs as it is given, {length(inputs)} of "
             f"{dtypes}, got {shown(made)}"
         )
     return made, mixed
@@ -278,6 +278,15 @@ def check_problem(place: str, problem: Any) -> None:
     """Raise ValueError unless a place is given a problem."""
     if not isinstance(problem, Problem):
         refuse(place, "problem", "a Problem(net, loss, optimizer)", problem)
+
+
+def check_asks_no_loss(place: str, problem: Problem) -> None:
+    """Raise ValueError for an optimizer that looks at the loss of other params, where the batch is cut."""
+    if problem.optimizer.asks_loss:
+        raise ValueError(
+            f"{place}: {as_code(problem.optimizer)} looks at the whole batch's loss of other params. Train with one "
+            "worker and one shard"
+        )
 
 
 def check_examples(place: str, name: str, examples: Any) -> None:

@@ -24,7 +24,7 @@ from funcnn.keys import Key, check_is_key, fold_in
 from funcnn.nn.coupled import check_meets
 from funcnn.nn.fold import fold
 from funcnn.nn.prediction import predictor
-from funcnn.problem import Augment, Examples, Parts, Problem, check_examples, check_problem
+from funcnn.problem import Augment, Examples, Parts, Problem, check_asks_no_loss, check_examples, check_problem
 from funcnn.settings import check_counts, refuse
 from funcnn.team.calls import FromOrder
 from funcnn.team.member import epoch_order
@@ -120,10 +120,12 @@ def make_step(
     if team is not None:
         if shards not in (1, team.shards):
             refuse("make_step", "shards", f"the team's, {team.shards}, or left out", shards)
+        check_asks_no_loss("make_step", problem)
         return partial(team.step, problem)
     if shards == 1:
         return partial(step, problem)
     check_meets(problem.net)
+    check_asks_no_loss("make_step", problem)
     return partial(step_in_shards, problem, shards)
 
 
@@ -178,6 +180,8 @@ def train(
         check_counts("train", epoch_steps=epoch_steps)
     if workers > shards:
         refuse("train", "shards", f"at least {workers}, one for each worker", shards)
+    if shards > 1:
+        check_asks_no_loss("train", problem)
     if not isinstance(state, TrainState):
         refuse("train", "state", "a TrainState, such as init_state makes", state)
     if not (hasattr(dataset, "train") and hasattr(dataset, "validation")):

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from funcnn.batch import Batch, count, is_several_arrays, rows
+from funcnn.batch import Batch, is_several_arrays, length, rows
 from funcnn.checks import NUMBERS, FuncnnWarning, as_array
 from funcnn.data.preprocess import Preprocess
 from funcnn.keys import Key, fold_in, generator
@@ -79,7 +79,7 @@ class Part:
     def __attrs_post_init__(self) -> None:
         kinds = NUMBERS if self.preprocess is None else None
         object.__setattr__(self, "inputs", _examples("inputs", self.inputs, kinds))
-        n = count(self.inputs)
+        n = length(self.inputs)
         for name, values in (("inputs", self.inputs), ("targets", self.targets)):
             for each in flatten(values):
                 if len(each) != n:
@@ -90,7 +90,7 @@ class Part:
                 refuse("Part", "weights", f"one for each of the {n} targets, or each of their positions", self.weights)
 
     def __len__(self) -> int:
-        return count(self.inputs)
+        return length(self.inputs)
 
     def take(self, index: Any) -> Batch:
         """The examples at positions (a slice or an array of them) as arrays (inputs, targets), and weights, if any.

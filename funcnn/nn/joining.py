@@ -20,7 +20,7 @@ __all__ = ["How", "Joined", "join", "join_arrays", "joined_shape", "shares"]
 How = Literal["concat", "add", "multiply", "mean"]
 
 
-def join(how: How) -> Layer:
+def join(combine: How) -> Layer:
     """A tuple of arrays made one: ((n, ...), (n, ...), ...) -> (n, ...).
 
     "concat" puts them one after the other along the last axis, in which alone their shapes may differ:
@@ -32,10 +32,10 @@ def join(how: How) -> Layer:
     >>> net.apply(None, None, x).y
     array([[10., 21.]])
 
-    ``parallel(..., combine=how)`` is ``serial(parallel(..., combine="tuple"), join(how))``. Raises ValueError for an
-    unknown `how`; init and apply raise ShapeError for what is no tuple of arrays whose shapes fit.
+    ``parallel(..., combine=combine)`` is ``serial(parallel(..., combine="tuple"), join(combine))``. Raises ValueError
+    for an unknown `combine`; init and apply raise ShapeError for what is no tuple of arrays whose shapes fit.
     """
-    return make_layer(_Join(how), _apply, _backward)
+    return make_layer(_Join(combine), _apply, _backward)
 
 
 # --- On arrays ------------------------------------------------------------------------------------------------
@@ -50,40 +50,40 @@ class Joined:
     factors: tuple[Array, ...] | None
 
 
-def joined_shape(place: str, how: How, shapes: Sequence[Shape]) -> Shape:
+def joined_shape(place: str, combine: How, shapes: Sequence[Shape]) -> Shape:
     """The shape of what examples of some shapes make together; raises ShapeError, naming the first that misfits."""
     first = shapes[0]
     for i, shape in enumerate(shapes):
-        alike = shape[:-1] == first[:-1] and len(shape) > 0 if how == "concat" else shape == first
+        alike = shape[:-1] == first[:-1] and len(shape) > 0 if combine == "concat" else shape == first
         if not alike or is_several(shape):
-            wanted = f"{first} in all but the last axis" if how == "concat" else f"{first}"
+            wanted = f"{first} in all but the last axis" if combine == "concat" else f"{first}"
             raise ShapeError(
                 f"{place}[{i}]",
                 f"expected an output of shape {wanted} like {place}[0]'s, got {shape}",
                 "Give every branch the same output size",
             )
-    return (*first[:-1], sum(shape[-1] for shape in shapes)) if how == "concat" else first
+    return (*first[:-1], sum(shape[-1] for shape in shapes)) if combine == "concat" else first
 
 
-def join_arrays(how: How, xs: Sequence[Array]) -> tuple[Array, Joined]:
+def join_arrays(combine: How, xs: Sequence[Array]) -> tuple[Array, Joined]:
     """The arrays made one, and what backward needs."""
-    y = np.concatenate(xs, axis=-1) if how == "concat" else reduce(mul if how == "multiply" else add, xs)
-    if how == "mean":
+    y = np.concatenate(xs, axis=-1) if combine == "concat" else reduce(mul if combine == "multiply" else add, xs)
+    if combine == "mean":
         y = y / y.dtype.type(len(xs))
-    factors = tuple(xs) if how == "multiply" else None
+    factors = tuple(xs) if combine == "multiply" else None
     return y, Joined(Form(y.shape, y.dtype), tuple([x.shape[-1] if x.ndim > 1 else 1 for x in xs]), factors)
 
 
-def shares(how: How, kept: Joined, dy: Array) -> list[Array]:
+def shares(combine: How, kept: Joined, dy: Array) -> list[Array]:
     """The gradients in the arrays that were joined."""
     count = len(kept.sizes)
-    if how == "concat":
+    if combine == "concat":
         ends = list(accumulate(kept.sizes))
         # Each in adjacent memory of its own, in the order of dy's axes: images lie by rows.
         return [dy[..., end - size : end].copy(order="K") for end, size in zip(ends, kept.sizes, strict=True)]
-    if how == "mean":
+    if combine == "mean":
         return [dy / dy.dtype.type(count)] * count
-    if how == "multiply" and kept.factors is not None:
+    if combine == "multiply" and kept.factors is not None:
         before = list(accumulate(kept.factors[:-1], mul, initial=dy))  # dy times all before each of them
         after = list(accumulate(kept.factors[:0:-1], mul))[::-1]
         return [*(one * other for one, other in zip(before, after, strict=False)), before[-1]]
@@ -98,7 +98,7 @@ class _Join(Config):
     name: ClassVar[str] = "join"
     by_chunks: ClassVar[bool] = True
     takes_several: ClassVar[bool] = True
-    how: How = attrs.field(validator=check_choice(*get_args(How)))
+    combine: How = attrs.field(validator=check_choice(*get_args(How)))
 
     def out_shape(self, in_shape: Any) -> Shape:
         if not is_several(in_shape):
@@ -107,7 +107,7 @@ class _Join(Config):
                 f"expected several inputs, a tuple of shapes, got the shape {in_shape}",
                 'Put a layer before it that gives several: parallel(..., combine="tuple")',
             )
-        return joined_shape(self.name, self.how, in_shape)
+        return joined_shape(self.name, self.combine, in_shape)
 
 
 def _apply(settings: _Join, params: Any, state: Any, x: Any, *, key: Any = None, train: bool = False) -> Applied:
@@ -120,12 +120,12 @@ def _apply(settings: _Join, params: Any, state: Any, x: Any, *, key: Any = None,
                 f"expected arrays of one dtype, got {x[0].dtype} and {each.dtype}",
                 f"Convert it: x.astype(np.{x[0].dtype})",
             )
-    joined_shape(settings.name, settings.how, [each.shape[1:] for each in x])
-    y, kept = join_arrays(settings.how, x)
+    joined_shape(settings.name, settings.combine, [each.shape[1:] for each in x])
+    y, kept = join_arrays(settings.combine, x)
     return Applied(y, state, kept if train else None)
 
 
 def _backward(settings: _Join, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(settings, residuals, Joined)
     check_dy(settings, dy, kept.form.shape, kept.form.dtype)
-    return Gradients(None, tuple(shares(settings.how, kept, dy)) if need_dx else None)
+    return Gradients(None, tuple(shares(settings.combine, kept, dy)) if need_dx else None)

@@ -22,7 +22,7 @@ import numpy as np
 
 from funcnn import tree
 from funcnn.arrays.updates import writing_to
-from funcnn.batch import Batch, count, inputs_in, rows
+from funcnn.batch import Batch, inputs_in, length, rows
 from funcnn.nn.coupled import Coroutine, together
 from funcnn.nn.prediction import forward_for
 from funcnn.problem import Examples, Problem
@@ -257,7 +257,7 @@ class Predict:
         member.receive(self.state)
         memory, outputs = member.state(self.state), views(self.place, member.memory(self.outputs))
         inputs: Any = member.examples[0]
-        many = -(-count(inputs) // self.batch_size)
+        many = -(-length(inputs) // self.batch_size)
         forward = forward_for(member.problem.net, memory.params, memory.state, batches=many)
         parts = [slice(i * self.batch_size, (i + 1) * self.batch_size) for i in member.own(many)]
         for part in parts:

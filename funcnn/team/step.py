@@ -17,13 +17,13 @@ import numpy as np
 from funcnn import tree
 from funcnn.arrays.finite import first_non_finite
 from funcnn.arrays.threads import single_blas_thread
-from funcnn.batch import Batch, check_as_many, count, rows, unpacked
+from funcnn.batch import Batch, check_as_many, length, rows, unpacked
 from funcnn.checks import LayerError
 from funcnn.keys import Key, fold_in
 from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_chunk, together
 from funcnn.optimizers import LossAt
 from funcnn.problem import Problem, call_augment, call_loss, call_metric
-from funcnn.settings import as_code, function_of, shown
+from funcnn.settings import shown
 from funcnn.tree import Array, node
 
 __all__ = [
@@ -117,7 +117,7 @@ def _loss_at(problem: Problem, batch: Batch, state: TrainState, params: Any) -> 
 def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """A step whose batch is cut into shards, on the threads of this process; for a net that `check_meets` lets pass."""
     batch = cuttable(batch)
-    n = count(batch[0])
+    n = length(batch[0])
     ways = []
     for number, part in enumerate(shard_slices(n, shards)):
         shard = Shard(number, n)
@@ -140,7 +140,7 @@ def forward_and_back(problem: Problem, state: TrainState, batch: Batch, shard: S
     that of its examples, or of what its loss is a mean over: then the shards meet, to know the sum.
     """
     inputs, targets, weights = unpacked(batch)
-    n = count(inputs)
+    n = length(inputs)
     key = _key(state, "step", shard) if problem.net.config.stochastic else None
     outputs, net_state, residuals = yield from apply_chunk(
         problem.net, state.params, state.state, inputs, key=key, train=True
@@ -179,11 +179,6 @@ def prepared(problem: Problem, state: TrainState, batch: Batch, shard: Shard | N
     """The batch, or the shard of it, augmented; a shard with keys of its own, and mixed within itself."""
     inputs, targets, weights = unpacked(batch)
     for i, augment in enumerate(problem.augment):
-        if weights is not None and getattr(function_of(augment), "mixes", False):
-            raise TypeError(
-                f"{as_code(augment)}: it mixes the examples of a batch, and this batch has weights, which would belong "
-                "to no example any more. Train without the weights, or without mixing"
-            )
         inputs, targets = call_augment(augment, inputs, targets, _key(state, "augment", shard, i), weights)
     return (inputs, targets) if weights is None else (inputs, targets, weights)
 
@@ -198,8 +193,8 @@ def cuttable(batch: Any) -> Batch:
                 raise TypeError(
                     f"step: {name} must be an array with the examples along its first axis, got {shown(each)}"
                 )
-            if name != "inputs" and len(each) != count(inputs):
-                many = f"{count(inputs)} inputs, {len(each)} {name}"
+            if name != "inputs" and len(each) != length(inputs):
+                many = f"{length(inputs)} inputs, {len(each)} {name}"
                 raise ValueError(f"step: expected as many inputs as {name}, got {many}")
         check_as_many("step", inputs)  # once they are known to be arrays
     return tuple(named.values())
@@ -234,7 +229,7 @@ def measured(
         outputs = forward(inputs)
         loss, _, weight = call_loss(problem.loss, outputs, targets, weights)
     reason = "" if math.isfinite(loss) else f"the loss is {loss}{why(Model(params, state), inputs)}"
-    return _metrics(problem, loss, weight, outputs, targets, weights, count(inputs)), reason
+    return _metrics(problem, loss, weight, outputs, targets, weights, length(inputs)), reason
 
 
 ADVICE = "Lower the learning rate, put clip_by_global_norm before the optimizer, or look for bad inputs"
@@ -267,7 +262,7 @@ def why(state: TrainState | Model, inputs: Any) -> str:
     finite = [np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in tree.flatten(inputs)]
     bad_inputs = np.count_nonzero(~np.logical_and.reduce(finite))
     if bad_inputs:
-        return f", since {bad_inputs} of the batch's {count(inputs)} inputs are not finite"
+        return f", since {bad_inputs} of the batch's {length(inputs)} inputs are not finite"
     return "; all parameters and inputs are finite, but not what follows from them"
 
 

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from funcnn import tree
 from funcnn.arrays import threads
-from funcnn.batch import Batch, count, inputs_in
+from funcnn.batch import Batch, inputs_in, length
 from funcnn.layer import Layer
 from funcnn.losses import mean_squared_error
 from funcnn.nn.coupled import check_meets
@@ -174,7 +174,7 @@ class Team:
         """The net's outputs for inputs: an array, a tuple of arrays, or examples."""
         problem = Problem(net, mean_squared_error, sgd(0.0), metric=None)  # of which the net alone is used
         self.begin(problem, state, inputs)
-        like, n = net.apply(state.params, state.state, inputs_in(inputs, slice(0, 1))).y, count(inputs)
+        like, n = net.apply(state.params, state.state, inputs_in(inputs, slice(0, 1))).y, length(inputs)
         places, size = lay_out(tree.map(lambda leaf: np.broadcast_to(leaf, (n, *leaf.shape[1:])), like))
         block = self._block(size)
         self._run(Predict(self._slot_of(state)[0].handle, block.handle, places, batch_size))

@@ -287,7 +287,7 @@ ONE, TWO = np.ones((2, 3), np.float32), np.ones((3, 3), np.float32)
          "each, got a tuple of shapes ((2, 3), (3, 3)). Pass (x1, x2, ...), or put a layer before it that gives "
          'several: parallel(..., combine="tuple")'),
         (join("mean"), (ONE, ONE[:, :2]), "join[1]: expected an output of shape (3,) like join[0]'s, got (2,)."),
-        (join("mean"), (ONE, ONE.astype(np.float64)), "join(how='mean'): expected arrays of one dtype, got float32 "),
+        (join("mean"), (ONE, ONE.astype(np.float64)), "join(combine='mean'): expected arrays of one dtype, got fl"),
         (tanh(), (ONE, ONE), 'tanh(): expected one array as input, got a tuple of 2. Put join("concat") before '),
         (branches(tanh(), tanh()), (ONE, ONE, ONE), "branches: expected its input to be a tuple of 2 arrays with "),
     ],
@@ -300,7 +300,7 @@ def test_inputs_that_are_not_several(layer: Layer, x: Any, text: str) -> None:
 @pytest.mark.parametrize(
     ("layer", "in_shape", "text"),
     [
-        (join("add"), (3,), "join(how='add'): expected several inputs, a tuple of shapes, got the shape (3,). Put a"),
+        (join("add"), (3,), "join(combine='add'): expected several inputs, a tuple of shapes, got the shape (3,). P"),
         (branches(tanh()), (3,), "branches: expected 1 inputs, a tuple of as many shapes, got (3,). Give it a layer "),
         (branches(tanh(), tanh()), ((3,),), "branches: expected 2 inputs, a tuple of as many shapes, got ((3,),). "),
         (branches(conv2d(2, 3), tanh()), ((2, 2, 1), (3,)), "branches[0] conv2d(filters=2, kernel_size=3): "),
@@ -311,7 +311,7 @@ def test_inputs_that_are_not_several(layer: Layer, x: Any, text: str) -> None:
          "layer that takes a tuple"),
         (flatten(), ((3,), (4,)), "flatten(): expected one input, got 2, of shapes ((3,), (4,)). Put "),
         (residual(chunked(tanh(), 2)), ((3,), (4,)), "residual chunked tanh(): expected one input, got 2, of shapes "),
-        (join("add"), ((3,), (-1,)), "join(how='add'): expected in_shape to be of ints, none negative, got (-1,). "),
+        (join("add"), ((3,), (-1,)), "join(combine='add'): expected in_shape to be of ints, none negative, got (-1,"),
     ],
 )  # fmt: skip
 def test_shapes_that_do_not_fit(layer: Layer, in_shape: Any, text: str) -> None:

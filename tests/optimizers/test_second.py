@@ -245,9 +245,11 @@ def test_without_the_loss_the_error_says_who_gives_it(optimizer: Optimizer) -> N
     ):
         optimizer.update(params, optimizer.init(params), params, 0)
     problem = Problem(serial(flatten(), dense(10)), softmax_cross_entropy, optimizer)
-    state = init_state(problem, Key(0), SMALL.in_shape)
-    with pytest.raises(TypeError, match="train with train or make_step, one worker and one shard"):
-        make_step(problem, shards=2)(state, SMALL.train.take(slice(None)))
+    text = r"looks at the whole batch's loss of other params\. Train with one worker and one shard"
+    with pytest.raises(ValueError, match=f"^make_step: .* {text}"):
+        make_step(problem, shards=2)
+    with pytest.raises(ValueError, match=f"^train: .* {text}"):
+        train(problem, init_state(problem, Key(0), SMALL.in_shape), SMALL, epochs=1, batch_size=8, shards=2)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from funcnn import Key, serial, tree
 from funcnn.arrays import threads
 from funcnn.checks import LayerError
 from funcnn.compose import branches, join, parallel, residual
-from funcnn.data import Dataset, Part, mixup
+from funcnn.data import Dataset, Part
 from funcnn.evaluation import Mean
 from funcnn.keys import generator
 from funcnn.layer import Applied, Config, Gradients, Initialised, config, make_layer
@@ -258,14 +258,6 @@ def test_a_metric_of_nothing_is_the_same_in_shards() -> None:
     assert (whole.accuracy, whole.accuracy_weight) == (cut.accuracy, cut.accuracy_weight) == (0.0, 0.0)
     _, counted = make_step(problem, shards=3)(state, (batch[0], np.arange(8) % 2))
     assert Mean().add(cut).add(counted).metrics().accuracy == counted.accuracy
-
-
-def test_examples_with_weights_are_not_mixed() -> None:
-    problem = Problem(serial(flatten(), dense(3)), softmax_cross_entropy, sgd(0.1), augment=(mixup(0.2, classes=3),))
-    state = init_state(problem, Key(0), IN_SHAPE, np.float64)
-    make_step(problem)(state, batch_of(4))
-    with pytest.raises(TypeError, match="mixes the examples of a batch, and this batch has weights"):
-        make_step(problem)(state, (*batch_of(4), np.ones(4)))
 
 
 def test_weights_need_a_loss_and_a_metric_that_take_them() -> None:
