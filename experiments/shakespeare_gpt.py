@@ -4,7 +4,8 @@
     python experiments/shakespeare_gpt.py --recipe large            6 blocks of 192 numbers, context 128
     python experiments/shakespeare_gpt.py --text my_letters.txt     a text of your own, in UTF-8
 
-The first is the net and the training that nanoGPT gives for a CPU, of which it states a validation loss of 1.88.
+The first is the net and the training that nanoGPT gives for a CPU, of which it states a validation loss of 1.88, but
+for the rate, which is twice its 0.001.
 The net tells every character from those before it, of 65; the loss is the mean of -log of the probability that it gave
 to what came. At the end it writes a page.
 """
@@ -38,7 +39,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def main() -> None:
-    rates = {"small": 1e-3, "large": 1e-3}
+    rates = {"small": 2e-3, "large": 1e-3}
     options = parse_options(
         __doc__, name="shakespeare_gpt", epochs=8, batch_size=12, lr=rates, epoch_steps=250, add=add_options
     )

@@ -9,9 +9,9 @@
 """
 
 from funcnn.checks import LayerError, ShapeError
-from funcnn.compose import serial
 from funcnn.keys import Key, fold_in, generator, split
 from funcnn.layer import Layer
+from funcnn.nn.serial import serial
 
 __all__ = ["Key", "Layer", "LayerError", "ShapeError", "__version__", "fold_in", "generator", "serial", "split"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from funcnn import tree
 from funcnn.batch import Batch, check_as_many, inputs_in, is_several_arrays, length
-from funcnn.checks import FuncnnWarning, as_array
+from funcnn.checks import FuncnnWarning, LayerError, as_array
 from funcnn.keys import Key, check_is_key, generator
-from funcnn.layer import Layer
+from funcnn.layer import Layer, out_shape_of
 from funcnn.nn.prediction import forward_for
 from funcnn.problem import Examples, Problem, check_examples, check_problem
 from funcnn.settings import as_int, check_counts, refuse
@@ -186,7 +186,7 @@ def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: i
         refuse("predict", "net", "a Layer", net, "Pass problem.net" if isinstance(net, Problem) else "")
     _check_state("predict", state)
     check_counts("predict", batch_size=batch_size, workers=workers)
-    if not is_several_arrays(inputs) and (not hasattr(inputs, "take") or hasattr(inputs, "__array__")):
+    if not _is_several(net, inputs) and (not hasattr(inputs, "take") or hasattr(inputs, "__array__")):
         inputs = as_array("predict", "inputs", inputs)
         if inputs.ndim == 0:
             refuse("predict", "inputs", "a batch of inputs", inputs)
@@ -199,3 +199,19 @@ def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: i
     forward = forward_for(net, state.params, state.state, batches=len(starts))
     made = [forward(inputs_in(inputs, slice(start, start + batch_size))) for start in starts]
     return tree.map(lambda *leaves: np.concatenate(leaves), *made)
+
+
+def _is_several(net: Layer, inputs: Any) -> bool:
+    """Whether a tuple of arrays is several inputs, and not examples one by one: the net tells.
+
+    Raises ShapeError where it is neither.
+    """
+    if not is_several_arrays(inputs):
+        return False
+    try:
+        out_shape_of(net, tree.map(lambda leaf: leaf.shape[1:], inputs))
+    except LayerError:
+        if len({np.shape(each) for each in inputs}) == 1:
+            return False
+        raise
+    return True

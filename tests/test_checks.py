@@ -288,6 +288,8 @@ EXTREMES = [1e-30, 1e-3, 1.0, 90.0, 1e4]
 def test_an_underflow_is_no_error(case: Case, size: float) -> None:
     layer, params, state, x, dy = ready(case, np.float32)
     whole = case.layer.config.vocabulary is not None
+    if case.layer.name == "gaussian_sample" and size > 1e3:
+        pytest.skip("the deviation exp(5000) is truly infinite")
     with np.errstate(all="raise"):
         small = tree.map(lambda each: (each * np.float64(1e-20)).astype(np.float32), dy)
         scaled = x if whole else tree.map(lambda each: (each * np.float64(size)).astype(np.float32), x)

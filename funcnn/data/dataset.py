@@ -22,17 +22,22 @@ _CLASSES = 90  # characters for the classes' names where a data set prints
 _MOST_CLASSES = 100_000  # that get a number for a name
 
 
-def _examples(name: str, given: Any, kinds: str | None) -> Any:
-    if is_several_arrays(given):
-        return tuple([_examples(name, each, kinds) for each in given])
+def _examples(name: str, given: Any, kinds: str | None, n: int | None = None) -> Any:
+    """An array of `n` examples; or several, and not examples one by one: of these there would be n."""
+    if is_several_arrays(given) and len(given) != n:
+        return tuple([_examples(name, each, kinds, n) for each in given])
     examples = as_array("Part", name, given, kinds=kinds)
     if examples.ndim == 0:
         refuse("Part", name, "an array of examples (n, ...)", given)
     return examples
 
 
-def _targets(given: Any) -> Any:
-    return _examples("targets", given, NUMBERS)
+def _size(given: Any) -> int | None:
+    """The number of examples in an array or a list of them; of a tuple of arrays, that of all if it is the same."""
+    if not is_several_arrays(given):
+        return len(given) if hasattr(given, "__len__") else None
+    sizes = {len(leaf) for leaf in flatten(given)}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _weights(given: Any) -> Array | None:
@@ -55,7 +60,7 @@ class Part:
 
     With `weights`, (n,) or one for each position of the targets (n, ...), losses and metrics are means over them. What
     is no array yet, a list or a pandas Series or DataFrame, is taken by position (`funcnn.checks.as_array`). For a net
-    of several inputs or outputs, inputs or targets are a tuple of arrays.
+    of several inputs or outputs, inputs or targets are a tuple of arrays, of as many examples each.
 
     >>> from funcnn.data import rescale
     >>> part = Part(np.array([[0], [255]], np.uint8), np.array([3, 5]), rescale(255))
@@ -69,7 +74,7 @@ class Part:
     """
 
     inputs: Any = attrs.field(repr=brief)
-    targets: Any = attrs.field(repr=brief, converter=_targets)
+    targets: Any = attrs.field(repr=brief)
     # It prints cut, since a mean image is thousands of characters.
     preprocess: Preprocess | None = attrs.field(
         default=None, repr=lambda given: cut(as_code(given), 30), validator=_check_preprocess
@@ -78,7 +83,9 @@ class Part:
 
     def __attrs_post_init__(self) -> None:
         kinds = NUMBERS if self.preprocess is None else None
-        object.__setattr__(self, "inputs", _examples("inputs", self.inputs, kinds))
+        size = _size(self.targets) or _size(self.inputs)
+        object.__setattr__(self, "inputs", _examples("inputs", self.inputs, kinds, size))
+        object.__setattr__(self, "targets", _examples("targets", self.targets, NUMBERS, size))
         n = length(self.inputs)
         for name, values in (("inputs", self.inputs), ("targets", self.targets)):
             for each in flatten(values):

@@ -82,7 +82,10 @@ SOURCES: dict[str, tuple[Source, ...]] = {
             "input.txt",
             1_115_394,
             "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-            ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare",),
+            (
+                "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare",
+                "https://raw.githubusercontent.com/karpathy/ng-video-lecture/master",
+            ),
         ),
     ),
     # Only an MD5 is known of it. Two files of one MD5 can be made, another file of this one's cannot.

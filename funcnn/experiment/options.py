@@ -18,6 +18,8 @@ __all__ = [
     "share", "warn",
 ]  # fmt: skip
 
+_QUICK_STEPS = 25  # of an epoch that is no pass over the training data
+
 
 @attrs.frozen
 class Options:
@@ -97,8 +99,8 @@ def parse_options(
     option("--workers", type=positive(int), default=1, metavar="N", help=processes)
     parts = "parts of a batch that they share, from which the result follows (default: --workers, or as it was begun)"
     option("--shards", type=positive(int), metavar="N", help=parts)
-    many = f"steps of an epoch (default {epoch_steps or 'those of a pass over the training data'})"
-    option("--epoch-steps", type=positive(int), default=epoch_steps, metavar="K", help=many)
+    many = f"{epoch_steps}; {_QUICK_STEPS} if --quick" if epoch_steps else "those of a pass over the training data"
+    option("--epoch-steps", type=positive(int), metavar="K", help=f"steps of an epoch (default {many})")
     parser.set_defaults(recipe=next(iter(rates)))
     common = {"recipe"} | {action.dest for action in parser._actions} - {"help"}
     if add is not None:
@@ -106,6 +108,8 @@ def parse_options(
     values = vars(read_arguments(parser, arguments))
     own = argparse.Namespace(**{key: values.pop(key) for key in list(values) if key not in common})
     values["epochs"] = values["epochs"] or (quick_epochs if values["quick"] else epochs)
+    if epoch_steps and not values["epoch_steps"]:
+        values["epoch_steps"] = min(epoch_steps, _QUICK_STEPS) if values["quick"] else epoch_steps
     values["lr"] = values["lr"] or rates[values["recipe"]]
     values["out"] = values["out"] or Path("runs") / name.format_map(vars(own))
     return Options(**values, own=own)

@@ -26,7 +26,7 @@ from funcnn.checks import (
 from funcnn.init import Initializer, check_initializer, normal
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
-from funcnn.settings import as_int, check_count, check_positive, config, count, number
+from funcnn.settings import as_int, check_count, check_counts, check_positive, config, count, number
 from funcnn.tree import Array, Shape, node
 
 __all__ = [
@@ -161,10 +161,15 @@ def _backward(settings: _Embedding, params: Any, residuals: Any, dy: Array, *, n
 # --- unembedding ----------------------------------------------------------------------------------------------
 
 
+def _check_words(instance: Any, attribute: Any, value: Any) -> None:
+    check_counts(instance.name, vocabulary=value)
+
+
 @config
 class _Unembedding(Config):
     name: ClassVar[str] = "unembedding"
-    words: int = count()  # not `vocabulary`, which says that a layer's inputs are whole numbers
+    # Not `vocabulary`, which says that a layer's inputs are whole numbers.
+    words: int = attrs.field(converter=as_int, validator=_check_words)
     weight_init: Initializer = attrs.field(default=normal(0.02), validator=check_initializer)
 
     @property

@@ -1,6 +1,6 @@
 """`tied`, a net in which some parameters are those of another place."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -13,7 +13,7 @@ from funcnn.keys import Key
 from funcnn.layer import Gradients, Initialised, Layer, Values
 from funcnn.nn.combining import Wrapped, init_wrapped, place
 from funcnn.nn.coupled import Coroutine, Meets, apply_chunk, backward_chunk, make_coupled
-from funcnn.settings import config, refuse
+from funcnn.settings import as_tuple, config, refuse
 from funcnn.tree import Shape, TreeError
 
 __all__ = ["tied"]
@@ -43,16 +43,16 @@ def tied(layer: Layer, places: Mapping[str, str]) -> Layer:
     Raises TypeError for what is no Layer, ValueError for places that are no texts or overlap; init raises LayerError
     for a place that does not exist, with those that do, and for two places whose shapes differ.
     """
-    pairs = places.items() if isinstance(places, Mapping) else places
-    if not isinstance(pairs, Iterable) or isinstance(pairs, str):
+    pairs = tuple(places.items()) if isinstance(places, Mapping) else as_tuple(places)
+    if not isinstance(pairs, tuple):
         refuse("tied", "places", 'a dictionary such as {"2.weight": "0.weight"}', places)
-    return make_coupled(_Tied(layer, tuple([tuple(pair) for pair in pairs])), _init)  # type: ignore[misc]
+    return make_coupled(_Tied(layer, tuple([as_tuple(pair) for pair in pairs])), _init)
 
 
 def _check_places(instance: Any, attribute: Any, places: Any) -> None:
     """Raise ValueError unless all are pairs of paths, of which no first one overlaps any other."""
     for pair in places:
-        if len(pair) != 2 or not all(isinstance(path, str) and path for path in pair):
+        if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(path, str) and path for path in pair):
             refuse("tied", "places", 'pairs of paths such as {"2.weight": "0.weight"}', pair)
     firsts = [first for first, _ in places]
     for i, first in enumerate(firsts):

@@ -56,7 +56,9 @@ def plateau(
     Raises ValueError for what is no optimizer, a factor or least scale outside [0, 1], a negative patience, threshold
     or cooldown, another word, and in ``observe`` for an accuracy that there is not.
     """
-    settings = _Plateau(optimizer, monitor, mode or _usual_mode(monitor), factor, patience, threshold, cooldown, least)
+    settings = _Plateau(
+        optimizer, monitor, _usual_mode(monitor) if mode is None else mode, factor, patience, threshold, cooldown, least
+    )
     return make_optimizer(settings, _scaled_update, _scale_init)
 
 
@@ -82,13 +84,13 @@ def drop_below(
     Raises ValueError for what is no optimizer, no thresholds, other than one factor or as many as thresholds, each not
     negative, another word, and in ``observe`` for an accuracy that there is not.
     """
-    settings = _DropBelow(optimizer, monitor, mode or _usual_mode(monitor), thresholds, factors)  # type: ignore[arg-type]
+    settings = _DropBelow(optimizer, monitor, _usual_mode(monitor) if mode is None else mode, thresholds, factors)  # type: ignore[arg-type]
     return make_optimizer(settings, _scaled_update, _scale_init)
 
 
 def _usual_mode(monitor: str) -> str:
     """Losses shall fall and accuracies rise."""
-    return "max" if monitor == "accuracy" else "min"
+    return "max" if isinstance(monitor, str) and monitor == "accuracy" else "min"
 
 
 # --- Rates that follow the metrics ----------------------------------------------------------------------------

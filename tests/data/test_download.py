@@ -391,7 +391,7 @@ def test_an_archive_that_another_process_unpacked_meanwhile_is_left_as_it_is(
 
 def test_every_file_has_two_addresses_a_size_and_a_checksum() -> None:
     """What comes without encryption comes last, and is held against a strong checksum."""
-    assert set(SOURCES) == {"mnist", "fashion_mnist", "cifar10", "notmnist"}
+    assert set(SOURCES) == {"mnist", "fashion_mnist", "cifar10", "notmnist", "tinyshakespeare"}
     for source in (source for sources in SOURCES.values() for source in sources):
         assert len(set(source.places)) == 2
         assert 4_000 < source.size < 200_000_000
