@@ -33,11 +33,14 @@ def _examples(name: str, given: Any, kinds: str | None, n: int | None = None) ->
 
 
 def _size(given: Any) -> int | None:
-    """The number of examples in an array or a list of them; of a tuple of arrays, that of all if it is the same."""
-    if not is_several_arrays(given):
-        return len(given) if hasattr(given, "__len__") else None
-    sizes = {len(leaf) for leaf in flatten(given)}
-    return sizes.pop() if len(sizes) == 1 else None
+    """The number of examples in an array or a list of them, None of a single number; in several arrays, that of all."""
+    if is_several_arrays(given):
+        sizes = {len(leaf) for leaf in flatten(given)}
+        return sizes.pop() if len(sizes) == 1 else None
+    try:
+        return len(given)
+    except TypeError:
+        return None
 
 
 def _weights(given: Any) -> Array | None:
