@@ -98,7 +98,8 @@ def load_text(
     65,536 that differ.
     """
     check_counts("load_text", context=context)
-    path = _named(data_dir) if source == "tinyshakespeare" else as_path("load_text", "source", source)
+    is_named = isinstance(source, str) and source == "tinyshakespeare"
+    path = _named(data_dir) if is_named else as_path("load_text", "source", source)
     with reading(path):
         content = path.read_bytes()
     try:

@@ -189,7 +189,7 @@ FILES: dict[str, Target] = {
 # --- Arguments ------------------------------------------------------------------------------------------------
 
 # Functions that wait for a network, a terminal or other processes, or run for long, are fuzzed in other ways.
-_LEFT_OUT = {"node", "load", "sweep", "halving", "Processes", "train", "load_folder", "read_class_folders"}
+_LEFT_OUT = {"node", "load", "load_text", "sweep", "halving", "Processes", "train", "load_folder", "read_class_folders"}
 _USUAL: dict[str, Callable[[Rng], Any]] = {
     "key": lambda rng: Key(0), "in_shape": lambda rng: (4, 4, 2), "shape": lambda rng: (2, 3), "units": lambda rng: 3,
     "filters": lambda rng: 2, "kernel_size": lambda rng: 3, "window": lambda rng: 2, "rate": lambda rng: 0.5,
