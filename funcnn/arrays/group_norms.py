@@ -163,7 +163,7 @@ def _for_parts(function: Callable[[slice], Any], x: Array) -> list[Any]:
 
 
 def _total(function: Callable[[slice], Array], x: Array) -> Array:
-    first, *others = _for_parts(function, x) or [function(slice(0, 0))]  # of an image without pixels
+    first, *others = _for_parts(function, x)
     for each in others:
         first += each
     return np.asarray(first)

@@ -80,6 +80,12 @@ class _GroupNorm(_ByGroups):
                 f"expected examples of shape (..., channels), a multiple of {self.groups} channels, got {in_shape}",
                 "Choose groups that divide the channels",
             )
+        if min(in_shape) < 1:
+            raise ShapeError(
+                repr(self),
+                f"expected examples that have positions to take the mean over, got {in_shape}",
+                "Correct the layer before it",
+            )
         return in_shape
 
 

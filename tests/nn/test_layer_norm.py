@@ -165,3 +165,10 @@ def test_params_and_inputs_that_do_not_fit(layer: Layer) -> None:
 )
 def test_settings_that_are_refused(make: Any, text: str) -> None:
     assert message(ValueError, make).startswith(text)
+
+
+@pytest.mark.parametrize("layer", [group_norm(2), instance_norm()], ids=str)
+def test_images_without_pixels_have_no_mean(layer: Layer) -> None:
+    params = layer.init(Key(0), (1, 3, 4), np.float64).params
+    for use in (lambda: layer.init(Key(0), (0, 3, 4)), lambda: layer.apply(params, None, gaussian((2, 0, 3, 4)))):
+        assert "positions to take the mean over, got (0, 3, 4)" in message(ShapeError, use)
