@@ -12,7 +12,7 @@ from funcnn import tree
 from funcnn.settings import shown
 from funcnn.tree import Array
 
-__all__ = ["Batch", "check_as_many", "length", "inputs_in", "is_several_arrays", "rows", "unpacked"]
+__all__ = ["Batch", "as_batch", "check_as_many", "length", "inputs_in", "is_several_arrays", "rows", "unpacked"]
 
 Batch = tuple[Any, ...]
 
@@ -56,6 +56,11 @@ def rows(values: Any, part: slice) -> Any:
 def inputs_in(given: Any, part: slice) -> Any:
     """The inputs of some of the examples in an array, in a tuple of arrays, or in a part of a data set."""
     return rows(given, part) if isinstance(given, (np.ndarray, tuple)) else given.take(part)[0]
+
+
+def as_batch(inputs: Any, targets: Any, weights: Array | None = None) -> Batch:
+    """A batch of its parts, with weights if there are some."""
+    return (inputs, targets) if weights is None else (inputs, targets, weights)
 
 
 def unpacked(batch: Any) -> tuple[Any, Any, Array | None]:

@@ -5,7 +5,6 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, overload
 
-import attrs
 import numpy as np
 
 from funcnn import tree
@@ -17,9 +16,9 @@ from funcnn.nn.prediction import forward_for
 from funcnn.problem import Examples, Problem, check_examples, check_problem
 from funcnn.settings import as_int, check_counts, refuse
 from funcnn.team.mpi import team_of
-from funcnn.team.step import Metrics, Model, TrainState, measured
+from funcnn.team.step import Metrics, Model, TrainState, measured, summed
 
-__all__ = ["BEGUN", "Mean", "batches", "evaluate", "for_evaluation", "mean_of", "predict"]
+__all__ = ["BEGUN", "batches", "evaluate", "for_evaluation", "mean_of", "predict"]
 
 # The states at step 0 that a run of an epoch or more began with. It decides on a warning, and on no result.
 BEGUN: "weakref.WeakSet[TrainState]" = weakref.WeakSet()
@@ -53,31 +52,6 @@ def _batches(examples: Examples, batch_size: int, key: Key | None, start: int) -
     for first in range(start * batch_size, n, batch_size):
         part = slice(first, min(first + batch_size, n))
         yield examples.take(part if order is None else order[part])
-
-
-@attrs.frozen
-class Mean:
-    """A running mean of metrics, each weighed by what it is a mean over."""
-
-    weight: float = 0.0
-    accuracy_weight: float = 0.0
-    loss: float = 0.0
-    accuracy: float | None = 0.0
-
-    def add(self, metrics: Metrics) -> "Mean":
-        known = self.accuracy is not None and metrics.accuracy is not None
-        return Mean(
-            self.weight + metrics.weight,
-            self.accuracy_weight + metrics.accuracy_weight,
-            self.loss + metrics.loss * metrics.weight,
-            self.accuracy + metrics.accuracy * metrics.accuracy_weight if known else None,  # type: ignore[operator]
-        )
-
-    def metrics(self) -> Metrics:
-        known = self.accuracy is not None and self.accuracy_weight > 0
-        accuracy = self.accuracy / self.accuracy_weight if known else None  # type: ignore[operator]
-        loss = self.loss / self.weight if self.weight else 0.0
-        return Metrics(loss, accuracy, self.weight, self.accuracy_weight)
 
 
 def evaluate(
@@ -136,15 +110,13 @@ def for_evaluation(problem: Problem, state: TrainState | Model) -> TrainState | 
 
 def mean_of(place: str, made: Iterable[tuple[Metrics, str]]) -> Metrics:
     """The mean over batches; warns once of one that is not finite."""
-    mean, reason = Mean(), ""
-    for metrics, its_reason in made:
-        mean = mean.add(metrics)
-        reason = reason or its_reason
+    each, reasons = zip(*made, strict=True)
+    mean = summed(each)
     if mean.weight == 0:
         raise ValueError(f"{place}: the weights of all examples are zero, so that they have no mean loss")
-    if reason:
-        warnings.warn(f"{place}: {reason}", FuncnnWarning, stacklevel=3)
-    return mean.metrics()
+    if any(reasons):
+        warnings.warn(f"{place}: {next(filter(None, reasons))}", FuncnnWarning, stacklevel=3)
+    return mean
 
 
 def _bare(state: TrainState | Model) -> TrainState:

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 
 from funcnn.batch import Batch
 from funcnn.checks import FuncnnWarning
-from funcnn.evaluation import BEGUN, Mean, batches, evaluate, for_evaluation, mean_of, predict
+from funcnn.evaluation import BEGUN, batches, evaluate, for_evaluation, mean_of, predict
 from funcnn.keys import Key, check_is_key, fold_in
 from funcnn.nn.coupled import check_meets
 from funcnn.nn.fold import fold
@@ -29,7 +29,7 @@ from funcnn.settings import check_counts, refuse
 from funcnn.team.calls import FromOrder
 from funcnn.team.member import epoch_order
 from funcnn.team.mpi import team_of
-from funcnn.team.step import ADVICE, Metrics, Model, NonFiniteError, TrainState, step, step_in_shards
+from funcnn.team.step import ADVICE, Metrics, Model, NonFiniteError, TrainState, step, step_in_shards, summed
 from funcnn.team.team import Team
 from funcnn.tree import Array, Shape
 
@@ -213,7 +213,7 @@ def _train(
         return
     with crew:
         for epoch in range(state.step // per_epoch, epochs):
-            mean = Mean()
+            mean: Metrics | None = None
             seconds, rate = 0.0, 0.0
             started = time.perf_counter()
             for i in range(state.step - epoch * per_epoch, per_epoch):
@@ -221,25 +221,27 @@ def _train(
                 batch = FromOrder(which, place * batch_size, min((place + 1) * batch_size, n))
                 rate = problem.optimizer.learning_rate(state.step, state.opt_state)
                 state, metrics = crew.step(state, batch)
-                mean = mean.add(metrics)
+                mean = summed([mean, metrics]) if mean else metrics
                 limit = limit or _EXPLODED * max(1.0, abs(metrics.loss))
-                loss, metric = metrics.loss, metrics.accuracy
-                so_far = mean.metrics()
-                event = Step(state.step, epoch + 1, i + 1, per_epoch, loss, metric, so_far.loss, so_far.accuracy, rate)
+                event = Step(
+                    state.step, epoch + 1, i + 1, per_epoch,
+                    metrics.loss, metrics.accuracy, mean.loss, mean.accuracy, rate,
+                )  # fmt: skip
                 seconds += time.perf_counter() - started
                 yield event
                 started = time.perf_counter()  # the time that the caller took is not the training's
+            assert mean is not None  # an epoch that is begun has a step to come
             validation = crew.validate(state)
-            opt_state = problem.optimizer.observe(state.opt_state, validation or mean.metrics())
+            opt_state = problem.optimizer.observe(state.opt_state, validation or mean)
             if opt_state is not state.opt_state:
                 state = TrainState(state.params, state.state, opt_state, state.step, state.seed)
-            if mean.metrics().loss > limit:
-                message = f"train: the loss has grown to {mean.metrics().loss:.3g} in epoch {epoch + 1}. {ADVICE}"
+            if mean.loss > limit:
+                message = f"train: the loss has grown to {mean.loss:.3g} in epoch {epoch + 1}. {ADVICE}"
                 warnings.warn(message, FuncnnWarning, stacklevel=2)
                 limit = math.inf  # said once
             if start.step == 0:
                 BEGUN.add(start)
-            yield Epoch(epoch + 1, epochs, state, mean.metrics(), validation, rate, seconds)
+            yield Epoch(epoch + 1, epochs, state, mean, validation, rate, seconds)
 
 
 class _Crew:

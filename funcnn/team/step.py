@@ -17,7 +17,7 @@ import numpy as np
 from funcnn import tree
 from funcnn.arrays.finite import first_non_finite
 from funcnn.arrays.threads import single_blas_thread
-from funcnn.batch import Batch, check_as_many, length, rows, unpacked
+from funcnn.batch import Batch, as_batch, check_as_many, length, rows, unpacked
 from funcnn.checks import LayerError
 from funcnn.keys import Key, fold_in
 from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_chunk, together
@@ -95,7 +95,7 @@ def step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState,
     """Forward, loss, backward, update. The metrics are the batch's, before the update. Raises NonFiniteError."""
     batch = prepared(problem, state, batch)
     made = _made(problem, batch, state)
-    loss = partial(_loss_at, problem, batch, state) if problem.optimizer.asks_loss else None
+    loss = partial(_loss_at, problem, batch, state)  # for an optimizer that asks it
     params, opt_state = updated(problem, state, made.gradients, made.metrics.loss, loss)
     return TrainState(params, made.state, opt_state, state.step + 1, state.seed), made.metrics
 
@@ -180,23 +180,22 @@ def prepared(problem: Problem, state: TrainState, batch: Batch, shard: Shard | N
     inputs, targets, weights = unpacked(batch)
     for i, augment in enumerate(problem.augment):
         inputs, targets = call_augment(augment, inputs, targets, _key(state, "augment", shard, i), weights)
-    return (inputs, targets) if weights is None else (inputs, targets, weights)
+    return as_batch(inputs, targets, weights)
 
 
 def cuttable(batch: Any) -> Batch:
     """A batch that can be cut. Raises TypeError for what is none, ValueError for more inputs than targets."""
-    inputs, targets, weights = unpacked(batch)
-    named = {"inputs": inputs, "targets": targets} | ({} if weights is None else {"weights": weights})
-    for name, values in named.items():
-        for each in tree.flatten(values) if type(values) is tuple and values else [values]:
-            if not isinstance(each, np.ndarray) or each.ndim == 0:
-                raise TypeError(
-                    f"step: {name} must be an array with the examples along its first axis, got {shown(each)}"
-                )
-            if name != "inputs" and len(each) != length(inputs):
-                many = f"{length(inputs)} inputs, {len(each)} {name}"
-                raise ValueError(f"step: expected as many inputs as {name}, got {many}")
-        check_as_many("step", inputs)  # once they are known to be arrays
+    named = dict(zip(("inputs", "targets", "weights"), as_batch(*unpacked(batch)), strict=False))
+    arrays = {name: tree.flatten(each) if type(each) is tuple and each else [each] for name, each in named.items()}
+    for name, each in ((name, each) for name, several in arrays.items() for each in several):
+        if not isinstance(each, np.ndarray) or each.ndim == 0:
+            raise TypeError(f"step: {name} must be an array with the examples along its first axis, got {shown(each)}")
+    check_as_many("step", named["inputs"])
+    n = length(named["inputs"])
+    for name, several in arrays.items():
+        for each in several:
+            if len(each) != n:
+                raise ValueError(f"step: expected as many inputs as {name}, got {n} inputs, {len(each)} {name}")
     return tuple(named.values())
 
 
@@ -299,11 +298,11 @@ def _sum_of_trees(one: Any, other: Any) -> Any:
 
 
 def summed(made: Sequence[Metrics]) -> Metrics:
-    """The metrics of the batch: the shards' means, weighed by what they are means over."""
-    n, m = (math.fsum(each) for each in ([part.weight for part in made], [part.accuracy_weight for part in made]))
-    loss = math.fsum(each.loss * (each.weight / n) for each in made) if n else 0.0
-    known = [(each.accuracy, each.accuracy_weight) for each in made if each.accuracy is not None]
-    mean = math.fsum(value * (weight / m) for value, weight in known) if m else 0.0  # of nothing, as metrics say
+    """The metrics of several shards or batches together: their means, weighed by what they are means over."""
+    n, m = sum(each.weight for each in made), sum(each.accuracy_weight for each in made)
+    loss = sum(each.loss * each.weight for each in made) / n if n else 0.0
+    known = [each.accuracy * each.accuracy_weight for each in made if each.accuracy is not None]
+    mean = sum(known) / m if m else 0.0  # of nothing, as metrics say
     return Metrics(loss, mean if known else None, n, m)
 
 

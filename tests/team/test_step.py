@@ -15,7 +15,6 @@ from funcnn.arrays import threads
 from funcnn.checks import LayerError
 from funcnn.compose import branches, join, parallel, residual
 from funcnn.data import Dataset, Part
-from funcnn.evaluation import Mean
 from funcnn.keys import generator
 from funcnn.layer import Applied, Config, Gradients, Initialised, config, make_layer
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
@@ -257,7 +256,7 @@ def test_a_metric_of_nothing_is_the_same_in_shards() -> None:
     (_, whole), (_, cut) = (make_step(problem, shards=shards)(state, batch) for shards in (1, 3))
     assert (whole.accuracy, whole.accuracy_weight) == (cut.accuracy, cut.accuracy_weight) == (0.0, 0.0)
     _, counted = make_step(problem, shards=3)(state, (batch[0], np.arange(8) % 2))
-    assert Mean().add(cut).add(counted).metrics().accuracy == counted.accuracy
+    assert summed([cut, counted]).accuracy == counted.accuracy
 
 
 def test_weights_need_a_loss_and_a_metric_that_take_them() -> None:
