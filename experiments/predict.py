@@ -1,6 +1,6 @@
 """What a trained model sees in images: the class of each, with its probability, as a table and a picture.
 
-    python experiments/predict.py digit.png --model models/mnist_cnn.safetensors --invert
+    python experiments/predict.py digit.png --model funcnn/trained/mnist_cnn.safetensors --invert
     python experiments/predict.py folder_of_images --model runs/cifar10_convnet_1/model.safetensors
 
 The images are a PNG or JPEG file, a folder of such, or an IDX file. They are resized to what the model takes, and made
@@ -34,7 +34,7 @@ def parse() -> Namespace:
     parser = new_parser(__doc__)
     add = parser.add_argument
     add("images", type=path_of, help="an image, a folder of images, or an IDX file")
-    add("--model", type=path_of, required=True, help="a model.safetensors that an experiment left, or one of models/")
+    add("--model", type=path_of, required=True, help="a model.safetensors that an experiment left, or one of funcnn/trained/")
     add("--invert", action="store_true", help="turn white into black before the model sees it")
     add("--out", type=path_of, default=Path("runs") / "predict", help="the folder for results (default %(default)s)")
     add("--csv", action="store_true", help="print all predictions as CSV instead of a table")

@@ -201,7 +201,7 @@ def test_layers_that_are_none_are_refused_before_the_file_is_looked_at(path: Pat
 
 
 def test_a_file_from_before_there_were_own_parts_is_loaded() -> None:
-    models = Path(__file__).parents[1] / "models"
+    models = Path(__file__).parents[1] / "funcnn" / "trained"
     assert [load_trained(each).in_shape for each in sorted(models.glob("*.safetensors"))] == [(28, 28, 1)] * 3
 
 

@@ -302,7 +302,7 @@ def test_a_drawing_on_nothing_in_a_file_of_any_name_is_recognised(tmp_path: Path
     pixels[4:24, 13:16, 1] = 255  # an upright stroke, black on transparent
     image.fromarray(pixels, "LA").save(tmp_path / "one.png")
     os.rename(tmp_path / "one.png", os.fsencode(tmp_path) + b"/\xffone.png")
-    model = ROOT / "models" / "mnist_cnn.safetensors"
+    model = ROOT / "funcnn" / "trained" / "mnist_cnn.safetensors"
     command = [sys.executable, str(ROOT / "experiments" / "predict.py"), str(tmp_path), "--model", str(model)]
     result = subprocess.run(
         [*command, "--invert", "--csv", "--no-plots", "--out", str(tmp_path / "out")],
