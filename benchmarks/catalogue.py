@@ -157,6 +157,23 @@ def _activation(name: str) -> Case:
     return _image(26, 32, getattr(layers, name)(), lambda torch: getattr(torch.nn, ACTIVATIONS[name])(), "")
 
 
+def _conv1d(
+    time: int, channels: int, filters: int, kernel: int, *,
+    stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1,
+) -> Case:  # fmt: skip
+    marks = "".join(
+        f", {name} {value}" for name, value in (("stride", stride), ("dilation", dilation), ("groups", groups))
+        if value > 1
+    )  # fmt: skip
+    return Case(
+        f"conv1d of {kernel} {channels}→{filters}, {time} steps{marks}",
+        (time, channels),
+        conv1d(filters, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups),
+        lambda torch: torch.nn.Conv1d(channels, filters, kernel, stride, padding, dilation, groups),
+        turned=True,
+    )
+
+
 def _transposed(size: int, channels: int, filters: int, kernel: int, *, stride: int = 2, padding: int = 1) -> Case:
     return Case(
         f"conv_transpose2d {kernel}x{kernel} {channels}→{filters} @{size} stride {stride}",
@@ -258,6 +275,7 @@ CASES = (
     _features(
         geglu(), function(lambda f, x: x.chunk(2, -1)[0] * f.gelu(x.chunk(2, -1)[1], approximate="tanh")), (64, 512)
     ),
+    _features(geglu(exact=True), function(lambda f, x: x.chunk(2, -1)[0] * f.gelu(x.chunk(2, -1)[1])), (64, 512)),
     _features(maxout(2), function(lambda f, x: x.unflatten(-1, (2, -1)).amax(-2)), (64, 512)),
     _image(32, 32, batch_norm(), lambda torch: torch.nn.BatchNorm2d(32), ""),
     _image(32, 32, group_norm(8), lambda torch: torch.nn.GroupNorm(8, 32), " of 8"),
@@ -278,18 +296,25 @@ CASES = (
     _sequence(rnn, "RNN", 64, 64, 128),
     _sequence(lstm, "LSTM", 64, 64, 128),
     _sequence(gru, "GRU", 64, 64, 128),
+    _sequence(lstm, "LSTM", 128, 128, 256),
     _features(
         self_attention(4), _self_attention, (64, 128), " of 4 heads"
     ),
     Case("transformer_block of 4 heads 64×128", (64, 128), transformer_block(128, 4), _block),
-    _features(
-        conv1d(64, 3, padding="same"), lambda torch: torch.nn.Conv1d(64, 64, 3, padding=1), (128, 64), " of 3",
-        turned=True,
-    ),
+    _conv1d(128, 64, 64, 3, padding=1),
+    _conv1d(1000, 1, 32, 80, stride=4),
+    _conv1d(100, 64, 128, 3, stride=2),
+    _conv1d(256, 64, 64, 3, dilation=4, padding=4),
+    _conv1d(256, 64, 64, 3, groups=4, padding=1),
+    _conv1d(256, 64, 64, 7, groups=64, padding=3),
     _features(
         conv_transpose1d(32, 4, stride=2, padding=1), lambda torch: torch.nn.ConvTranspose1d(64, 32, 4, 2, 1),
         (64, 64), " of 4, stride 2", turned=True,
     ),
     _features(max_pool1d(2), lambda torch: torch.nn.MaxPool1d(2), (256, 64), " of 2", turned=True),
+    _features(
+        max_pool1d(3, stride=2, padding=1), lambda torch: torch.nn.MaxPool1d(3, 2, 1), (256, 64), " of 3, stride 2",
+        turned=True,
+    ),
     _features(avg_pool1d(2), lambda torch: torch.nn.AvgPool1d(2), (256, 64), " of 2", turned=True),
 )  # fmt: skip

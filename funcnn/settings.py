@@ -14,10 +14,10 @@ import numpy as np
 from funcnn.system.text import cut
 
 __all__ = [
-    "Described", "as_code", "as_float", "as_int", "as_tuple", "check_choice", "check_count", "check_counts",
-    "check_decay", "check_finite", "check_flag", "check_not_negative", "check_number", "check_positive", "check_share",
-    "config", "count", "describe", "float_dtype", "function_of", "is_number", "number", "number_dtype", "refuse",
-    "settings_of", "shown",
+    "Described", "as_code", "as_float", "as_floats", "as_int", "as_tuple", "check_choice", "check_count",
+    "check_counts", "check_decay", "check_finite", "check_flag", "check_not_negative", "check_number",
+    "check_positive", "check_share", "config", "count", "describe", "float_dtype", "function_of", "is_number",
+    "number", "number_dtype", "refuse", "settings_of", "shown",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -106,6 +106,12 @@ def as_float(value: Any) -> Any:
         return float(value) if is_number(value) else value
     except OverflowError:  # an int beyond the floats is no number here
         return value
+
+
+def as_floats(values: Any) -> Any:
+    """A sequence as a tuple, its numbers Python's floats; anything else as it is, for a check to refuse."""
+    listed = as_tuple(values)
+    return tuple(map(as_float, listed)) if isinstance(listed, tuple) else listed
 
 
 def as_int(value: Any) -> Any:

@@ -149,16 +149,8 @@ class _Attention(Config):
     weight_init: Initializer = attrs.field(default=glorot_uniform(), validator=check_initializer)
     out_init: Initializer | None = attrs.field(default=None, validator=attrs.validators.optional(check_initializer))
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
-
-    @property
-    def looks_back(self) -> bool:
-        """Whether a position sees itself and those before it alone."""
-        return False
-
-    @property
-    def turns(self) -> bool:
-        """Whether queries and keys are turned by their positions."""
-        return False
+    causal: bool = attrs.field(default=False, validator=check_flag)  # self_attention's alone, and so is rotary
+    rotary: bool = attrs.field(default=False, validator=check_flag)
 
     @property
     def stochastic(self) -> bool:
@@ -183,7 +175,7 @@ class _Attention(Config):
             fix = f"Take another number of heads, or give {self.name} head_features"
             raise ShapeError(repr(self), f"expected features that its {self.heads} heads divide, got {features}", fix)
         size = size or features // self.heads
-        if self.turns and size % 2:
+        if self.rotary and size % 2:
             problem = f"expected heads of an even number of features, which rotary turns in pairs, got {size}"
             raise ShapeError(repr(self), problem, "Pass an even head_features")
         return self.heads * size
@@ -223,6 +215,10 @@ class _Attention(Config):
         """The sequences of x, and where the last may be looked at; raises unless they and the params fit."""
         check_params(self, params, self.params_class)
         sequences, mask = (x,), None
+        if isinstance(x, tuple) and len(x) == len(self.makes) + 1 and not self.masked:
+            wanted = ("a sequence", "(sequence, memory)")[len(self.makes) - 1]
+            problem = f"expected {wanted}, got a tuple of {len(x)}"
+            raise LayerError(repr(self), problem, f"For a mask write {self.name}(..., masked=True)")
         if len(self.makes) + self.masked > 1:
             check_several(self, x, len(self.makes) + self.masked)
             sequences, mask = (x[:-1], x[-1]) if self.masked else (x, None)
@@ -256,16 +252,6 @@ class _SelfAttention(_Attention):
     name: ClassVar[str] = "self_attention"
     makes: ClassVar[dict[str, int]] = {"qkv": 3}
     params_class: ClassVar[type] = SelfAttentionParams
-    causal: bool = attrs.field(default=False, validator=check_flag)
-    rotary: bool = attrs.field(default=False, validator=check_flag)
-
-    @property
-    def looks_back(self) -> bool:
-        return self.causal
-
-    @property
-    def turns(self) -> bool:
-        return self.rotary
 
 
 @config
@@ -321,10 +307,10 @@ def _apply(
     q, k, v = [
         each for x, (name, count) in made for each in _heads(settings, _product(x, getattr(params, name)), count)
     ]
-    if settings.turns:
+    if settings.rotary:
         q, k = rotate(q), rotate(k)
     drop = settings.drop(key) if train else None
-    heads, kept = attend(q, k, v, Sight(settings.looks_back, mask), drop, train=train)
+    heads, kept = attend(q, k, v, Sight(settings.causal, mask), drop, train=train)
     n, _, time, size = heads.shape
     o = heads.swapaxes(1, 2).reshape(n, time, settings.heads * size)
     residuals = None
@@ -349,9 +335,9 @@ def _backward(settings: _Attention, params: Any, residuals: Any, dy: Array, *, n
         each for its, count in zip(made, settings.makes.values(), strict=True) for each in _heads(settings, its, count)
     ]
     (o_heads,), (do_heads,) = _heads(settings, o, 1), _heads(settings, do, 1)
-    sight, drop = Sight(settings.looks_back, its.mask), settings.drop(its.key)
+    sight, drop = Sight(settings.causal, its.mask), settings.drop(its.key)
     attend_back(its.q, its.k, its.v, o_heads, its.kept, do_heads, (dq, dk, dv), sight, drop)
-    if settings.turns:
+    if settings.rotary:
         dq[...], dk[...] = rotate_back(dq), rotate_back(dk)
     gradients, dxs = zip(
         *[

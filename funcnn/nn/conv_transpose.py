@@ -17,11 +17,11 @@ from funcnn.arrays.conv_choice import fastest
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.geometry import Geometry, Padding, Size, transposed_geometry
 from funcnn.arrays.layout import channel_rows, contiguous_rows, images, sum_channels
-from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight, has_shape
+from funcnn.checks import ShapeError, check_dy, check_input, check_residuals
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
-from funcnn.keys import Key, fold_in
-from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
-from funcnn.nn.convolution import ConvParams
+from funcnn.keys import Key
+from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
+from funcnn.nn.filters import ConvParams, Filters
 from funcnn.nn.image_settings import check_padding, check_size, image_geometry, pair, short, sides
 from funcnn.settings import check_flag, config, count, refuse
 from funcnn.tree import Array, Shape
@@ -89,7 +89,7 @@ def _check_output_padding(instance: Any, attribute: Any, value: Size) -> None:
 
 
 @config
-class _ConvTranspose2d(Config):
+class _ConvTranspose2d(Filters):
     name: ClassVar[str] = "conv_transpose2d"
     by_chunks: ClassVar[bool] = True
     filters: int = count()
@@ -102,12 +102,6 @@ class _ConvTranspose2d(Config):
     use_bias: bool = attrs.field(default=True, validator=check_flag)
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
-
-    def __attrs_post_init__(self) -> None:
-        if self.filters % self.groups:
-            raise ValueError(
-                f"{self.name}: filters must be a multiple of groups, got {self.filters} filters, {self.groups} groups"
-            )
 
     def arguments(self) -> dict[str, Any]:
         return short(super().arguments(), "kernel_size", "stride", "output_padding", "dilation")
@@ -125,22 +119,13 @@ class _ConvTranspose2d(Config):
                 f"its padding {geo.padding} leaves nothing of the output, {geo.padded_size} for an input {in_shape}",
                 "Pad less",
             )
-        if in_shape[2] % self.groups:
-            raise ShapeError(
-                repr(self),
-                f"expected channels in {self.groups} equal groups, got {in_shape[2]} channels",
-                f"Use a number of groups that divides {in_shape[2]}",
-            )
+        self.check_groups(in_shape)
         return geo
 
     def check(self, params: Any, x: Array) -> None:
         """Raise unless the params are this layer's, with so many filters of this size, and x is for them."""
-        check_params(self, params, ConvParams)
-        weight, bias, inner = params.weight, params.bias, self.filters // self.groups
-        if type(weight) is not np.ndarray or weight.shape[:-1] != (*self.kernel_size, inner):
-            check_weight(self, "weight", weight, (*self.kernel_size, inner, None))
-        if bias is not None and not has_shape(bias, (self.filters,)):
-            check_weight(self, "bias", bias, (self.filters,))
+        self.check_params(params, (*self.kernel_size, self.filters // self.groups, None))
+        weight = params.weight
         check_input(self, x, (None, None, weight.shape[3]), weight.dtype, weight)
 
     def out_shape(self, in_shape: Shape) -> Shape:
@@ -158,11 +143,7 @@ def _transpose_init(
     area = math.prod(settings.kernel_size)
     # Of a stride's pixels each meets a share of the kernel's taps.
     reached_by = max(1, area * (in_shape[2] // settings.groups) // math.prod(settings.stride))
-    weight = settings.weight_init(fold_in(key, "weight"), shape, reached_by, area * shape[2], dtype)
-    bias = None
-    if settings.use_bias:
-        bias = settings.bias_init(fold_in(key, "bias"), (settings.filters,), reached_by, area * shape[2], dtype)
-    return Initialised(ConvParams(weight, bias), None, out_shape)
+    return Initialised(settings.new_params(key, shape, (reached_by, area * shape[2]), dtype), None, out_shape)
 
 
 @underflow_is_zero

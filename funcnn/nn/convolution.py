@@ -18,15 +18,16 @@ from funcnn.arrays.conv_choice import fastest
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.geometry import Geometry, Padding, Size
 from funcnn.arrays.layout import channel_rows, contiguous_rows, images, sum_channels
-from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight, has_shape
+from funcnn.checks import check_dy, check_input, check_residuals
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
-from funcnn.keys import Key, fold_in
-from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
+from funcnn.keys import Key
+from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
+from funcnn.nn.filters import ConvParams, Filters
 from funcnn.nn.image_settings import check_padding, check_size, image_geometry, pair, short, sides
 from funcnn.settings import check_choice, check_flag, config, count
-from funcnn.tree import Array, Shape, node
+from funcnn.tree import Array, Shape
 
-__all__ = ["Conv2d", "ConvParams", "conv2d", "conv_apply", "conv_backward", "conv_init"]
+__all__ = ["Conv2d", "conv2d", "conv_apply", "conv_backward", "conv_init"]
 
 Algorithm = Literal["auto", "plain", "strided", "winograd"]
 
@@ -81,14 +82,6 @@ def conv2d(
     return make_layer(settings, conv_apply, conv_backward, conv_init)
 
 
-@node
-class ConvParams:
-    """weight (kernel height, kernel width, in / groups, out); bias (out,) or None."""
-
-    weight: Array
-    bias: Array | None
-
-
 _MODULES = {"plain": conv_strided, "strided": conv_rows, "winograd": conv_winograd}
 
 
@@ -100,7 +93,7 @@ def _padded_rows(padding: Padding) -> int:
 
 
 @config
-class Conv2d(Config):
+class Conv2d(Filters):
     """The settings of a convolution."""
 
     name: ClassVar[str] = "conv2d"
@@ -117,15 +110,12 @@ class Conv2d(Config):
     algorithm: Algorithm = attrs.field(default="auto", validator=check_choice(*get_args(Algorithm)))
 
     def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
         rows = self.kernel_size[0], self.stride[0], self.dilation[0]
         if self.algorithm == "winograd" and (rows != (3, 1, 1) or _padded_rows(self.padding) > 2):
             raise ValueError(
                 "conv2d: the Winograd algorithm is for kernels of three rows, with stride and dilation 1 along them "
                 f'and at most two rows of padding, got {self!r}. Use algorithm="auto"'
-            )
-        if self.filters % self.groups:
-            raise ValueError(
-                f"conv2d: filters must be a multiple of groups, got {self.filters} filters, {self.groups} groups"
             )
 
     def arguments(self) -> dict[str, Any]:
@@ -133,12 +123,7 @@ class Conv2d(Config):
 
     def geometry(self, in_shape: Shape) -> Geometry:
         geo = image_geometry(self, in_shape, self.kernel_size, self.stride, self.dilation, self.padding)
-        if in_shape[2] % self.groups:
-            raise ShapeError(
-                repr(self),
-                f"expected channels in {self.groups} equal groups, got {in_shape[2]} channels",
-                f"Use a number of groups that divides {in_shape[2]}",
-            )
+        self.check_groups(in_shape)
         return geo
 
     def products(self, geo: Geometry, weight: Array, values: Array, *, spreads: bool = True) -> ModuleType:
@@ -149,12 +134,8 @@ class Conv2d(Config):
 
     def check(self, params: Any, x: Array) -> None:
         """Raise unless the params are a convolution's, with so many filters of this size, and x is for them."""
-        check_params(self, params, ConvParams)
-        weight, bias, filters = params.weight, params.bias, self.filters
-        if type(weight) is not np.ndarray or (weight.shape[:2], weight.shape[3:]) != (self.kernel_size, (filters,)):
-            check_weight(self, "weight", weight, (*self.kernel_size, None, filters))
-        if bias is not None and not has_shape(bias, (filters,)):
-            check_weight(self, "bias", bias, (filters,))
+        self.check_params(params, (*self.kernel_size, None, self.filters))
+        weight = params.weight
         check_input(self, x, (None, None, weight.shape[2] * self.groups), weight.dtype, weight)
 
     def out_shape(self, in_shape: Shape) -> Shape:
@@ -170,9 +151,7 @@ def conv_init(settings: Conv2d, key: Key, in_shape: Shape, dtype: DTypeLike = np
     shape = (*settings.kernel_size, in_shape[2] // settings.groups, settings.filters)
     area = math.prod(settings.kernel_size)
     fans = area * shape[2], area * settings.filters // settings.groups
-    weight = settings.weight_init(fold_in(key, "weight"), shape, *fans, dtype)
-    bias = settings.bias_init(fold_in(key, "bias"), (settings.filters,), *fans, dtype) if settings.use_bias else None
-    return Initialised(ConvParams(weight, bias), None, out_shape)
+    return Initialised(settings.new_params(key, shape, fans, dtype), None, out_shape)
 
 
 @underflow_is_zero

@@ -12,7 +12,8 @@ from funcnn.checks import check_params, check_weight
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
-from funcnn.nn.convolution import Conv2d, ConvParams, conv2d, conv_apply, conv_backward, conv_init
+from funcnn.nn.convolution import Conv2d, conv2d, conv_apply, conv_backward, conv_init
+from funcnn.nn.filters import ConvParams
 from funcnn.nn.image_settings import check_padding, check_size, image_geometry, pair, short, sides
 from funcnn.nn.serial import serial
 from funcnn.settings import check_flag, config, count

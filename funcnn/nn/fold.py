@@ -21,9 +21,10 @@ from funcnn.layer import Layer
 from funcnn.nn.activations import identity
 from funcnn.nn.batch_norm import BatchNormParams, batch_norm
 from funcnn.nn.combining import check_tuple, place
-from funcnn.nn.convolution import ConvParams, conv2d
+from funcnn.nn.convolution import conv2d
 from funcnn.nn.dense import DenseParams, PositionBiasParams, dense, position_bias
 from funcnn.nn.dense_connections import dense_connections
+from funcnn.nn.filters import ConvParams
 from funcnn.nn.frozen import frozen
 from funcnn.nn.parallel import branches, parallel
 from funcnn.nn.pools import avg_pool2d, global_avg_pool2d

@@ -9,11 +9,11 @@ from numpy.typing import DTypeLike
 from funcnn.arrays import conv_sequences, products
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.geometry import Geometry, transposed_geometry
-from funcnn.checks import ShapeError, check_dy, check_input, check_params, check_residuals, check_weight
+from funcnn.checks import ShapeError, check_dy, check_input, check_residuals
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
-from funcnn.keys import Key, fold_in
-from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
-from funcnn.nn.convolution import ConvParams
+from funcnn.keys import Key
+from funcnn.layer import Applied, Gradients, Initialised, Layer, make_layer
+from funcnn.nn.filters import ConvParams, Filters
 from funcnn.nn.sequence_settings import (
     Padding1d,
     check_padding_1d,
@@ -103,7 +103,7 @@ def conv_transpose1d(
 
 
 @config
-class _OfSequences(Config):
+class _OfSequences(Filters):
     by_chunks: ClassVar[bool] = True
     paddings: ClassVar[tuple[str, ...]] = ("valid", "same", "causal")
     filters: int = count()
@@ -115,34 +115,6 @@ class _OfSequences(Config):
     use_bias: bool = attrs.field(default=True, validator=check_flag)
     weight_init: Initializer = attrs.field(default=he_normal(), validator=check_initializer)
     bias_init: Initializer = attrs.field(default=zeros(), validator=check_initializer)
-
-    def __attrs_post_init__(self) -> None:
-        if self.filters % self.groups:
-            raise ValueError(
-                f"{self.name}: filters must be a multiple of groups, got {self.filters} filters, {self.groups} groups"
-            )
-
-    def check_groups(self, in_shape: Shape) -> None:
-        """Raise ShapeError unless the channels fall into the groups."""
-        if in_shape[1] % self.groups:
-            raise ShapeError(
-                repr(self),
-                f"expected channels in {self.groups} equal groups, got {in_shape[1]} channels",
-                f"Use a number of groups that divides {in_shape[1]}",
-            )
-
-    def check_params(self, params: Any, shape: tuple[int | None, ...]) -> None:
-        """Raise unless the params are a convolution's, the weight of a shape."""
-        check_params(self, params, ConvParams)
-        check_weight(self, "weight", params.weight, shape)
-        if params.bias is not None:
-            check_weight(self, "bias", params.bias, (self.filters,))
-
-    def init(self, key: Key, shape: Shape, fans: tuple[int, int], dtype: DTypeLike) -> ConvParams:
-        """Params with a weight of a shape."""
-        weight = self.weight_init(fold_in(key, "weight"), shape, *fans, dtype)
-        bias = self.bias_init(fold_in(key, "bias"), (self.filters,), *fans, dtype) if self.use_bias else None
-        return ConvParams(weight, bias)
 
 
 def _sum(dy: Array) -> Array:
@@ -181,7 +153,7 @@ class _Conv1d(_OfSequences):
 def _conv_init(settings: _Conv1d, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> Initialised:
     out_shape, taps = settings.out_shape(in_shape), settings.kernel_size
     shape = taps, in_shape[1] // settings.groups, settings.filters
-    params = settings.init(key, shape, (taps * shape[1], taps * settings.filters // settings.groups), dtype)
+    params = settings.new_params(key, shape, (taps * shape[1], taps * settings.filters // settings.groups), dtype)
     return Initialised(params, None, out_shape)
 
 
@@ -263,7 +235,7 @@ def _transpose_init(
     shape = taps, settings.filters // settings.groups, in_shape[1]
     # Of a stride's steps each meets a share of the kernel's taps.
     reached_by = max(1, taps * (in_shape[1] // settings.groups) // settings.stride)
-    return Initialised(settings.init(key, shape, (reached_by, taps * shape[1]), dtype), None, out_shape)
+    return Initialised(settings.new_params(key, shape, (reached_by, taps * shape[1]), dtype), None, out_shape)
 
 
 @underflow_is_zero

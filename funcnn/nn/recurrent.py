@@ -222,7 +222,7 @@ class _Gru(Recurrent):
 # --- The functions --------------------------------------------------------------------------------------------
 
 
-class Went(NamedTuple):
+class CarryApplied(NamedTuple):
     """What a recurrent layer gives from a carry on."""
 
     y: Array
@@ -230,8 +230,8 @@ class Went(NamedTuple):
     residuals: Run | None
 
 
-class Back(NamedTuple):
-    """What it gives back, with the gradient of that carry."""
+class CarryGradients(NamedTuple):
+    """What it gives back: the params' gradients, dx if it is needed, and the gradient of that carry."""
 
     params: RecurrentParams
     dx: Array | None
@@ -264,7 +264,9 @@ def _backward(
 
 
 @underflow_is_zero
-def apply_from_carry(settings: Recurrent, params: Any, x: Array, carry: Sequence[Array], *, train: bool) -> Went:
+def apply_from_carry(
+    settings: Recurrent, params: Any, x: Array, carry: Sequence[Array], *, train: bool
+) -> CarryApplied:
     """Through sequences, from a carry (h,) or (h, c), or from zeros."""
     weights = settings.check(params, x)
     with single_blas_thread():
@@ -274,13 +276,13 @@ def apply_from_carry(settings: Recurrent, params: Any, x: Array, carry: Sequence
     else:
         outputs = run.hidden[1:][::-1] if settings.reverse else run.hidden[1:]
         y = np.ascontiguousarray(outputs.transpose(1, 0, 2))
-    return Went(y, run.carry, run if train else None)
+    return CarryApplied(y, run.carry, run if train else None)
 
 
 @underflow_is_zero
 def backward_from_carry(
     settings: Recurrent, params: Any, residuals: Any, dy: Array, dcarry: Sequence[Array], *, need_dx: bool
-) -> Back:
+) -> CarryGradients:
     """Back through sequences, given the gradient of what their carry came to, or none."""
     run = check_residuals(settings, residuals, Run)
     gates, time, n, units = run.gates.shape
@@ -299,4 +301,4 @@ def backward_from_carry(
         found, dx, carry = recurrence.backward(settings.kind(), run, weights, dys, given, need_dx=need_dx)
     if dx is not None and settings.reverse:
         dx = np.ascontiguousarray(dx[:, ::-1])
-    return Back(RecurrentParams(*found), dx, carry)
+    return CarryGradients(RecurrentParams(*found), dx, carry)

@@ -10,7 +10,7 @@ import attrs
 from funcnn.schedules.schedule import Schedule, check_boundaries
 from funcnn.settings import (
     Described,
-    as_float,
+    as_floats,
     as_tuple,
     check_flag,
     check_not_negative,
@@ -91,12 +91,6 @@ def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Sc
 # --- The schedules --------------------------------------------------------------------------------------------
 
 
-def _numbers(values: Any) -> Any:
-    """A sequence's numbers as a tuple of floats, anything else as it is, for a check to refuse."""
-    listed = as_tuple(values)
-    return tuple(map(as_float, listed)) if isinstance(listed, tuple) else listed
-
-
 def _check_values(instance: Any, attribute: Any, values: Any) -> None:
     if not isinstance(values, tuple):
         refuse(instance.name, attribute.name, "a list of numbers", values)
@@ -161,7 +155,7 @@ class _Polynomial(Described):
 class _PiecewiseConstant(Described):
     name: ClassVar[str] = "piecewise_constant"
     boundaries: tuple[int, ...] = attrs.field(converter=as_tuple, validator=check_boundaries)
-    values: tuple[float, ...] = attrs.field(converter=_numbers, validator=_check_values)
+    values: tuple[float, ...] = attrs.field(converter=as_floats, validator=_check_values)
 
     def __attrs_post_init__(self) -> None:
         if len(self.values) != len(self.boundaries) + 1:

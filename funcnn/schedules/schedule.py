@@ -11,6 +11,7 @@ from funcnn.settings import (
     Described,
     as_code,
     as_float,
+    as_floats,
     as_tuple,
     check_not_negative,
     config,
@@ -167,12 +168,6 @@ class _Warmup(Described):
         return value_at(self.rate, step - self.steps)
 
 
-def _rates(values: Any) -> Any:
-    """A sequence of rates as a tuple, its numbers floats; anything else as it is, for a check to refuse."""
-    listed = as_tuple(values)
-    return tuple(map(as_float, listed)) if isinstance(listed, tuple) else listed
-
-
 def _check_rates(instance: Any, attribute: Any, rates: Any) -> None:
     if not isinstance(rates, tuple):
         refuse(instance.name, attribute.name, "a list of numbers or schedules", rates)
@@ -183,7 +178,7 @@ def _check_rates(instance: Any, attribute: Any, rates: Any) -> None:
 @config
 class _JoinSchedules(Described):
     name: ClassVar[str] = "join_schedules"
-    rates: tuple[Rate, ...] = attrs.field(converter=_rates, validator=_check_rates)
+    rates: tuple[Rate, ...] = attrs.field(converter=as_floats, validator=_check_rates)
     boundaries: tuple[int, ...] = attrs.field(converter=as_tuple, validator=check_boundaries)
 
     def __attrs_post_init__(self) -> None:

@@ -348,6 +348,8 @@ def test_masks_that_do_not_fit_are_told() -> None:
     assert "expected a mask of booleans (2, 5), got bool (2, 4). Give one for each position, True where" in text
     assert "got float32 (2, 5)" in message(ShapeError, layer.apply, params, state, (x, np.ones((2, 5), np.float32)))
     assert "a tuple of 2 arrays" in message(ShapeError, layer.apply, params, state, x)
+    text = message(LayerError, self_attention(1).apply, params, state, (x, np.ones((2, 5), bool)))
+    assert text.endswith("expected a sequence, got a tuple of 2. For a mask write self_attention(..., masked=True)")
     lengths = np.full((2, 5), 3)
     text = message(LayerError, layer.apply, params, state, (x, lengths))
     assert text.endswith("expected a mask of booleans, or of 0 and 1, got 3 to 3. Pass mask != 0")

@@ -12,7 +12,7 @@ from funcnn import Key, conv_strided
 from funcnn.arrays import conv_choice
 from funcnn.layer import Array, Layer, Shape, ShapeError
 from funcnn.layers import conv2d, conv_transpose2d, depthwise_conv2d, separable_conv2d
-from funcnn.nn.convolution import ConvParams
+from funcnn.nn.filters import ConvParams
 
 
 def by_hand(layer: Layer, params: ConvParams, x: Array) -> Array:
