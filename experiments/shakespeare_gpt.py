@@ -10,19 +10,13 @@ The net tells every character from those before it, of 65; the loss is the mean 
 to what came. At the end it writes a page.
 """
 
-from argparse import ArgumentParser
-
-from funcnn import Key
 from funcnn.data import load_text
 from funcnn.experiment import parse_options, run, run_script
-from funcnn.experiment.generate import check_prompt, generate
-from funcnn.experiment.options import positive, printer
+from funcnn.experiment.generate import add_text_options, check_prompt, write_page
 from funcnn.losses import softmax_cross_entropy
-from funcnn.model_file import load_trained
 from funcnn.models import gpt
 from funcnn.optimizers import adamw, chain, clip_by_global_norm, weights_only
 from funcnn.schedules import warmup_cosine
-from funcnn.system.files import write_text
 from funcnn.train import Problem
 
 NETS = {  # layers, heads, features, context, dropout
@@ -31,17 +25,10 @@ NETS = {  # layers, heads, features, context, dropout
 }
 
 
-def add_options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--text", default="tinyshakespeare", help="a file of text to learn from (default: tiny Shakespeare)")
-    add("--prompt", help="what the page at the end goes on from (default: the first character of all)")
-    add("--length", type=positive(int), default=500, help="the characters of that page (default %(default)s)")
-
-
 def main() -> None:
     rates = {"small": 2e-3, "large": 1e-3}
     options = parse_options(
-        __doc__, name="shakespeare_gpt", epochs=8, batch_size=12, lr=rates, epoch_steps=250, add=add_options
+        __doc__, name="shakespeare_gpt", epochs=8, batch_size=12, lr=rates, epoch_steps=250, add=add_text_options
     )
     layers, heads, features, context, dropout = NETS[options.recipe]
     data = load_text(options.own.text, context=context, data_dir=options.data_dir)
@@ -57,10 +44,7 @@ def main() -> None:
         chain(clip_by_global_norm(1.0), adamw(rate, b2=0.99, weight_decay=0.1, mask=weights_only)),
     )
     run(problem, data, options)
-    trained = load_trained(options.out / "model.safetensors")
-    page = prompt + generate(trained, prompt, options.own.length, key=Key(options.seed))
-    write_text(options.out / "page.txt", page)
-    printer(options.quiet)(f"\n{page}\n\nthis page: {options.out / 'page.txt'}")
+    write_page(options, prompt)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,16 @@ begins with an empty memory.
 
 from argparse import ArgumentParser
 
-from funcnn import Key, serial
+from funcnn import serial
 from funcnn.data import load_text
 from funcnn.experiment import parse_options, run, run_script
-from funcnn.experiment.generate import check_prompt, generate
-from funcnn.experiment.options import positive, printer, share
+from funcnn.experiment.generate import add_text_options, check_prompt, write_page
+from funcnn.experiment.options import positive, share
 from funcnn.layer import Layer
 from funcnn.layers import dense, dropout, embedding, lstm
 from funcnn.losses import softmax_cross_entropy
-from funcnn.model_file import load_trained
 from funcnn.optimizers import adam, chain, clip_by_global_norm
 from funcnn.schedules import warmup_cosine
-from funcnn.system.files import write_text
 from funcnn.train import Problem
 
 CONTEXT = 64
@@ -34,13 +32,11 @@ def net(characters: int, units: int, layers: int, rate: float) -> Layer:
 
 
 def add_options(parser: ArgumentParser) -> None:
+    add_text_options(parser)
     add = parser.add_argument
-    add("--text", default="tinyshakespeare", help="a file of text to learn from (default: tiny Shakespeare)")
     add("--units", type=positive(int), default=256, help="the units of a layer (default %(default)s)")
     add("--layers", type=positive(int), default=1, help="the recurrent layers (default %(default)s)")
     add("--dropout", type=share, default=0.0, help="what is dropped after each of them (default %(default)s)")
-    add("--prompt", help="what the page at the end goes on from (default: the first character of all)")
-    add("--length", type=positive(int), default=500, help="the characters of that page (default %(default)s)")
 
 
 def main() -> None:
@@ -61,10 +57,7 @@ def main() -> None:
         chain(clip_by_global_norm(1.0), adam(rate)),
     )
     run(problem, data, options)
-    trained = load_trained(options.out / "model.safetensors")
-    page = prompt + generate(trained, prompt, own.length, key=Key(options.seed))
-    write_text(options.out / "page.txt", page)
-    printer(options.quiet)(f"\n{page}\n\nthis page: {options.out / 'page.txt'}")
+    write_page(options, prompt)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,10 @@ def compare() -> dict[str, float]:
     """The largest absolute differences of outputs, input gradients and gradients of the parameters."""
     sequence, image = (3, 5, 8), (2, 4, 5, 8)
     functional = torch.nn.functional
-    by_group = lambda groups: lambda x, scale, shift: functional.group_norm(x, groups, scale, shift, EPSILON)  # noqa: E731
+
+    def by_group(groups: int) -> Any:
+        return lambda x, scale, shift: functional.group_norm(x, groups, scale, shift, EPSILON)
+
     found = {}
     for shape in (sequence, image):
         found[f"layer_norm {shape}"] = _difference(

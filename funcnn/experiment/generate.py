@@ -1,15 +1,34 @@
 """Text from a net that tells each symbol from those before it, one symbol at a time."""
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 
 import numpy as np
 
 from funcnn.data.formats import DataError
+from funcnn.experiment.options import Options, positive, printer
 from funcnn.keys import Key, fold_in, generator
-from funcnn.model_file import Trained
+from funcnn.model_file import Trained, load_trained
 from funcnn.settings import check_counts, is_number, refuse
+from funcnn.system.files import write_text
 
-__all__ = ["check_prompt", "generate"]
+__all__ = ["add_text_options", "check_prompt", "generate", "write_page"]
+
+
+def add_text_options(parser: ArgumentParser) -> None:
+    """The options of a script that learns a text and writes a page at the end."""
+    add = parser.add_argument
+    add("--text", default="tinyshakespeare", help="a file of text to learn from (default: tiny Shakespeare)")
+    add("--prompt", help="what the page at the end goes on from (default: the first character of all)")
+    add("--length", type=positive(int), default=500, help="the characters of that page (default %(default)s)")
+
+
+def write_page(options: Options, prompt: str) -> None:
+    """Print what the run's kept net writes after a prompt, and leave it as page.txt among the results."""
+    trained = load_trained(options.out / "model.safetensors")
+    page = prompt + generate(trained, prompt, options.own.length, key=Key(options.seed))
+    write_text(options.out / "page.txt", page)
+    printer(options.quiet)(f"\n{page}\n\nthis page: {options.out / 'page.txt'}")
 
 
 def check_prompt(prompt: str, classes: Sequence[str]) -> None:
