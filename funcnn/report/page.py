@@ -2,6 +2,7 @@
 
 import base64
 import html
+import itertools
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -14,13 +15,45 @@ from funcnn.system.text import printable
 __all__ = ["page"]
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem } img { max-width: 100% }
+:root { color-scheme: light dark; --ink: #222; --paper: #fff; --line: #ddd; --inset: #f5f5f3; --best: #eef2fb }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ddd; --paper: #161618; --line: #3a3a3e; --inset: #222226; --best: #22304f }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
+  margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem } img { max-width: 100%; background: #fff; border-radius: 4px }
 pre, .wide { overflow-x: auto; font-size: 14px }
-pre { background: #f5f5f3; padding: 1rem }
+pre { background: var(--inset); padding: 1rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: 0.2rem 0.8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
-th { border-bottom: 2px solid #222 } tbody tr:first-child { background: #eef2fb }
+th, td { padding: 0.2rem 0.8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+th { border-bottom: 2px solid var(--ink) } tr.best { background: var(--best) }
+th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer }
+th[aria-sort=ascending] button::after { content: " \\2191" }
+th[aria-sort=descending] button::after { content: " \\2193" }
+@media (max-width: 40rem) {
+  table, tbody, tr, td { display: block }
+  thead tr { display: flex; flex-wrap: wrap; gap: 0 1rem } th { border: 0; padding: 0.2rem 0 }
+  thead tr::before { content: "sort by" } tr { border-bottom: 2px solid var(--line); padding: 0.4rem }
+  td { display: flex; justify-content: space-between; border: 0; padding: 0; white-space: normal }
+  td::before { content: attr(data-name); margin-right: 1rem }
+}
+"""
+
+# A column's button sorts by it, and the other way if pressed again. Numbers go before texts, what is missing last.
+_SCRIPT = """
+for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
+  const head = button.parentElement, body = head.closest("table").tBodies[0]
+  const down = head.ariaSort === "descending" ? 1 : -1
+  const value = row => {
+    const text = row.cells[head.cellIndex].textContent, number = parseFloat(text.replaceAll(",", ""))
+    return text === "-" ? [2, 0] : Number.isNaN(number) ? [1, text] : [0, number]
+  }
+  for (const each of head.parentElement.cells) each.ariaSort = null
+  head.ariaSort = down > 0 ? "ascending" : "descending"
+  const keyed = [...body.rows].map(row => [value(row), row])
+  keyed.sort(([[a, x]], [[b, y]]) => a - b || (x < y ? -down : x > y ? down : 0))
+  body.append(...keyed.map(([, row]) => row))
+})
 """
 
 
@@ -39,20 +72,22 @@ def page(
     What the sweep ran over is read off the results, since a report may be made with other options than the sweep had.
 
     >>> text = page("Which?", [], (["lr", "accuracy"], [["0.1", "0.9"]]), [], command="python which.py")
-    >>> "<h1>Which?</h1>" in text, "<td>0.9</td>" in text
+    >>> "<h1>Which?</h1>" in text, ">0.9</td>" in text
     (True, True)
     """
     results = check_results("page", results)
     title, _, rest = (question or "").strip().partition("\n")
     title = title or (results[0].trial if results else "A sweep")
     header, rows = table
-    head = "".join(f"<th>{_escaped(name.replace('_', ' '))}</th>" for name in header)
-    body = "\n".join("<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    names = [_escaped(name.replace("_", " ")) for name in header]
+    head = "".join(f'<th scope="col"><button>{name}</button></th>' for name in names)
+    body = "\n".join(f"<tr{' class=best' * (i == 0)}>{_cells(names, row)}</tr>" for i, row in enumerate(rows))
     versions = ", ".join(sorted({f"{each.trial}, version {each.version}" for each in results}))
     configurations = len({each.config for each in results})
     return f"""<!DOCTYPE html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{_escaped(title)}</title><style>{_STYLE}</style></head>
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{_escaped(title)}</title><style>{_STYLE}</style></head>
 <body>
 <h1>{_escaped(title)}</h1>
 {_paragraphs(rest)}
@@ -69,9 +104,18 @@ def page(
 <pre>{_escaped(command)}</pre>
 <p>{len(results)} results of {_escaped(versions)}, with</p>
 <pre>{_escaped(_settings(results))}</pre>
+<script>{_SCRIPT}</script>
 </body>
 </html>
 """
+
+
+def _cells(names: Sequence[str], row: Sequence[str]) -> str:
+    """A row's cells; each knows its column's name, which a narrow page shows beside it."""
+    return "".join(
+        f'<td data-name="{name}">{_escaped(cell)}</td>'
+        for name, cell in itertools.zip_longest(names, row, fillvalue="")
+    )
 
 
 def _paragraphs(text: str) -> str:

@@ -22,6 +22,7 @@ from funcnn.sweep.grid import Configuration, SweepError, shown
 from funcnn.sweep.results import DEEPEST, Result, ResultsFile, Status, StorageError, is_data
 from funcnn.sweep.workers import CannotStart, InProcess, Processes, WorkerDied
 from funcnn.system.content import content_hash
+from funcnn.system.text import cut
 from funcnn.train import NonFiniteError
 
 __all__ = ["Task", "Trial", "check_call", "check_picklable", "run_tasks", "run_trial", "trial_name", "trial_version"]
@@ -32,6 +33,7 @@ _OTHERS = 200  # trials handed over at a time to an executor whose number of wor
 # What a result may take, so that its line can be read again.
 _METRICS = 2**20  # bytes of JSON
 _ERROR = 2**16  # characters, of which the last are kept
+_CAUSE = 300  # characters of each of the errors behind one
 # What the system says if it is not the trial that is at fault: the disk is full, over its quota, read-only, broken.
 _DISK = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO") if hasattr(errno, name)}
 
@@ -210,21 +212,31 @@ def _check_workers(workers: Executor, trial: Trial) -> None:
             if isinstance(error, (CannotStart, WorkerDied)) and "was killed" in str(error):
                 raise SweepError(_no_worker(error)) from error
             raise SweepError(
-                f"sweep: no worker can start and import the trial {trial_name(trial)} ({type(error).__name__}: "
-                f"{error}). A script calls sweep below `if __name__ == '__main__':`; a trial is in a file that workers "
-                "can import, not typed into an interpreter. Or pass executor=InProcess()"
+                f"sweep: no worker can start and import the trial {trial_name(trial)} ({_causes(error)}). A "
+                "script calls sweep below `if __name__ == '__main__':`; a trial is in a file that workers can import, "
+                "not typed into an interpreter. Or pass executor=InProcess()"
             ) from error
+
+
+def _causes(error: BaseException) -> str:
+    """What went wrong, the first cause first: a cluster wraps what helps to know in errors of its own."""
+    found: list[BaseException] = []
+    each: BaseException | None = error
+    while each is not None and each not in found:
+        found.insert(0, each)
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    return "; ".join(f"{type(each).__name__}: {cut(' '.join(str(each).split()), _CAUSE)}" for each in found)
 
 
 def _no_worker(error: BaseException) -> str:
     return (
-        f"sweep: no worker can start any more ({type(error).__name__}: {error}). If the memory is full, take fewer: "
+        f"sweep: no worker can start any more ({_causes(error)}). If the memory is full, take fewer: "
         "Processes(1), --jobs 1. Nothing is lost: start the sweep again to go on"
     )
 
 
 def _lost(error: BaseException) -> _Outcome:
-    text = f"its process died, and twice again with no other trial running: {type(error).__name__}: {error}"
+    text = f"its process died, and twice again with no other trial running: {_causes(error)}"
     return _Outcome("lost", {}, 0.0, socket.gethostname(), text)
 
 

@@ -1006,3 +1006,24 @@ def test_notes_are_whole_whoever_takes_them(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: note(tmp_path, "n", f"{i}"), range(500)))
     assert sorted(map(int, notes(tmp_path, "n"))) == list(range(500))
+
+
+class _Wrapping(Executor):
+    """An executor that wraps what goes wrong in an error of its own, as clusters do."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            try:
+                raise ModuleNotFoundError("No module named 'mine'")
+            except ModuleNotFoundError as error:
+                raise RuntimeError("deserialization failed:\nsee elsewhere") from error
+        except RuntimeError as error:
+            future.set_exception(error)
+        return future
+
+
+def test_the_first_cause_is_told_first() -> None:
+    text = "(ModuleNotFoundError: No module named 'mine'; RuntimeError: deserialization failed: see elsewhere)"
+    with pytest.raises(SweepError, match=re.escape(text)):
+        list(sweep(double, grid(i=[1]), executor=_Wrapping(), version="1"))
