@@ -1,16 +1,21 @@
-"""Pictures that answer a sweep's question, by matplotlib: curves with bands over seeds, heat maps, Pareto fronts."""
+"""Pictures that answer a sweep's question, by matplotlib: curves with bands over seeds, heat maps, Pareto fronts.
+
+They give a figure, and write it to a file if they have a path, as those of `funcnn.report.pictures`.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from funcnn.report.pictures import as_label, as_title, picture
+from funcnn.report.figures import PathOrNone, as_label, as_title, make_logarithmic, picture
 from funcnn.report.summary import Summary, summaries, varied_axes
 from funcnn.sweep.grid import Configuration
 from funcnn.sweep.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["draw_heat_map", "draw_lines", "draw_pareto"]
 
@@ -19,9 +24,9 @@ _CELLS, _WRITTEN = 250_000, 40  # of a heat map, and rows or columns that have r
 
 
 def draw_lines(
-    results: Sequence[Result], path: Path, *, x: str, lines: str, metric: str, title: str, log_x: bool = False,
-    log_y: bool = False, lowest: bool = False,
-) -> None:  # fmt: skip
+    results: Sequence[Result], path: PathOrNone = None, *, x: str, lines: str, metric: str, title: str = "",
+    log_x: bool = False, log_y: bool = False, lowest: bool = False,
+) -> "Figure":  # fmt: skip
     """A metric over an axis, a line for each value of another: the mean, in a band from a seed's lowest to highest.
 
     Where other axes vary too, each point is the best configuration there (of the highest metric, or the `lowest`): the
@@ -38,7 +43,7 @@ def draw_lines(
     places = _sorted(place for line in drawn.values() for place in line)
     at = places if _are_numbers(places) else list(range(len(places)))
     with picture(path, 7.5, 4.5) as figure:
-        axes = figure.add_subplot()
+        axes: Any = figure.add_subplot()
         for name, line in drawn.items():
             shown = [(where, line[place]) for where, place in zip(at, places, strict=True) if place in line]
             xs, means = [where for where, _ in shown], [each.mean for _, each in shown]
@@ -49,15 +54,18 @@ def draw_lines(
         if at is not places:
             _name_ticks(axes, "x", places)
         elif log_x and all(where > 0 for where in at):
-            axes.set_xscale("log")
+            make_logarithmic(axes, "x")
         if log_y and all((each.mean or 0) > 0 for line in drawn.values() for each in line.values()):
-            axes.set_yscale("log")
+            make_logarithmic(axes, "y")
         _label(axes, x, metric, title)
         if drawn:
             axes.legend(frameon=False, title=_words(lines), fontsize="medium" if len(drawn) <= 6 else "x-small")
+    return figure
 
 
-def draw_heat_map(results: Sequence[Result], path: Path, *, x: str, y: str, metric: str, title: str) -> None:
+def draw_heat_map(
+    results: Sequence[Result], path: PathOrNone = None, *, x: str, y: str, metric: str, title: str = ""
+) -> "Figure":
     """A metric as colours over two axes, with the means written in; the best of the configurations at each place.
 
     More than 40 rows or columns have no means written in, and of more than 250,000 cells those of the best
@@ -92,9 +100,12 @@ def draw_heat_map(results: Sequence[Result], path: Path, *, x: str, y: str, metr
         axes.set_xlabel(_words(x))
         axes.set_ylabel(_words(y))
         axes.set_title(as_title(title, figure), fontsize=11)
+    return figure
 
 
-def draw_pareto(results: Sequence[Result], path: Path, *, cost: str, metric: str, title: str) -> None:
+def draw_pareto(
+    results: Sequence[Result], path: PathOrNone = None, *, cost: str, metric: str, title: str = ""
+) -> "Figure":
     """A metric against a cost, another metric: all configurations, and a line through those that none beats in both.
 
     The first 20 on the line have their settings beside it. The cost's axis is logarithmic if all costs are positive.
@@ -117,17 +128,20 @@ def draw_pareto(results: Sequence[Result], path: Path, *, cost: str, metric: str
     ]
     if len(front) > _NAMED_POINTS:
         legend.append(f"and {len(front) - _NAMED_POINTS:,} more")
-    with picture(path, 7.5, 4.8) as figure:
+    with picture(path, 9 if legend else 7.5, 4.8) as figure:
         axes = figure.add_subplot()
         axes.scatter([point[0] for point in points], [point[1] for point in points], s=18, color="#9aa5b8")
         axes.plot([point[0] for point in front], [point[1] for point in front], "o-", color="#4063d8", markersize=5)
         for number, (price, value, _) in enumerate(front[:_NAMED_POINTS], start=1):
             axes.annotate(str(number), (price, value), textcoords="offset points", xytext=(-3, 7), fontsize=8)
-        text = "\n".join(as_label(line, 90) for line in legend)
-        axes.text(0.98, 0.03, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
+        if legend:  # beside the points, none of which it may hide
+            unseen = [axes.plot([], [], " ")[0]] * len(legend)
+            names = [as_label(line, 60) for line in legend]
+            figure.legend(unseen, names, loc="outside right upper", fontsize=7, frameon=False, handlelength=0)
         if all(price > 0 for price, _, _ in points):
-            axes.set_xscale("log")
+            make_logarithmic(axes, "x")
         _label(axes, cost, metric, title)
+    return figure
 
 
 def _drawable(value: float | None) -> TypeGuard[float]:

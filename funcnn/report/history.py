@@ -2,16 +2,15 @@
 
 import csv
 import io
-import math
 import os
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from funcnn.checkpoint import CheckpointError
+from funcnn.metrics.shared import rank
 from funcnn.system.files import as_path, write_text
 from funcnn.system.text import cut
 from funcnn.train import Epoch
@@ -61,13 +60,7 @@ def best_row(rows: Sequence[Row], *, lower: bool = False) -> Row:
         raise ValueError("best_row: expected at least one row, got none")
     if rows[0].validation_loss is None:
         return rows[-1]
-    return max(rows, key=partial(_rank, lower=lower))
-
-
-def _rank(row: Row, *, lower: bool) -> tuple[float, float]:
-    accuracy, loss = row.validation_accuracy or 0.0, row.validation_loss or 0.0
-    accuracy = -accuracy if lower else accuracy
-    return -math.inf if math.isnan(accuracy) else accuracy, -math.inf if math.isnan(loss) else -loss
+    return max(rows, key=lambda row: rank(row.validation_accuracy, row.validation_loss, lower=lower))
 
 
 def write_history(path: Path, rows: Sequence[Row]) -> None:

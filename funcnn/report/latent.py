@@ -1,14 +1,21 @@
-"""Pictures of nets that code images: images in rows, and where the codes of each class lie."""
+"""Pictures of nets that code images: images in rows, and where the codes of each class lie.
+
+They give a figure, and write it to a file if they have a path, as those of `funcnn.report.pictures`.
+"""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from funcnn.checks import as_array
-from funcnn.report.pictures import as_title, class_name, picture, visible
+from funcnn.report.figures import PathOrNone, add_title, as_title, picture
+from funcnn.report.pictures import class_name, visible
 from funcnn.settings import refuse
 from funcnn.tree import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["draw_images", "draw_latent", "principal_components"]
 
@@ -17,7 +24,7 @@ _POINTS = 5000
 _LARGEST = 1e100  # that matplotlib's axes reach, and whose square is finite
 
 
-def draw_images(images: Array, path: Path, *, title: str, below: Array | None = None) -> None:
+def draw_images(images: Array, path: PathOrNone = None, *, title: str = "", below: Array | None = None) -> "Figure":
     """Images in rows of ten, by numbers from 0 to 1, the first 100: images (n, height, width, channels).
 
     With `below`, as many images of the same shape, each of these stands under its own. Three channels are colours,
@@ -46,14 +53,17 @@ def draw_images(images: Array, path: Path, *, title: str, below: Array | None = 
             top, left = i // across * row + kind * (height + _GAP), i % across * column
             sheet[top : top + height, left : left + width] = image
     size = 0.75 * across
-    with picture(path, max(size, 3), size * sheet.shape[0] / sheet.shape[1] + 0.5) as figure:
-        figure.suptitle(as_title(title, figure), fontsize=11)
+    with picture(path, max(size, 3), size * sheet.shape[0] / sheet.shape[1] + (0.5 if title else 0.1)) as figure:
+        add_title(figure, title)
         axes = figure.add_subplot()
         axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1)
         axes.set_axis_off()
+    return figure
 
 
-def draw_latent(codes: Array, labels: Array, classes: Sequence[object], path: Path, *, title: str) -> None:
+def draw_latent(
+    codes: Array, labels: Array, classes: Sequence[object], path: PathOrNone = None, *, title: str = ""
+) -> "Figure":
     """Each example's code as a point in its class's colour: codes (n, k), labels (n,), and the classes' names.
 
     Of codes of more than two numbers the first two principal components are drawn, and of more than 5,000 examples
@@ -81,8 +91,9 @@ def draw_latent(codes: Array, labels: Array, classes: Sequence[object], path: Pa
         from matplotlib import color_sequences
 
         colours = np.array(color_sequences["tab10" if len(numbers) <= 10 else "tab20"])
-        axes = figure.add_subplot()
-        axes.scatter(*codes[drawn].T, c=colours[place[drawn] % len(colours)], s=6, alpha=0.6, linewidths=0)
+        axes: Any = figure.add_subplot()
+        size = min(max(6000 / len(drawn), 6.0), 30.0) if len(drawn) else 6.0  # few points are drawn larger
+        axes.scatter(*codes[drawn].T, c=colours[place[drawn] % len(colours)], s=size, alpha=0.6, linewidths=0)
         for i, number in enumerate(numbers[:20]):
             # A space, since matplotlib leaves names with a leading underscore out.
             axes.scatter([], [], color=colours[i], s=25, label=f" {class_name(classes, number, 24)}")
@@ -92,6 +103,7 @@ def draw_latent(codes: Array, labels: Array, classes: Sequence[object], path: Pa
         axes.set_title(as_title(title, figure), fontsize=11)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def principal_components(rows: Array, count: int) -> tuple[Array, Array]:

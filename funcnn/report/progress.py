@@ -1,4 +1,4 @@
-"""Progress of training: a bar on a terminal, plain lines elsewhere."""
+"""Progress of training: a bar on a terminal and in a notebook, plain lines elsewhere."""
 
 import math
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from funcnn.report.notebook import Meter, Place, in_notebook
 from funcnn.settings import as_int, refuse
 from funcnn.system.text import Screen, cut, printable
 from funcnn.train import Epoch, Step
@@ -14,6 +15,7 @@ from funcnn.train import Epoch, Step
 __all__ = ["epoch_lines", "progress", "step_line"]
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # the bar takes what is left of the line
+_PAUSE = 0.1  # seconds between two looks of a notebook's bar
 
 
 def progress(
@@ -26,10 +28,10 @@ def progress(
 ) -> Iterator[Step | Epoch]:
     """Pass training's events on, showing them: a bar for the run, and a line for each epoch and every k-th step.
 
-    On a terminal (and with tqdm) the bar has how much of the epoch and of the run is done, the batch's loss and
-    accuracy, the epoch's mean accuracy so far, and the run's time so far and remaining. Elsewhere there are only the
-    lines, so that a log stays readable. The epochs' lines are a table, with a header above the first. Quiet shows
-    nothing. A stream that fails ends what is shown, never the training.
+    On a terminal (and with tqdm) or in a notebook the bar has how much of the epoch and of the run is done, the batch's
+    loss and accuracy, the epoch's mean accuracy so far, and the run's time so far and remaining. Elsewhere there are
+    only the lines, so that a log stays readable. The epochs' lines are a table, with a header above the first. Quiet
+    shows nothing. A stream that fails ends what is shown, never the training.
 
     Raises ValueError, before the first event, for epochs or steps that are no ints.
     """
@@ -40,7 +42,8 @@ def progress(
         yield from events
         return
     screen = Screen(sys.stdout if stream is None else stream)
-    bar, header = _Bar(epochs, screen), ""
+    bar: _Bar = _NotebookBar(epochs, screen) if stream is None and in_notebook() else _Bar(epochs, screen)
+    header = ""
     started, first_epoch = time.perf_counter(), 0
     try:
         for event in events:
@@ -76,13 +79,13 @@ class _Bar:
                 self.started = True
                 self._start(event)
             if self.tqdm is not None:
-                done = f"{event.batch / event.batches:4.0%}"
-                self.tqdm.set_description_str(f"epoch {event.epoch}/{self.epochs} {done}, run", refresh=False)
-                shown = f"loss {_number(event.loss, 3)}"
-                if event.accuracy is not None:
-                    shown += f" acc {_number(event.accuracy, 3)} mean {_number(event.epoch_accuracy)}"
-                self.tqdm.set_postfix_str(shown, refresh=False)
+                self.tqdm.set_description_str(f"{self.place(event)}, run", refresh=False)
+                self.tqdm.set_postfix_str(_measures(event), refresh=False)
                 self.tqdm.update()
+
+    def place(self, event: Step) -> str:
+        """Which epoch it is, and how much of it is done."""
+        return f"epoch {event.epoch}/{self.epochs} {event.batch / event.batches:4.0%}"
 
     def _start(self, first: Step) -> None:
         if not self.screen.isatty():
@@ -113,8 +116,46 @@ class _Bar:
     def _as_far_as_it_goes(self) -> Iterator[None]:
         try:
             yield
-        except Exception:  # of another version of tqdm, or of the variables TQDM_... in the environment
+        except Exception:  # of another version of tqdm, of the variables TQDM_... in the environment, of a notebook
             self.tqdm = None
+
+
+class _NotebookBar(_Bar):
+    """A bar in a notebook's output, and lines below it."""
+
+    def __init__(self, epochs: int, screen: Screen) -> None:
+        super().__init__(epochs, screen)
+        self.shown, self.meter = Place(), Meter(0, "")
+        self.first, self.begun, self.due = 0, time.perf_counter(), 0.0
+
+    def step(self, event: Step) -> None:
+        now = time.perf_counter()
+        if not self.started:
+            self.started, self.first = True, event.step - 1
+        total = self.epochs * event.batches
+        seconds = now - self.begun
+        left = seconds / (event.step - self.first) * (total - event.step)
+        clock = f"{_clock(seconds)}<{_clock(left)}"
+        self.meter = Meter(event.step / total, f"{self.place(event)}, {_measures(event)}, {clock}")
+        if now >= self.due:
+            self.due = now + _PAUSE
+            self._show()
+
+    def close(self) -> None:
+        if self.started:
+            self._show()
+
+    def _show(self) -> None:
+        with self._as_far_as_it_goes():
+            self.shown.show(self.meter)
+
+
+def _measures(event: Step) -> str:
+    """A batch's loss and accuracy, and the epoch's mean so far."""
+    shown = f"loss {_number(event.loss, 3)}"
+    if event.accuracy is not None:
+        shown += f" acc {_number(event.accuracy, 3)} mean {_number(event.epoch_accuracy)}"
+    return shown
 
 
 def step_line(event: Step) -> str:

@@ -119,9 +119,10 @@ def test_a_large_heat_map_has_colours_alone_and_a_bounded_size(results, shape, t
 
 def test_the_front_is_what_none_beats_in_both(drawn):
     points = [(1.0, 0.1), (2.0, 0.5), (2.0, 0.4), (3.0, 0.5), (4.0, 0.7), (5.0, 0.2)]
-    (axes,) = drawn(pareto([result(gain, lr=i, kind="a", cost=cost) for i, (cost, gain) in enumerate(points)])).axes
+    figure = drawn(pareto([result(gain, lr=i, kind="a", cost=cost) for i, (cost, gain) in enumerate(points)]))
+    (axes,) = figure.axes
     assert axes.lines[0].get_xydata().tolist() == [[1.0, 0.1], [2.0, 0.5], [4.0, 0.7]]
-    assert axes.texts[-1].get_text() == "1: lr 0\n2: lr 1\n3: lr 4"
+    assert [text.get_text() for text in figure.legends[0].texts] == ["1: lr 0", "2: lr 1", "3: lr 4"]
     many = [result(float(i), lr=i, kind="a", cost=1.0 + i) for i in range(50)]
-    (axes,) = drawn(pareto(many)).axes
-    assert axes.texts[-1].get_text().split("\n")[-2:] == ["20: lr 19", "and 30 more"]
+    (legend,) = drawn(pareto(many)).legends
+    assert [text.get_text() for text in legend.texts][-2:] == ["20: lr 19", "and 30 more"]

@@ -1,6 +1,7 @@
 """Pictures of ordinary and of odd input, whatever the user's settings are."""
 
 import os
+import pickle
 import struct
 import subprocess
 import sys
@@ -14,17 +15,10 @@ import pytest
 from matplotlib.figure import Figure
 from run_of_digits import is_picture
 
+from funcnn.report.figures import as_label, as_title, can_draw, picture
 from funcnn.report.history import Row
-from funcnn.report.pictures import (
-    as_label,
-    as_title,
-    can_draw,
-    draw_confusion,
-    draw_curves,
-    draw_filters,
-    draw_samples,
-    picture,
-)
+from funcnn.report.latent import draw_images
+from funcnn.report.pictures import draw_confusion, draw_curves, draw_filters, draw_maps, draw_samples
 
 NAN, INF = float("nan"), float("inf")
 HOSTILE = ("$a_$", "bad\udce9", "\x1b[31m\n\t", "x" * 300, "猫と犬", "שלום", "_under", r"\$b", "%s{}", "")
@@ -176,7 +170,7 @@ def drawn(monkeypatch, tmp_path):
 
 
 def test_a_class_without_a_name_has_its_number(drawn):
-    (axes,) = drawn(confusion(counts(3), (np.int64(5), "b"))).axes
+    axes, _ = drawn(confusion(counts(3), (np.int64(5), "b"))).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["5", "b", "2"]
     images = RNG.random((3, 2, 2, 1))
     figure = drawn(samples(images, np.array([1, 0, 9]), np.eye(3), (0, 1)))
@@ -188,13 +182,84 @@ def test_of_many_classes_those_with_the_most_mistakes_are_drawn(drawn):
     matrix[7, 1300] = matrix[1399, 0] = 10
     figure = drawn(confusion(matrix, [f"class {i}" for i in range(1400)], title="a title"))
     assert figure.get_size_inches().max() < 25
-    (axes,) = figure.axes
-    assert axes.get_title() == "a title\nthe 100 of 1,400 classes with the most mistakes"
-    names = [label.get_text() for label in axes.get_yticklabels()]
+    axes, bar = figure.axes
+    assert axes.get_title().split("\n") == [
+        "a title",
+        "the 100 of 1,400 classes with the most mistakes",
+        "most often taken: class 7 as class 1300 .50, class 1399 as class 0 .50",
+    ]
+    assert bar.get_ylabel() == "share of the true class"
+    names, beyond = np.reshape([label.get_text() for label in axes.get_yticklabels()], (2, -1)).tolist()
+    assert names == beyond  # on both sides
     assert len(names) == 100
     assert {"class 0", "class 7", "class 1300", "class 1399"} <= set(names)
     shares = np.asarray(axes.images[0].get_array())
     assert shares[names.index("class 7"), names.index("class 1300")] == 0.5
+
+
+def test_a_loss_has_ticks_as_one_writes_numbers(drawn):
+    axes = drawn(curves(2.3, 1.1, 0.4, 0.09, 0.05)).axes[0]
+    assert [axes.yaxis.get_major_formatter()(tick, None) for tick in axes.get_yticks()] == [
+        "0.05",
+        "0.1",
+        "0.2",
+        "0.5",
+        "1",
+        "2",
+    ]
+    axes = drawn(curves(1.4, 1.1, 0.65)).axes[0]
+    assert [axes.yaxis.get_major_formatter()(tick, None) for tick in axes.get_yticks()] == [
+        "0.6",
+        "0.8",
+        "1",
+        "1.2",
+        "1.4",
+    ]
+    assert [len(axes.get_yticks(minor=True)) for axes in drawn(curves(1e-9, 1e9)).axes] == [0, 0]
+
+
+def test_the_means_of_epochs_are_drawn_where_no_training_examples_were_measured(drawn):
+    row = Row(1, 0.1, 0.1, None, None, 0.6, 0.7, None, None, 1.0, 0.5)
+    for rows, names in (
+        ([row], ["train, mean of the epoch", "validation"]),
+        ([row, attrs.evolve(row, train_loss=0.5, train_accuracy=0.8)], ["train", "validation"]),
+    ):
+        figure = drawn(lambda path, rows=rows: draw_curves(rows, path))
+        assert [[line.get_label() for line in axes.lines] for axes in figure.axes] == [names, names]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: draw_curves(rows(2, 0.5), path),
+        lambda path: draw_confusion(np.eye(3) + 1, ("a", "b", "c"), path),
+        lambda path: draw_samples(np.eye(4)[None, ..., None], None, SHARES[:1], (), path),
+        lambda path: draw_filters(np.ones((3, 3, 1, 2)), path),
+        lambda path: draw_maps(np.ones((4, 4, 2)), path),
+        lambda path: draw_images(np.ones((2, 4, 4, 1)), path),
+    ],
+    ids=["curves", "confusion", "samples", "filters", "maps", "images"],
+)
+def test_a_notebook_shows_what_a_file_has(draw, tmp_path):
+    """A figure is given, with a path and without, and shows itself in a notebook by its own settings."""
+    figure = draw(tmp_path / "picture.png")
+    assert isinstance(figure, Figure)
+    assert pickle.loads(pickle.dumps(figure))._repr_png_()[0].startswith(b"\x89PNG")
+    with matplotlib.rc_context(SETTINGS):
+        png, metadata = draw(None)._repr_png_()
+    assert png == (tmp_path / "picture.png").read_bytes()
+    assert metadata == {"width": round(96 * figure.get_figwidth())}
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_maps_are_drawn_by_one_scale_and_filters_by_their_own(drawn):
+    images = np.stack([np.full((3, 4), 1.0), np.full((3, 4), -4.0)], axis=-1)
+    figure = drawn(lambda path: draw_maps(images, path))
+    assert [float(axes.images[0].get_array()[0, 0]) for axes in figure.axes] == [0.25, -1.0]
+    figure = drawn(lambda path: draw_filters(images[:, :, None], path))
+    assert [float(axes.images[0].get_array()[0, 0]) for axes in figure.axes] == [1.0, -1.0]
+    with pytest.raises(ValueError, match=r"draw_maps: maps must be an array \(height, width, channels\), .*\(2, 2\)"):
+        draw_maps(np.ones((2, 2)))
 
 
 def test_large_images_are_thinned_before_they_are_drawn(drawn):
@@ -291,7 +356,8 @@ FAR_FROM_HOME = """
 import os
 from pathlib import Path
 import numpy as np
-from funcnn.report.pictures import can_draw, draw_confusion
+from funcnn.report.figures import can_draw
+from funcnn.report.pictures import draw_confusion
 if not can_draw(print):
     raise SystemExit(1)
 draw_confusion(np.eye(2, dtype=int), ("$a_$", "猫"), Path("picture.png"), title="猫")
@@ -316,7 +382,7 @@ def test_a_backend_that_is_not_there_and_latex_that_is_not_either_are_not_needed
 
 def test_a_matplotlib_that_cannot_be_imported_is_said(tmp_path, monkeypatch):
     (tmp_path / "matplotlib.py").write_text("raise RuntimeError('built for another NumPy\\x1b[31m')")
-    code = "import sys; sys.path.insert(0, '.'); from funcnn.report.pictures import can_draw; print(can_draw(print))"
+    code = "import sys; sys.path.insert(0, '.'); from funcnn.report.figures import can_draw; print(can_draw(print))"
     assert elsewhere(code, tmp_path).splitlines() == [
         "no pictures: matplotlib cannot be imported (RuntimeError: built for another NumPy\\x1b[31m)",
         "False",
