@@ -12,6 +12,7 @@ from functools import partial
 
 from funcnn.data import flip_horizontally, shifted_crop, standardise
 from funcnn.experiment import load_data, parse_options, run, run_script, steps_per_epoch
+from funcnn.layer import Layer
 from funcnn.layers import max_pool2d
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import convnet
@@ -20,32 +21,37 @@ from funcnn.schedules import warmup_cosine
 from funcnn.train import Problem
 
 POOL = max_pool2d(2)
-NETS = {
-    1: convnet([32, 64], [256], 10, pool=POOL, batch_norm=True, dropout=0.5),
-    2: convnet([32, 32, 64, 64], [256, 256], 10, pool=[None, POOL, None, POOL], batch_norm=True, dropout=0.5),
+MODELS = {  # filters, hidden units, what follows each convolution
+    1: ([32, 64], [256], POOL),
+    2: ([32, 32, 64, 64], [256, 256], [None, POOL, None, POOL]),
 }
 
 
+def net(model: int, classes: int) -> Layer:
+    filters, hidden, pool = MODELS[model]
+    return convnet(filters, hidden, classes, pool=pool, batch_norm=True, dropout=0.5)
+
+
 def add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--model", type=int, choices=tuple(NETS), default=1, help="the net (default %(default)s)")
+    parser.add_argument("--model", type=int, choices=tuple(MODELS), default=1, help="the net (default %(default)s)")
 
 
 def main() -> None:
     rates = {"original": 1e-3, "ours": 2e-3}
     options = parse_options(
-        __doc__, name="cifar10_convnet_{model}", epochs=50, batch_size=200, lr=rates, add=add_options
+        __doc__, name="{data}_convnet_{model}", epochs=50, batch_size=200, lr=rates, data="cifar10", add=add_options
     )
-    data = load_data("cifar10", options)
+    data = load_data(options.data, options)
     data = data.prepared(standardise(data.train.inputs))
-    net = NETS[options.own.model]
+    its_net = net(options.own.model, len(data.classes))
     if options.recipe == "original":
         l2 = add_decayed_weights(0.01, mask=weights_only)
-        problem = Problem(net, softmax_cross_entropy, chain(l2, adam(options.lr)))
+        problem = Problem(its_net, softmax_cross_entropy, chain(l2, adam(options.lr)))
     else:
         steps = options.epochs * steps_per_epoch(data, options)
         rate = warmup_cosine(options.lr, steps // 10, steps, start=options.lr / 20)
         augment = (flip_horizontally, partial(shifted_crop, pad=4))
-        problem = Problem(net, softmax_cross_entropy, adamw(rate, weight_decay=0.05), augment=augment)
+        problem = Problem(its_net, softmax_cross_entropy, adamw(rate, weight_decay=0.05), augment=augment)
     run(problem, data, options)
 
 

@@ -17,7 +17,7 @@ from funcnn.experiment.options import new_parser, printer, read_arguments
 from funcnn.experiment.results import draw_predictions
 from funcnn.layer import Array
 from funcnn.model_file import load_trained, probabilities
-from funcnn.report.pictures import can_draw
+from funcnn.report.figures import can_draw
 from funcnn.system.files import make_folder, write_text
 from funcnn.system.text import show, text_table
 
@@ -59,7 +59,7 @@ def main() -> None:
         rows.append({"model": name, "validation_accuracy": right[0], "test_accuracy": right[1]})
     write_text(folder / "metrics.json", json.dumps(rows, indent=2) + "\n")
     if options.plots and can_draw(printer(options.quiet)):
-        draw_predictions(data, mean[1], folder)
+        draw_predictions(data.test, data.classes, mean[1], folder)
     if not options.quiet:
         show(text_table(tuple(rows[0]), [tuple(row.values()) for row in rows], left=1))
 

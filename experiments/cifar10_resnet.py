@@ -52,8 +52,10 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def main() -> None:
-    options = parse_options(__doc__, name="cifar10_resnet", epochs=30, batch_size=128, lr=0.2, add=add_options)
-    data = load_data("cifar10", options)
+    options = parse_options(
+        __doc__, name="{data}_resnet", epochs=30, batch_size=128, lr=0.2, data="cifar10", add=add_options
+    )
+    data = load_data(options.data, options)
     data = data.prepared(standardise(data.train.inputs))
     steps = options.epochs * steps_per_epoch(data, options)
     rate = warmup_cosine(options.lr, steps // 5, steps, start=options.lr / 20)

@@ -9,8 +9,7 @@ high may the rate be, and how deep the net, before training fails?
 from collections.abc import Sequence
 from pathlib import Path
 
-from funcnn.data import load
-from funcnn.experiment import parse_sweep_options, run_script, run_sweep
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep, sweep_data
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import momentum
@@ -27,9 +26,10 @@ QUICK = {"depth": (2,), "lr": (1e-3, 1e-1)}
 
 
 def make(config: Configuration, seed: int) -> Training:
-    net = fully_connected([32] * config.depth, 10, batch_norm=config.batch_norm)
+    data = sweep_data(config)
+    net = fully_connected([32] * config.depth, len(data.classes), batch_norm=config.batch_norm)
     problem = Problem(net, softmax_cross_entropy, momentum(config.lr))
-    return Training(problem, load(config.data), config.epochs, batch_size=64)
+    return Training(problem, data, config.epochs, batch_size=64)
 
 
 def curves(results: Sequence[Result], folder: Path) -> None:

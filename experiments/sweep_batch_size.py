@@ -9,8 +9,7 @@ twice as high to make up for it. It is, as far as the gradient's noise and not t
 from collections.abc import Sequence
 from pathlib import Path
 
-from funcnn.data import load
-from funcnn.experiment import parse_sweep_options, run_script, run_sweep
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep, sweep_data
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import sgd
@@ -26,8 +25,9 @@ QUICK = {"batch_size": (32, 256), "lr": (0.04, 0.32)}
 
 
 def make(config: Configuration, seed: int) -> Training:
-    problem = Problem(fully_connected([64], 10), softmax_cross_entropy, sgd(config.lr))
-    return Training(problem, load(config.data), config.epochs, config.batch_size)
+    data = sweep_data(config)
+    problem = Problem(fully_connected([64], len(data.classes)), softmax_cross_entropy, sgd(config.lr))
+    return Training(problem, data, config.epochs, config.batch_size)
 
 
 def heat_map(results: Sequence[Result], folder: Path) -> None:

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from funcnn import Key, init, layers
-from funcnn.data import load
-from funcnn.experiment import parse_sweep_options, run_script, run_sweep
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep, sweep_data
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import sgd
 from funcnn.report.charts import draw_heat_map
-from funcnn.report.pictures import as_title, picture
+from funcnn.report.figures import as_title, picture
 from funcnn.sweep import Configuration, Result, Training, TrainingTrial
 from funcnn.train import Problem, init_state
 
@@ -35,9 +34,10 @@ WIDTH = 32
 
 
 def make(config: Configuration, seed: int) -> Training:
+    data = sweep_data(config)
     activation, weight_init = ACTIVATIONS[config.activation], INITS[config.init]
-    net = fully_connected([WIDTH] * config.depth, 10, activation=activation, weight_init=weight_init)
-    return Training(Problem(net, softmax_cross_entropy, sgd(0.1)), load(config.data), config.epochs, batch_size=64)
+    net = fully_connected([WIDTH] * config.depth, len(data.classes), activation=activation, weight_init=weight_init)
+    return Training(Problem(net, softmax_cross_entropy, sgd(0.1)), data, config.epochs, batch_size=64)
 
 
 def norms(training: Training, seed: int) -> dict[str, Any]:

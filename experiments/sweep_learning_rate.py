@@ -10,8 +10,7 @@ its rates end near its best one.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from funcnn.data import load
-from funcnn.experiment import parse_sweep_options, run_script, run_sweep
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep, sweep_data
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import Optimizer, adam, adamw, momentum, rmsprop, sgd
@@ -30,9 +29,10 @@ QUICK = {"lr": (1e-3, 1e-2, 1e-1)}
 
 
 def make(config: Configuration, seed: int) -> Training:
-    net = fully_connected([64, 32], 10)
+    data = sweep_data(config)
+    net = fully_connected([64, 32], len(data.classes))
     problem = Problem(net, softmax_cross_entropy, OPTIMIZERS[config.optimizer](config.lr))
-    return Training(problem, load(config.data), config.epochs, batch_size=64)
+    return Training(problem, data, config.epochs, batch_size=64)
 
 
 TITLE = "accuracy on the validation part: the wider the plateau, the more an optimizer forgives"

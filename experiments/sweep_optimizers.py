@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from funcnn.data import load
-from funcnn.experiment import parse_sweep_options, run_script, run_sweep
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep, sweep_data
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import (
@@ -69,9 +68,10 @@ QUICK = {"optimizer": ("momentum", "adam", "muon"), "lr": (1e-3, 1e-2)}
 
 
 def make(config: Configuration, seed: int) -> Training:
-    net = fully_connected([64, 32], 10)
+    data = sweep_data(config)
+    net = fully_connected([64, 32], len(data.classes))
     problem = Problem(net, softmax_cross_entropy, OPTIMIZERS[config.optimizer](config.lr))
-    return Training(problem, load(config.data), config.epochs, batch_size=64)
+    return Training(problem, data, config.epochs, batch_size=64)
 
 
 HOW = {"x": "lr", "metric": "validation_accuracy"}

@@ -13,8 +13,7 @@ from pathlib import Path
 import attrs
 
 from funcnn import serial
-from funcnn.data import load
-from funcnn.experiment import parse_sweep_options, run_script, run_sweep
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep, sweep_data
 from funcnn.layers import gaussian_noise
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
@@ -33,9 +32,9 @@ QUICK = {"examples": (100,), "weight_decay": (0.0,), "input_noise": (0.0,)}
 
 
 def make(config: Configuration, seed: int) -> Training:
-    data = load(config.data)
+    data = sweep_data(config)
     some = data.train.thin(config.examples)
-    hidden = fully_connected([128, 64], 10, dropout=config.dropout)
+    hidden = fully_connected([128, 64], len(data.classes), dropout=config.dropout)
     net = serial(gaussian_noise(config.input_noise), hidden) if config.input_noise else hidden
     optimizer = adamw(1e-3, weight_decay=config.weight_decay, mask=weights_only)
     problem = Problem(net, softmax_cross_entropy, optimizer)

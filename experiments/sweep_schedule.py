@@ -9,8 +9,7 @@ each at several peaks. A schedule is worth it if it is better at its best peak, 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from funcnn.data import load
-from funcnn.experiment import parse_sweep_options, run_script, run_sweep
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep, sweep_data
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import fully_connected
 from funcnn.optimizers import adam
@@ -35,10 +34,11 @@ BATCH_SIZE = 64
 
 
 def make(config: Configuration, seed: int) -> Training:
-    data = load(config.data)
+    data = sweep_data(config)
     steps = config.epochs * -(-len(data.train) // BATCH_SIZE)
     rate = SCHEDULES[config.schedule](config.peak, steps)
-    problem = Problem(fully_connected([64, 32], 10, dropout=0.2), softmax_cross_entropy, adam(rate))
+    net = fully_connected([64, 32], len(data.classes), dropout=0.2)
+    problem = Problem(net, softmax_cross_entropy, adam(rate))
     return Training(problem, data, config.epochs, BATCH_SIZE)
 
 

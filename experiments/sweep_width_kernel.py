@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from funcnn.data import load
-from funcnn.experiment import parse_sweep_options, run_script, run_sweep
+from funcnn.experiment import parse_sweep_options, run_script, run_sweep, sweep_data
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import convnet
 from funcnn.optimizers import adam
@@ -25,10 +24,11 @@ QUICK = {"width": (2, 8), "kernel_size": (3,), "convolutions": (1,)}
 
 
 def make(config: Configuration, seed: int) -> Training:
+    data = sweep_data(config)
     filters = [config.width * 2**i for i in range(config.convolutions)]
-    net = convnet(filters, [], 10, kernel_size=config.kernel_size)
+    net = convnet(filters, [], len(data.classes), kernel_size=config.kernel_size)
     problem = Problem(net, softmax_cross_entropy, adam(3e-3))
-    return Training(problem, load(config.data), config.epochs, batch_size=64)
+    return Training(problem, data, config.epochs, batch_size=64)
 
 
 def trial(config: Configuration, seed: int) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any, overload
 import numpy as np
 
 from funcnn import tree
-from funcnn.batch import Batch, check_as_many, inputs_in, is_several_arrays, length
+from funcnn.batch import Batch, check_as_many, inputs_in, is_several_arrays, length, unpacked
 from funcnn.checks import FuncnnWarning, LayerError, as_array
-from funcnn.keys import Key, check_is_key, generator
+from funcnn.keys import Key, check_is_key, fold_in, generator
 from funcnn.layer import Layer, out_shape_of
 from funcnn.nn.prediction import forward_for
 from funcnn.problem import Examples, Problem, check_examples, check_problem
@@ -18,7 +18,7 @@ from funcnn.settings import as_int, check_counts, refuse
 from funcnn.team.mpi import team_of
 from funcnn.team.step import Metrics, Model, TrainState, measured, summed
 
-__all__ = ["BEGUN", "batches", "evaluate", "for_evaluation", "mean_of", "predict"]
+__all__ = ["BEGUN", "batches", "evaluate", "for_evaluation", "mean_of", "predict", "recounted"]
 
 # The states at step 0 that a run of an epoch or more began with. It decides on a warning, and on no result.
 BEGUN: "weakref.WeakSet[TrainState]" = weakref.WeakSet()
@@ -106,6 +106,37 @@ def for_evaluation(problem: Problem, state: TrainState | Model) -> TrainState | 
     if params is state.params:
         return state
     return TrainState(params, state.state, state.opt_state, state.step, state.seed)
+
+
+def recounted(problem: Problem, state: TrainState | Model, examples: Examples, *, batch_size: int = 256) -> Model:
+    """A model for evaluation with what its layers count, as batch norm's statistics, counted anew over the examples.
+
+    Averaged params (`averaged`) have none of their own, since batch norm counted those of the params in training. So
+    the net sees the training examples once more, shuffled and with its layers as in training, and keeps the state that
+    comes of it (Izmailov et al. 2018). The statistics run, so that they are the last batches' above all; PyTorch's
+    ``update_bn`` takes the mean over all batches.
+
+    >>> from funcnn.data import load
+    >>> from funcnn.layers import batch_norm
+    >>> from funcnn.losses import mean_squared_error
+    >>> from funcnn.optimizers import averaged, sgd
+    >>> problem = Problem(batch_norm(), mean_squared_error, averaged(sgd(0.1)))
+    >>> params, state, _ = problem.net.init(Key(0), (8, 8, 1))
+    >>> images = load("digits").train
+    >>> recounted(problem, Model(params, state), images, batch_size=32).state.mean.round(1)
+    array([0.3], dtype=float32)
+
+    Raises ValueError for no examples, a batch size that is no positive int, or arguments of another kind.
+    """
+    check_problem("recounted", problem)
+    _check_kind("recounted", state)
+    check_examples("recounted", "the examples", examples)
+    state = for_evaluation(problem, state)
+    counted = state.state
+    for i, batch in enumerate(batches(examples, batch_size, key=Key(0))):
+        key = fold_in(Key(0), i) if problem.net.config.stochastic else None
+        counted = problem.net.apply(state.params, counted, unpacked(batch)[0], key=key, train=True).state
+    return Model(state.params, counted)
 
 
 def mean_of(place: str, made: Iterable[tuple[Metrics, str]]) -> Metrics:

@@ -10,7 +10,7 @@ alone, both in the `TrainState`, so a run that goes on from a saved state equals
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import attrs
@@ -19,13 +19,14 @@ from numpy.typing import DTypeLike
 
 from funcnn.batch import Batch
 from funcnn.checks import FuncnnWarning
-from funcnn.evaluation import BEGUN, batches, evaluate, for_evaluation, mean_of, predict
+from funcnn.evaluation import BEGUN, batches, evaluate, for_evaluation, mean_of, predict, recounted
 from funcnn.keys import Key, check_is_key, fold_in
+from funcnn.metrics.shared import is_lower_better, rank
 from funcnn.nn.coupled import check_meets
 from funcnn.nn.fold import fold
 from funcnn.nn.prediction import predictor
 from funcnn.problem import Augment, Examples, Parts, Problem, check_asks_no_loss, check_examples, check_problem
-from funcnn.settings import check_counts, refuse
+from funcnn.settings import check_counts, is_number, refuse
 from funcnn.team.calls import FromOrder
 from funcnn.team.member import epoch_order
 from funcnn.team.mpi import team_of
@@ -35,7 +36,8 @@ from funcnn.tree import Array, Shape
 
 __all__ = [
     "Augment", "Batch", "Epoch", "Examples", "Metrics", "Model", "NonFiniteError", "Problem", "Step", "TrainState",
-    "batches", "evaluate", "fold", "for_evaluation", "init_state", "make_step", "predict", "predictor", "train",
+    "batches", "early_stopping", "evaluate", "fold", "for_evaluation", "init_state", "make_step", "predict",
+    "predictor", "recounted", "train",
 ]  # fmt: skip
 
 
@@ -59,7 +61,8 @@ class Epoch:
     """One epoch (from 1) is done: the state after it, means over its steps, the validation part's metrics, seconds.
 
     After a start within an epoch, the means and seconds cover the steps since. `subset` (some of the training examples,
-    evaluated as the other parts are) and `test` are for loops that measure more.
+    evaluated as the other parts are) and `test` are for loops that measure more. `lower` says that a lower metric is
+    better, and `is_best` whether the epoch is the best so far on the validation part, if `early_stopping` has looked.
     """
 
     epoch: int
@@ -71,6 +74,8 @@ class Epoch:
     seconds: float
     subset: Metrics | None = None
     test: Metrics | None = None
+    lower: bool = attrs.field(default=False, repr=False)
+    is_best: bool | None = None
 
 
 def init_state(problem: Problem, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> TrainState:
@@ -186,7 +191,7 @@ def train(
         refuse("train", "state", "a TrainState, such as init_state makes", state)
     if not (hasattr(dataset, "train") and hasattr(dataset, "validation")):
         expected = "a data set with the parts train and validation (or None)"
-        refuse("train", "dataset", expected, dataset, "Of a part make Dataset(part, None, part, classes, in_shape)")
+        refuse("train", "dataset", expected, dataset, "Of a part make Dataset(part, None, None, classes, in_shape)")
     check_examples("train", "the training examples", dataset.train)
     if dataset.validation is not None:
         check_examples("train", "the validation examples", dataset.validation)
@@ -241,7 +246,68 @@ def _train(
                 limit = math.inf  # said once
             if start.step == 0:
                 BEGUN.add(start)
-            yield Epoch(epoch + 1, epochs, state, mean, validation, rate, seconds)
+            lower = is_lower_better(problem.metric)
+            yield Epoch(epoch + 1, epochs, state, mean, validation, rate, seconds, lower=lower)
+
+
+def early_stopping(events: Iterable[Step | Epoch], *, patience: int, min_delta: float = 0.0) -> Iterator[Step | Epoch]:
+    """Training's events until the validation part has got no better for `patience` epochs; the best say `is_best`.
+
+    Better is a better metric, among equals a lower loss, and without a metric a lower loss, the rule by which
+    experiments keep a net. With `min_delta` an epoch ends the wait only if it is better than the one that did so before
+    by more than that; `is_best` goes by the rule alone.
+
+    >>> from funcnn.data import load
+    >>> from funcnn.losses import softmax_cross_entropy
+    >>> from funcnn.models import fully_connected
+    >>> from funcnn.optimizers import adam
+    >>> data = load("digits")
+    >>> problem = Problem(fully_connected([32], 10), softmax_cross_entropy, adam(0.01))
+    >>> state = init_state(problem, Key(0), data.in_shape)
+    >>> events = train(problem, state, data, epochs=100, batch_size=64)
+    >>> for event in early_stopping(events, patience=5):
+    ...     if isinstance(event, Epoch) and event.is_best:
+    ...         best = event
+    >>> event.epoch < 100, event.epoch - best.epoch
+    (True, 5)
+
+    Raises ValueError at once for a patience that is no positive int, or a min_delta that is no number of at least 0; at
+    the first epoch, for a data set without a validation part.
+    """
+    check_counts("early_stopping", patience=patience)
+    if not (is_number(min_delta) and 0 <= min_delta < math.inf):
+        refuse("early_stopping", "min_delta", "a finite number of at least 0", min_delta)
+    return _until_no_better(events, patience, min_delta)
+
+
+def _until_no_better(events: Iterable[Step | Epoch], patience: int, min_delta: float) -> Iterator[Step | Epoch]:
+    best: tuple[float, float] | None = None
+    mark: tuple[float, float] | None = None  # of the last epoch that ended the wait
+    waited = 0
+    try:
+        for event in events:
+            if isinstance(event, Step):
+                yield event
+                continue
+            if event.validation is None:
+                raise ValueError(
+                    "early_stopping: the data set has no validation part, by which the best epoch is told. Hold one "
+                    "out, as Dataset.from_arrays(inputs, targets, validation=0.1) does"
+                )
+            now = rank(event.validation.accuracy, event.validation.loss, lower=event.lower)
+            is_best = best is None or now > best
+            best = now if is_best else best
+            place = 1 if event.validation.accuracy is None else 0  # of the measure that min_delta is about
+            if mark is None or (now > mark if min_delta == 0 else now[place] > mark[place] + min_delta):
+                mark, waited = now, 0
+            else:
+                waited += 1
+            yield attrs.evolve(event, is_best=is_best)
+            if waited >= patience:
+                return
+    finally:
+        if hasattr(events, "close"):
+            events.close()  # a training's processes end now, not when somebody collects the generator
 
 
 class _Crew:

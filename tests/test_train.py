@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import attrs
 import numpy as np
 import pytest
-from cases import assert_close, gaussian
+from cases import assert_close, gaussian, message
 from optimizer_cases import OPTIMIZERS
 
 from funcnn import Key, checkpoint, fold_in, serial, tree
@@ -38,16 +38,19 @@ from funcnn.losses import mean_squared_error, sigmoid_cross_entropy, softmax_cro
 from funcnn.metrics import accuracy, binary_accuracy, f1
 from funcnn.models import fully_connected
 from funcnn.optimizers import Optimizer, adam, adamw, chain, clip_by_global_norm, momentum, rmsprop, sgd
+from funcnn.report.history import best_row, row_of
 from funcnn.schedules import piecewise_constant
 from funcnn.train import (
     Batch,
     Epoch,
+    Metrics,
     Model,
     NonFiniteError,
     Problem,
     Step,
     TrainState,
     batches,
+    early_stopping,
     evaluate,
     init_state,
     make_step,
@@ -395,6 +398,56 @@ def test_without_a_validation_part_there_is_no_validation(whole: Whole) -> None:
     events = run(PROBLEM, START, SMALL._replace(validation=None))
     assert [event.validation for event in epochs(events)] == [None] * EPOCHS
     assert tree.equal(events[-1].state, whole.states[-1])
+
+
+def measured(*pairs: tuple[float | None, float], lower: bool = False) -> list[Any]:
+    """The epochs of a run whose validation part had these metrics and losses, a step before each."""
+    train_part = Metrics(0.0, None, 1)
+    return [
+        event
+        for i, (metric, loss) in enumerate(pairs, start=1)
+        for event in (
+            Step(i, i, 1, 1, 0.0, None, 0.0, None, 0.1),
+            Epoch(i, len(pairs), START, train_part, Metrics(loss, metric, 1), 0.1, 0.0, lower=lower),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("events", "settings", "last", "best"),
+    [
+        (measured((0.5, 1), (0.6, 1), (0.55, 1), (0.6, 1), (0.7, 1)), {"patience": 2}, 4, [1, 2]),
+        (measured((0.5, 1), (0.6, 1), (0.55, 1), (0.6, 0.9), (0.5, 1)), {"patience": 2}, 5, [1, 2, 4]),
+        (measured((0.5, 1), (0.4, 2), (0.6, 1), (0.45, 1), lower=True), {"patience": 2}, 4, [1, 2]),
+        (measured((None, 3), (None, 2), (None, float("nan")), (None, 1.5)), {"patience": 1}, 3, [1, 2]),
+        (measured((0.5, 1), (0.52, 1), (0.54, 1), (0.7, 1)), {"patience": 2, "min_delta": 0.1}, 3, [1, 2, 3]),
+        (measured((0.5, 1), (0.52, 1), (0.61, 1), (0.6, 0)), {"patience": 2, "min_delta": 0.1}, 4, [1, 2, 3]),
+        (measured((None, 3.0), (None, 2.95), (None, 2.9)), {"patience": 1, "min_delta": 0.1}, 2, [1, 2]),
+        (measured((0.5, 1), (0.4, 1)), {"patience": 9}, 2, [1]),
+    ],
+)
+def test_early_stopping_waits_for_a_better_epoch_and_marks_the_best(
+    events: list[Any], settings: dict[str, Any], last: int, best: list[int]
+) -> None:
+    seen = list(early_stopping(iter(events), **settings))
+    assert [type(event) for event in seen] == [Step, Epoch] * last
+    assert [event.epoch for event in epochs(seen) if event.is_best] == best
+    rows = [row_of(event) for event in epochs(seen)]
+    assert best_row(rows, lower=events[1].lower).epoch == best[-1]  # by the rule that experiments keep a net by
+
+
+def test_early_stopping_ends_the_training_that_it_goes_around() -> None:
+    events = train(PROBLEM, START, SMALL, epochs=50, batch_size=BATCH)
+    *_, last = early_stopping(events, patience=1, min_delta=1.0)
+    assert isinstance(last, Epoch)
+    assert (last.epoch, next(events, None)) == (2, None)
+    for settings, text in (
+        ({"patience": 0}, "patience must be an int of at least 1, got 0"),
+        ({"patience": 1, "min_delta": -1}, "min_delta must be a finite number of at least 0, got -1"),
+    ):
+        assert text in message(ValueError, early_stopping, events, **settings)
+    without = train(PROBLEM, START, SMALL._replace(validation=None), epochs=1, batch_size=BATCH)
+    assert "has no validation part" in message(ValueError, list, early_stopping(without, patience=1))
 
 
 def test_seconds_leave_out_the_callers_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -927,5 +980,5 @@ def test_a_problem_and_events_print_on_a_line() -> None:
     assert isinstance(last, Epoch)
     assert repr(last) == (
         f"Epoch(epoch=1, epochs=1, state=TrainState(...), train={last.train}, validation={last.validation}, "
-        f"learning_rate=0.003, seconds={last.seconds}, subset=None, test=None)"
+        f"learning_rate=0.003, seconds={last.seconds}, subset=None, test=None, is_best=None)"
     )

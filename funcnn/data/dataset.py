@@ -1,4 +1,4 @@
-"""What a data set is: parts of examples, kept as stored (bytes, as a rule) until a batch is taken."""
+"""What a data set is: parts to train on, to choose by and to report on, the classes' names, an example's shape."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -7,146 +7,23 @@ from typing import Any
 import attrs
 import numpy as np
 
-from funcnn.batch import Batch, is_several_arrays, length, rows
-from funcnn.checks import NUMBERS, FuncnnWarning, as_array
-from funcnn.data.preprocess import Preprocess
-from funcnn.keys import Key, fold_in, generator
-from funcnn.settings import as_code, as_tuple, is_number, refuse
+from funcnn.checks import FuncnnWarning
+from funcnn.data.handwriting import Prepare
+from funcnn.data.part import Part
+from funcnn.data.preprocess import Preprocess, rescale, standardise
+from funcnn.data.split import random_split, stratified_split
+from funcnn.data.stored import Stored, joined
+from funcnn.data.tables import Labels, as_inputs, as_targets, labels_in
+from funcnn.keys import Key, check_is_key, fold_in
+from funcnn.settings import as_tuple, is_number, refuse
 from funcnn.system.text import call_text, cut
-from funcnn.tree import Array, Shape, brief, flatten
+from funcnn.tree import Shape
 from funcnn.tree import map as tree_map
 
 __all__ = ["Dataset", "Part", "stratified_split"]
 
 _CLASSES = 90  # characters for the classes' names where a data set prints
 _MOST_CLASSES = 100_000  # that get a number for a name
-
-
-def _examples(name: str, given: Any, kinds: str | None, n: int | None = None) -> Any:
-    """An array of `n` examples; or several, and not examples one by one: of these there would be n."""
-    if is_several_arrays(given) and len(given) != n:
-        return tuple([_examples(name, each, kinds, n) for each in given])
-    examples = as_array("Part", name, given, kinds=kinds)
-    if examples.ndim == 0:
-        refuse("Part", name, "an array of examples (n, ...)", given)
-    return examples
-
-
-def _size(given: Any) -> int | None:
-    """The number of examples in an array or a list of them, None of a single number; in several arrays, that of all."""
-    if is_several_arrays(given):
-        sizes = {len(leaf) for leaf in flatten(given)}
-        return sizes.pop() if len(sizes) == 1 else None
-    try:
-        return len(given)
-    except TypeError:
-        return None
-
-
-def _weights(given: Any) -> Array | None:
-    if given is None:
-        return None
-    weights: Array = _examples("weights", given, NUMBERS)
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        refuse("Part", "weights", "finite and not negative", given)
-    return weights
-
-
-def _check_preprocess(instance: Any, attribute: Any, preprocess: Preprocess | None) -> None:
-    if preprocess is not None and not callable(preprocess):
-        refuse("Part", "preprocess", "a function of stored examples", preprocess)
-
-
-@attrs.frozen(eq=False)
-class Part:
-    """Examples in memory: inputs (n, ...), targets (n, ...), and what turns stored inputs into a net's.
-
-    With `weights`, (n,) or one for each position of the targets (n, ...), losses and metrics are means over them. What
-    is no array yet, a list or a pandas Series or DataFrame, is taken by position (`funcnn.checks.as_array`). For a net
-    of several inputs or outputs, inputs or targets are a tuple of arrays, of as many examples each.
-
-    >>> from funcnn.data import rescale
-    >>> part = Part(np.array([[0], [255]], np.uint8), np.array([3, 5]), rescale(255))
-    >>> part
-    Part(inputs=uint8 (2, 1), targets=int64 (2,), preprocess=rescale(divisor=255))
-    >>> part.take([1])
-    (array([[1.]], dtype=float32), array([5]))
-
-    Raises ValueError unless there are as many inputs as targets and weights, and all are numbers, the weights finite
-    and not negative; inputs that a preprocessing turns into numbers may be anything.
-    """
-
-    inputs: Any = attrs.field(repr=brief)
-    targets: Any = attrs.field(repr=brief)
-    # It prints cut, since a mean image is thousands of characters.
-    preprocess: Preprocess | None = attrs.field(
-        default=None, repr=lambda given: cut(as_code(given), 30), validator=_check_preprocess
-    )
-    weights: Array | None = attrs.field(default=None, repr=False, converter=_weights)
-
-    def __attrs_post_init__(self) -> None:
-        kinds = NUMBERS if self.preprocess is None else None
-        size = _size(self.targets) or _size(self.inputs)
-        object.__setattr__(self, "inputs", _examples("inputs", self.inputs, kinds, size))
-        object.__setattr__(self, "targets", _examples("targets", self.targets, NUMBERS, size))
-        n = length(self.inputs)
-        for name, values in (("inputs", self.inputs), ("targets", self.targets)):
-            for each in flatten(values):
-                if len(each) != n:
-                    raise ValueError(f"Part: expected as many inputs as {name}, got {n} inputs, {len(each)} {name}")
-        if self.weights is not None:
-            shapes = [each.shape[: self.weights.ndim] for each in flatten(self.targets)]
-            if self.weights.shape not in shapes:
-                refuse("Part", "weights", f"one for each of the {n} targets, or each of their positions", self.weights)
-
-    def __len__(self) -> int:
-        return length(self.inputs)
-
-    def take(self, index: Any) -> Batch:
-        """The examples at positions (a slice or an array of them) as arrays (inputs, targets), and weights, if any.
-
-        Raises ValueError for what are no positions.
-        """
-        positions = self._positions(index)
-        inputs = rows(self.inputs, positions)
-        batch = (self.preprocess(inputs) if self.preprocess else inputs), rows(self.targets, positions)
-        return batch if self.weights is None else (*batch, self.weights[positions])
-
-    def select(self, index: Any) -> "Part":
-        """A part with the examples at positions; raises ValueError for what are none."""
-        positions = self._positions(index)
-        weights = None if self.weights is None else self.weights[positions]
-        inputs, targets = rows(self.inputs, positions), rows(self.targets, positions)
-        return attrs.evolve(self, inputs=inputs, targets=targets, weights=weights)
-
-    def _positions(self, index: Any) -> Any:
-        """What NumPy takes along the first axis alone: of a tuple or None it would take other axes."""
-        n = len(self)
-        if isinstance(index, slice) and all(
-            each is None or isinstance(each, (int, np.integer)) for each in _ends(index)
-        ):
-            return index
-        positions = as_array("Part.take", "index", index)
-        if positions.size == 0 and isinstance(index, (list, tuple)):
-            return slice(0, 0)
-        mask = positions.dtype.kind == "b" and positions.shape == (n,)
-        if not mask and (positions.ndim != 1 or positions.dtype.kind not in "iu"):
-            refuse("Part.take", "index", "a slice or an array of positions", index, "Pass [i] for a single example")
-        if not mask and positions.size and not -n <= positions.min() <= positions.max() < n:
-            raise ValueError(
-                f"Part.take: expected positions below {n}, the number of examples, "
-                f"got some from {positions.min()} to {positions.max()}"
-            )
-        return positions
-
-    def thin(self, size: int) -> "Part":
-        """At most `size` of the examples, evenly spaced, so that parts that are sorted by class keep every class."""
-        n = len(self)
-        return self if n <= size else self.select(np.linspace(0, n - 1, size).astype(int))
-
-
-def _ends(index: slice) -> tuple[Any, Any, Any]:
-    return index.start, index.stop, index.step
 
 
 def _names(classes: Any) -> tuple[str, ...]:
@@ -173,6 +50,8 @@ def _shape_of(inputs: Any) -> Any:
 class Dataset:
     """A data set: what to train on, to choose by, and to report on; the classes' names; an input's shape.
 
+    There may be no part to choose by, and none to report on: None. `source` says where the examples are from, `prepare`
+    makes of any image one that is stored as theirs are (`funcnn.data.handwriting`), for predictions.
     Classes may be named by numbers: ``range(10)``, ``np.unique(labels)``. A label without a name gets its number for
     one, with a warning. Where targets are no classes, `classes` is ``()``.
 
@@ -192,9 +71,11 @@ class Dataset:
 
     train: Part
     validation: Part | None
-    test: Part
+    test: Part | None
     classes: tuple[str, ...] = attrs.field(converter=_names)
     in_shape: Shape = attrs.field(converter=_shape)
+    source: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    prepare: Prepare | None = None
 
     def __attrs_post_init__(self) -> None:
         labels = 0
@@ -203,14 +84,14 @@ class Dataset:
             if isinstance(part, Part):
                 self._check_part(name, part)
                 labels = max(labels, _classes_in(name, part.targets) if self.classes else 0)
-            elif isinstance(part, (tuple, list, Mapping, np.ndarray)):
+            elif isinstance(part, (tuple, list, Mapping, np.ndarray)) or (part is None and name == "train"):
                 refuse("Dataset", name, "a Part", part, "Pass Part(inputs, targets)")
         if labels > len(self.classes):
             self._name_more(labels)
 
     def _check_part(self, name: str, part: Part) -> None:
         if len(part) == 0:
-            fix = "Pass None to train without one" if name == "validation" else "Give it at least one"
+            fix = "Give it at least one" if name == "train" else "Pass None to go without one"
             raise ValueError(f"Dataset: the {name} part has no examples. {fix}")
         shape = _shape_of(part.inputs)
         if part.preprocess is None and shape != self.in_shape:
@@ -232,6 +113,48 @@ class Dataset:
             stacklevel=4,
         )
         object.__setattr__(self, "classes", (*self.classes, *map(str, range(named, labels))))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        inputs: Any,
+        targets: Any,
+        *,
+        weights: Any = None,
+        validation: Any = 0.1,
+        test: Any = 0.2,
+        classes: Iterable[Any] | None = None,
+        standardise: bool = False,
+        preprocess: Preprocess | None = None,
+        key: Key = Key(0),  # noqa: B008  (a frozen value)
+    ) -> "Dataset":
+        """A data set of your own arrays, or pandas DataFrames and Series: inputs (n, ...), targets (n, ...).
+
+        A fraction `test` of the examples is kept for the test, and a fraction `validation` of the rest to validate;
+        None is for no such part, and ``(inputs, targets)`` or ``(inputs, targets, weights)`` for one that there is
+        already. The `key` decides which, and where targets are classes each part has its share of every one.
+
+        Targets that are texts, bools or whole numbers, one for each example, are classes: those that occur, in order,
+        are numbered from 0 and keep their names; or `classes` names them all in the order of their numbers, and is
+        ``()`` where whole numbers are amounts. Floats are amounts, one for each example (n,) a column
+        (n, 1), as a net of one output gives them. A tuple of arrays is for several inputs or outputs, each as it is.
+
+        With `standardise` every column or channel is brought to mean 0 and deviation 1, by the training part alone;
+        `preprocess` is any other function of stored inputs. Without either, inputs that are floats become float32, and
+        whole numbers stay, as embeddings take them. What is in a file stays there (`Part`).
+
+        >>> rows = np.random.default_rng(0).normal(5, 2, (100, 3))
+        >>> data = Dataset.from_arrays(rows, ["yes", "no"] * 50, standardise=True)
+        >>> len(data.train), len(data.validation), len(data.test), data.classes, data.in_shape
+        (72, 8, 20, ('no', 'yes'), (3,))
+        >>> inputs, labels = data.train.take(slice(None))
+        >>> bool(abs(inputs.mean()) < 1e-6), labels[:4]
+        (True, array([0, 1, 0, 1]))
+
+        Raises ValueError, naming the column where there are such, for texts, dates or missing values among the inputs,
+        labels that `classes` does not name, fractions outside (0, 1), or a class or part of which nothing is left.
+        """
+        return _from_arrays(cls, inputs, targets, weights, validation, test, classes, standardise, preprocess, key)
 
     def prepared(self, preprocess: Preprocess | None) -> "Dataset":
         """The same examples with another preprocessing, whose statistics come from the training part alone.
@@ -258,24 +181,29 @@ class Dataset:
         if self.validation is None:
             return self
         both = self.train, self.validation
-        joined: dict[str, Any] = {
-            name: tree_map(lambda *leaves: np.concatenate(leaves), *[getattr(part, name) for part in both])
+        joint: dict[str, Any] = {
+            name: tree_map(joined, getattr(self.train, name), getattr(self.validation, name))
             for name in ("inputs", "targets")
         }
         weights = [np.ones(len(part)) if part.weights is None else part.weights for part in both]
         if any(part.weights is not None for part in both):
-            joined["weights"] = np.concatenate(weights)
-        return attrs.evolve(self, train=attrs.evolve(self.train, **joined), validation=None)
+            joint["weights"] = np.concatenate(weights)
+        return attrs.evolve(self, train=attrs.evolve(self.train, **joint), validation=None)
 
     def __repr__(self) -> str:
-        values = {field.name: repr(getattr(self, field.name)) for field in attrs.fields(Dataset)}
+        values = {
+            field.name: repr(getattr(self, field.name))
+            for field in attrs.fields(Dataset)
+            if field.name not in ("source", "prepare")
+        }
         if len(values["classes"]) > _CLASSES:
             values["classes"] = f"<{len(self.classes):,} names: {cut(', '.join(self.classes), _CLASSES - 20)}>"
         return call_text("Dataset", values)
 
     def _each(self, change: Callable[[Part], Part]) -> "Dataset":
-        validation = None if self.validation is None else change(self.validation)
-        return attrs.evolve(self, train=change(self.train), validation=validation, test=change(self.test))
+        parts = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        changed: dict[str, Any] = {name: None if part is None else change(part) for name, part in parts.items()}
+        return attrs.evolve(self, **changed)
 
 
 def _classes_in(name: str, targets: Any) -> int:
@@ -292,29 +220,84 @@ def _classes_in(name: str, targets: Any) -> int:
     return high + 1
 
 
-def stratified_split(labels: Array, fraction: float, key: Key) -> tuple[Array, Array]:
-    """Positions of two disjoint parts, the second with a fraction of each class: labels (n,) -> two sorted arrays.
+# --- Of one's own arrays --------------------------------------------------------------------------------------
 
-    >>> rest, held_out = stratified_split(np.array([0] * 10 + [1] * 20), 0.2, Key(0))
-    >>> len(rest), len(held_out)
-    (24, 6)
+_PLACE = "Dataset.from_arrays"
 
-    Raises ValueError for a fraction outside (0, 1), or no labels.
-    """
-    labels = as_array("stratified_split", "labels", labels, kinds=NUMBERS + "SU")
-    if not (is_number(fraction) and 0 < fraction < 1):
-        refuse("stratified_split", "fraction", "more than 0 and less than 1", fraction)
-    if labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"stratified_split: expected labels (n,), at least one, got an array {labels.shape}")
-    classes, counts = np.unique(labels, return_counts=True)
-    exact = fraction * counts
-    sizes = np.floor(exact).astype(int)
-    # The whole part has its size to the example: the largest remainders are rounded up.
-    short = round(fraction * len(labels)) - sizes.sum()
-    sizes[np.argsort(sizes - exact, kind="stable")[:short]] += 1
-    held_out = []
-    for i, (label, number, size) in enumerate(zip(classes, counts, sizes, strict=True)):
-        order = generator(fold_in(key, i)).permutation(number)
-        held_out.append(np.flatnonzero(labels == label)[order[:size]])
-    second = np.sort(np.concatenate(held_out))
-    return np.setdiff1d(np.arange(len(labels)), second), second
+
+def _from_arrays(
+    cls: type[Dataset],
+    inputs: Any,
+    targets: Any,
+    weights: Any,
+    validation: Any,
+    test: Any,
+    classes: Any,
+    standardised: Any,
+    preprocess: Preprocess | None,
+    key: Key,
+) -> Dataset:
+    check_is_key(_PLACE, key)
+    if not isinstance(standardised, bool):
+        refuse(_PLACE, "standardise", "True or False", standardised, "Of a function make preprocess=")
+    if standardised and preprocess is not None:
+        raise ValueError(
+            f"{_PLACE}: standardise=True and a preprocess are two ways to prepare inputs. Pass one of them"
+        )
+    given, fractions = {"train": (inputs, targets, weights)}, {}
+    for name, part in (("test", test), ("validation", validation)):
+        if isinstance(part, (tuple, list)) and len(part) in (2, 3):
+            given[name] = (*part, None)[:3]
+        elif part is not None:
+            if not (is_number(part) and 0 < part < 1):
+                expected = "a fraction of more than 0 and less than 1, (inputs, targets), or None for no such part"
+                refuse(_PLACE, name, expected, part)
+            fractions[name] = float(part)
+    labels = labels_in(_PLACE, targets, classes)
+    convert = preprocess is None and not standardised
+    parts: dict[str, Part] = {}
+    for name, (its_inputs, its_targets, its_weights) in given.items():
+        examples = as_inputs(_PLACE, its_inputs, convert=convert), as_targets(_PLACE, its_targets, labels)
+        parts[name] = Part(*examples, preprocess, its_weights)
+    _hold_out(parts, fractions, labels, key)
+    stored = parts["train"].inputs
+    if standardised:
+        if isinstance(stored, tuple):
+            fix = "Pass a preprocess, a function of the tuple of them"
+            refuse(_PLACE, "standardise", "False for several inputs", True, fix)
+        preprocess = standardise(stored)
+    elif convert and isinstance(stored, Stored) and stored.dtype.kind == "f" and stored.dtype != np.float32:
+        preprocess = rescale(1)  # what is in memory is converted at once
+    parts = {name: attrs.evolve(part, preprocess=preprocess) for name, part in parts.items()}
+    in_shape = _shape_of(parts["train"].take(slice(0, 1))[0])
+    names = () if labels is None else labels.names
+    return cls(parts["train"], parts.get("validation"), parts.get("test"), names, in_shape)
+
+
+def _hold_out(parts: dict[str, Part], fractions: dict[str, float], labels: Labels | None, key: Key) -> None:
+    """Take from the training part, for each other that has a fraction, so many of the examples, of each class alike."""
+    train = parts["train"]
+    at = {"train": np.arange(len(train))}
+    for name, fraction in fractions.items():
+        left = at["train"]
+        its_key = fold_in(key, name)
+        if labels is None:
+            rest, held_out = random_split(len(left), fraction, its_key)
+        else:
+            rest, held_out = stratified_split(train.targets[left], fraction, its_key)
+        if not (len(rest) and len(held_out)):
+            raise ValueError(
+                f"{_PLACE}: {name}={fraction} of {len(left)} examples is none, or all of them. Pass another fraction, "
+                "or None for no such part"
+            )
+        at["train"], at[name] = left[rest], left[held_out]
+    if labels is not None and fractions:
+        lost = np.setdiff1d(train.targets, train.targets[at["train"]])
+        if len(lost):
+            few = int(np.count_nonzero(train.targets == lost[0]))
+            raise ValueError(
+                f"{_PLACE}: class {labels.names[lost[0]]!r} has {few} example{'s'[: few > 1]}, and none is left to "
+                "train on. Leave the class out, give it more, or hold out less"
+            )
+    if fractions:
+        parts.update((name, train.select(positions)) for name, positions in at.items())

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ from funcnn.data.formats import DataError, as_path, read_idx, reading
 from funcnn.data.images import SUFFIXES, Size, check_channels, check_size, pillow, pixels_of, read_image
 from funcnn.tree import Array
 
-__all__ = ["class_folders", "read_class_folders", "read_images"]
+__all__ = [
+    "class_folders", "image_files", "label_dtype", "read_class_folders", "read_files", "read_images", "usual_size",
+    "warn_of",
+]  # fmt: skip
 
 FOLDER = 16 * 2**30  # bytes that the images of a folder may take, all of them together
 
 _OTHERS = (".avif", ".bmp", ".gif", ".heic", ".jfif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")  # images, not read
+_USUAL, _SMALL = 64, 96  # pixels a side
+_LOOKED_AT = 20  # images of a folder, for their size
 _NO_CLASSES = ("@eaDir", "__MACOSX")  # left by systems beside what is unpacked or shared
 _PARTS = ("dev", "eval", "test", "testing", "train", "training", "val", "valid", "validation")
 
@@ -32,10 +38,10 @@ def read_class_folders(
     """The images of a folder of class folders -> images (n, height, width, channels), labels (n,), the classes' names.
 
     Classes are sorted by name, or `classes` names those to read, in the order of their labels; a class's images are the
-    PNG and JPEG files in its folder, by name. Images are bytes, labels too up to 256 classes. Grey images have one
-    channel, others three, what is transparent is white; `channels` (1 or 3) makes all grey or all coloured, and
-    ``size=(height, width)`` resizes those of another size. Images that cannot be read are left out, with one warning,
-    and so are images of other formats.
+    PNG and JPEG files in its folder, or in the folder ``images`` in that, by name. Images are bytes, labels too up to
+    256 classes. Grey images have one channel, others three, what is transparent is white; `channels` (1 or 3) makes all
+    grey or all coloured, and ``size=(height, width)`` resizes those of another size. Images that cannot be read are
+    left out, with one warning, and so are images of other formats.
 
     >>> from tempfile import TemporaryDirectory
     >>> from PIL import Image
@@ -61,18 +67,32 @@ def read_class_folders(
             f"{root}: expected a folder of images for each class, and found those of parts: {', '.join(names)}. Put "
             f"each class's images in a folder of its own, such as {root / 'train' / 'cat'}, and read all by load_folder"
         )
-    found = [_image_files(root / name) for name in names]
+    found = [image_files(_folder_of_images(root / name)) for name in names]
     of_class = [files for files, _ in found]
     files = [file for each in of_class for file in each]
     labels = np.repeat(np.arange(len(names)), [len(each) for each in of_class])
-    images, kept, unreadable = _read_files(root, files, size, channels)
+    images, kept, unreadable = read_files(root, files, size, channels)
     lost = np.setdiff1d(labels, labels[kept])
     if len(lost):
         raise DataError(
             f"{root / names[lost[0]]}: none of its {len(of_class[lost[0]])} images can be read, as PNG or JPEG"
         )
-    _warn(root, unreadable, len(files), [file for _, others in found for file in others])
-    return images, labels[kept].astype(np.uint8 if len(names) <= 256 else np.int64), names
+    warn_of(root, unreadable, len(files), [file for _, others in found for file in others])
+    return images, labels[kept].astype(label_dtype(len(names))), names
+
+
+def label_dtype(classes: int) -> type[np.integer[Any]]:
+    """The dtype of so many classes' numbers."""
+    return np.uint8 if classes <= 256 else np.int64
+
+
+def _folder_of_images(folder: Path) -> Path:
+    """A class's folder, or that of its images in it, where this is all that there is."""
+    below = folder / "images"
+    with reading(folder):
+        if not below.is_dir() or any(each.suffix.lower() in SUFFIXES for each in folder.iterdir()):
+            return folder
+    return below
 
 
 def read_images(
@@ -103,15 +123,30 @@ def read_images(
             return _read_idx_images(source, size, channels)
     if not in_folder:
         return [source.name], read_image(source, size, channels)[None]
-    files, others = _image_files(source)
-    images, kept, unreadable = _read_files(source, files, size, channels)
+    files, others = image_files(source)
+    images, kept, unreadable = read_files(source, files, size, channels)
     if not kept:
         raise DataError(
             f"{source}: none of its {len(files)} images can be read, as PNG or JPEG (the first: "
             f"{_reason(*unreadable[0])})"
         )
-    _warn(source, unreadable, len(files), others)
+    warn_of(source, unreadable, len(files), others)
     return [files[i].name for i in kept], images
+
+
+def usual_size(path: str | os.PathLike[str]) -> Size | None:
+    """The size to bring a folder's images to if nobody says one: (64, 64), or None where they are small and alike.
+
+    That is told by the sizes of the first images in each folder below it, at most 96 pixels a side.
+    """
+    root = as_path("usual_size", "path", path)
+    module = pillow(root)
+    sizes = set()
+    for folder, _, files in os.walk(root):
+        for name in sorted(each for each in files if each.lower().endswith(SUFFIXES))[:_LOOKED_AT]:
+            with suppress(Exception), module.open(os.path.join(folder, name), formats=("PNG", "JPEG")) as image:
+                sizes.add(image.size)
+    return None if len(sizes) == 1 and max(*sizes.pop()) <= _SMALL else (_USUAL, _USUAL)
 
 
 def class_folders(path: Path) -> tuple[str, ...]:
@@ -137,7 +172,7 @@ def _is_part(name: str) -> bool:
     return name.lower().rstrip("0123456789_-") in _PARTS
 
 
-def _image_files(folder: Path) -> tuple[list[Path], list[Path]]:
+def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """A folder's PNG and JPEG files, sorted, and its images of other formats."""
     with reading(folder):
         found = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -154,7 +189,7 @@ def _image_files(folder: Path) -> tuple[list[Path], list[Path]]:
     return files, others
 
 
-def _read_files(
+def read_files(
     root: Path, files: list[Path], size: Size | None, channels: int | None
 ) -> tuple[Array, list[int], list[tuple[Path, DataError]]]:
     """The images of the readable files, these files' positions, and the unreadable files with the reasons."""
@@ -226,7 +261,7 @@ def _reason(file: Path, error: DataError) -> str:
     return str(error).removeprefix(f"{file}: ")
 
 
-def _warn(root: Path, unreadable: list[tuple[Path, DataError]], count: int, others: list[Path]) -> None:
+def warn_of(root: Path, unreadable: list[tuple[Path, DataError]], count: int, others: list[Path]) -> None:
     """One warning for all files that are left out, which names the first few."""
     said = []
     if unreadable:

@@ -17,7 +17,7 @@ import numpy as np
 from funcnn.data.formats import DataError, open_file
 from funcnn.tree import Array
 
-__all__ = ["SUFFIXES", "Size", "check_channels", "check_size", "pillow", "pixels_of", "read_image"]
+__all__ = ["SUFFIXES", "Size", "check_channels", "check_size", "decode_image", "pillow", "pixels_of", "read_image"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 IMAGE = 96 * 2**20  # bytes, at _BYTES for a pixel: 25 million pixels in colour
@@ -35,32 +35,40 @@ Size = tuple[int, int]
 def read_image(path: Path, size: Size | None, channels: int | None) -> Array:
     """A PNG or JPEG file as bytes (height, width, channels), as `funcnn.data.read_class_folders` says.
 
+    With 4 `channels`, what is transparent stays so, and has four; other images are as with None.
+
     Raises DataError, naming the file, for whatever is damaged, too large, or no such image.
     """
-    module = pillow(path)
+    pillow(path)
     with open_file(path) as (file, stored):
         if stored > FILE:
             raise DataError(f"{path}: {stored:,} bytes; an image's file may have {FILE:,}")
         body = file.read()
+    return decode_image(path, body, size, channels)
+
+
+def decode_image(place: object, body: bytes, size: Size | None = None, channels: int | None = None) -> Array:
+    """What is in a PNG or JPEG file, as `read_image` gives it; errors name the place."""
+    module = pillow(place)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, palettes, sizes: what counts is checked here
             with module.open(io.BytesIO(body), formats=("PNG", "JPEG")) as image:
-                _check_work(path, image, body, channels)
+                _check_work(place, image, body, channels)
                 _mend_key(image, body)
                 return pixels_of(image, size, channels)
     except DataError:
         raise
     except module.UnidentifiedImageError as error:
-        raise DataError(f"{path}: it is no PNG or JPEG") from error
+        raise DataError(f"{place}: it is no PNG or JPEG") from error
     except Exception as error:  # damaged bytes lead Pillow to exceptions of nearly every kind
-        raise DataError(f"{path}: it is damaged ({type(error).__name__}: {error})") from error
+        raise DataError(f"{place}: it is damaged ({type(error).__name__}: {error})") from error
 
 
-def _check_work(path: Path, image: Any, body: bytes, channels: int | None) -> None:
+def _check_work(path: object, image: Any, body: bytes, channels: int | None) -> None:
     """Raise DataError for an image that takes too much memory or time to decode, as its headers say."""
     width, height = image.size
-    held = width * height * max(_BYTES.get(image.mode, 5), 4 if channels == 3 else 1)
+    held = width * height * max(_BYTES.get(image.mode, 5), 4 if channels in (3, 4) else 1)
     if held > max(IMAGE, RATIO * len(body)):
         raise DataError(
             f"{path}: {height:,}x{width:,} pixels in {len(body):,} bytes; an image may take {IMAGE:,} bytes of memory, "
@@ -101,11 +109,13 @@ def pixels_of(image: Any, size: Size | None, channels: int | None) -> Array:
     turn = _turn(image)
     if image.mode.startswith("I"):
         image = _of_16_bits(image)
-    grey = channels == 1 or (channels is None and image.mode in ("1", "L", "LA"))
+    grey = channels == 1 or (channels in (None, 4) and image.mode in ("1", "L", "LA"))
     if turn is not None:
         image = image.transpose(turn)
     if "transparency" in image.info or image.mode in ("LA", "RGBA"):  # what shows through is white, as on a page
         image = image.convert("RGBA")
+        if channels == 4:
+            return np.asarray(image if size is None else image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     mode = "L" if grey else "RGB"
     if image.mode != mode:
@@ -171,7 +181,7 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def pillow(path: Path) -> Any:
+def pillow(path: object) -> Any:
     """Pillow. Raises DataError that says how to get it."""
     try:
         from PIL import Image

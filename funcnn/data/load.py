@@ -6,26 +6,36 @@ from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 
+import attrs
 import numpy as np
 
 from funcnn.data.dataset import Dataset, Part, stratified_split
-from funcnn.data.download import fetch
+from funcnn.data.find import FILES, LETTERS, files_of
 from funcnn.data.folders import class_folders, read_class_folders
-from funcnn.data.formats import DataError, as_path, read_cifar10, read_idx, reading
+from funcnn.data.formats import DataError, as_path, read_cifar10, read_idx
+from funcnn.data.handwriting import centred_drawing
 from funcnn.data.images import Size, check_channels, check_size
 from funcnn.data.preprocess import rescale
+from funcnn.data.tiny_imagenet import is_tiny_imagenet, read_tiny_imagenet
 from funcnn.keys import Key
 from funcnn.settings import is_number
 
-__all__ = ["DataError", "load", "load_folder"]
+__all__ = ["IMAGE_SETS", "DataError", "load", "load_folder"]
+
+IMAGE_SETS = ("digits", *(name for name in FILES if name != "tinyshakespeare"))
 
 _SPLIT = Key(0)  # fixed: everyone's parts are the same, whatever their run's seed
 _HELD_OUT = 5_000  # images of the larger sets' training files that are kept for validation
 
+# How the images of a set were made of drawings, where that is known; what is predicted is made so too.
+_PREPARE = {
+    "mnist": centred_drawing(28, 20),
+    "digits": centred_drawing(32, (32, 20), stroke=(4.5, 6), blocks=4),
+}
+
 _CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 _OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _DIGITS = tuple("0123456789")
-_LETTERS = tuple("ABCDEFGHIJ")
 
 
 def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -46,15 +56,19 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Datase
 
     Raises DataError for an unknown name, and for missing or damaged files, and if a download fails.
     """
-    folder = None if data_dir is None else as_path("load", "data_dir", data_dir)
+    if data_dir is not None:
+        as_path("load", "data_dir", data_dir)
     if name == "digits":
-        return _load_digits()
-    if isinstance(name, str) and name in _FILES:
-        return _load_files(name, _paths(name, folder))
-    names = ("digits", *_FILES)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+        return attrs.evolve(_load_digits(), prepare=_PREPARE[name])
+    if name == "tinyshakespeare":
+        raise DataError('tinyshakespeare is a text: load it by load_text("tinyshakespeare", context=64)')
+    if isinstance(name, str) and name in IMAGE_SETS:
+        paths = files_of("load", name, data_dir)
+        source = f"{name} in {os.path.abspath(paths[0].parent)}"
+        return attrs.evolve(_load_files(name, paths), source=source, prepare=_PREPARE.get(name))
+    near = difflib.get_close_matches(str(name), IMAGE_SETS, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise DataError(f"no data set is called {name!r}: {hint}There are {', '.join(map(repr, names))}")
+    raise DataError(f"no data set is called {name!r}: {hint}There are {', '.join(map(repr, IMAGE_SETS))}")
 
 
 def load_folder(
@@ -62,15 +76,17 @@ def load_folder(
     *,
     size: Size | None = None,
     channels: int | None = None,
-    test: float = 0.2,
-    validation: float = 0.1,
+    test: float | None = 0.2,
+    validation: float | None = 0.1,
 ) -> Dataset:
     """A data set of your own: a folder of class folders of PNG or JPEG images, in fixed parts by class.
 
-    A fraction `test` of each class is kept for the test, and a fraction `validation` of the rest for validation. If
-    there are class folders below ``train``, these are the training part, and those below ``test`` and ``validation``
-    (or ``val``, ``valid``), where there are such, the other parts; capitals make no difference. `size` and `channels`
-    are as in `read_class_folders`.
+    A fraction `test` of each class is kept for the test, and a fraction `validation` of the rest for validation; None
+    is for no such part. If there are class folders below ``train``, these are the training part, and those below
+    ``test`` and ``validation`` (or ``val``, ``valid``), where there are such, the other parts; capitals make no
+    difference. `size` and `channels` are as in `read_class_folders`.
+
+    The folder of Tiny ImageNet is known too (`funcnn.data.tiny_imagenet`): it has no test part.
 
     >>> from tempfile import TemporaryDirectory
     >>> from PIL import Image
@@ -89,8 +105,11 @@ def load_folder(
     root = as_path("load_folder", "path", path)
     size, channels = check_size("load_folder", size), check_channels("load_folder", channels)
     for argument, share in (("test", test), ("validation", validation)):
-        if not (is_number(share) and 0 < share < 1):
-            raise ValueError(f"load_folder: {argument} must be more than 0 and less than 1, got {share!r}")
+        if share is not None and not (is_number(share) and 0 < share < 1):
+            raise ValueError(f"load_folder: {argument} must be more than 0 and less than 1, or None, got {share!r}")
+    if is_tiny_imagenet(root):
+        train, held_out, names = read_tiny_imagenet(root, size=size, channels=channels)
+        return Dataset(train, held_out, None, names, train.inputs.shape[1:], os.path.abspath(root))
     parts = {}
     for part, folder in _part_folders(root).items():
         images, labels, classes = read_class_folders(folder, size=size, channels=channels)
@@ -107,7 +126,9 @@ def load_folder(
                 f"{root}: the images (height, width, channels) are {in_shape} in train, {images.shape[1:]} in {part}. "
                 "Pass size=(height, width) or channels=1 or 3 to make them alike"
             )
-    data = _split(root, parts["train"], parts.get("validation"), parts.get("test"), known, validation, test)
+    data = _split(
+        root, parts["train"], parts.get("validation"), parts.get("test"), known, validation, test, os.path.abspath(root)
+    )
     lost = set(range(len(known))) - set(data.train.targets.tolist())
     if lost:
         raise DataError(
@@ -140,7 +161,7 @@ def _load_digits() -> Dataset:
                 images, labels = arrays["images"], arrays["labels"]
         except Exception as error:  # of a damaged archive, and of a damaged array in it
             raise DataError(f"{path}: damaged or missing ({error}); install funcnn anew") from error
-    return _split("digits", Part(images[..., None], labels, rescale(16)), None, None, _DIGITS)
+    return _split("digits", Part(images[..., None], labels, rescale(16)), None, None, _DIGITS, source="digits")
 
 
 def _split(
@@ -149,19 +170,20 @@ def _split(
     validation: Part | None,
     test: Part | None,
     classes: tuple[str, ...],
-    validation_fraction: float = 0.1,
-    test_fraction: float = 0.2,
+    validation_fraction: float | None = 0.1,
+    test_fraction: float | None = 0.2,
+    source: str = "",
 ) -> Dataset:
     """The set; parts that it does not come with are taken from `train`, by class: first the test, then validation."""
-    if test is None and len(train):
+    if test is None and test_fraction is not None and len(train):
         rest, held_out = stratified_split(train.targets, test_fraction, _SPLIT)
         train, test = train.select(rest), train.select(held_out)
-    if validation is None and len(train):
+    if validation is None and validation_fraction is not None and len(train):
         rest, held_out = stratified_split(train.targets, validation_fraction, _SPLIT)
         train, validation = train.select(rest), train.select(held_out)
-    if not (train and validation and test):
+    if any(part is not None and len(part) == 0 for part in (train, validation, test)):
         raise DataError(f"{place}: too few images: no part may be empty, of those to train, to validate and to test")
-    return Dataset(train, validation, test, classes, train.inputs.shape[1:])
+    return Dataset(train, validation, test, classes, train.inputs.shape[1:], source)
 
 
 def _hold_out(name: str, train: Part, test: Part, classes: tuple[str, ...]) -> Dataset:
@@ -174,65 +196,7 @@ def _hold_out(name: str, train: Part, test: Part, classes: tuple[str, ...]) -> D
     return _split(name, train, None, test, classes, _HELD_OUT / len(train))
 
 
-# --- Files ----------------------------------------------------------------------------------------------------
-
-_IDX_TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-_IDX_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-_FILES: dict[str, tuple[tuple[str, ...], ...]] = {  # the files of a set, in each form that it comes in
-    "mnist": ((*_IDX_TRAIN, *_IDX_TEST),),
-    "fashion_mnist": ((*_IDX_TRAIN, *_IDX_TEST),),
-    "cifar10": ((*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"),),
-    "notmnist": (_IDX_TEST, tuple(f"{letter}/" for letter in _LETTERS)),
-}
-_FOLDERS = {  # where they are looked for, below the folder that is given
-    "mnist": ("mnist",),
-    "fashion_mnist": ("fashion_mnist", "fashion-mnist"),
-    "cifar10": ("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin"),
-    "notmnist": ("notmnist", "notmnist/notMNIST_small", "notMNIST_small"),
-}
-
-
-def _paths(name: str, data_dir: Path | None) -> list[Path]:
-    """The paths of a set's files: in the folder given, or else that of the environment, or else the cache."""
-    if data_dir is not None:
-        if found := _find(name, data_dir):
-            return found
-        wanted = " or ".join(files[0] for files in _FILES[name])
-        raise DataError(
-            f"{name}: no {wanted} in {data_dir}, nor below it in {', '.join(_FOLDERS[name])}. Put the files there, or "
-            "leave out data_dir (--data-dir) to have them downloaded"
-        )
-    named = os.environ.get("FUNCNN_DATA")
-    if named and (found := _find(name, as_path("load", "FUNCNN_DATA", named))):
-        return found
-    cache = fetch(name)
-    if found := _find(name, cache):
-        return found
-    raise DataError(f"{name}: its files in the cache are gone from {cache}: remove this folder, and load it again")
-
-
-def _find(name: str, root: Path) -> list[Path]:
-    """The paths of a set's files, each as it is or with .gz, all in one folder; none if there are none."""
-    for folder in (root / below for below in (*_FOLDERS[name], ".")):
-        for files in _FILES[name]:
-            with reading(folder):
-                found = {file: path for file in files if (path := _file(folder, file))}
-            if len(found) == len(files):
-                return list(found.values())
-            if found:
-                missing = ", ".join(file for file in files if file not in found)
-                raise DataError(f"{name}: the folder {folder} lacks {missing}: put them there, or remove the others")
-    return []
-
-
-def _file(folder: Path, file: str) -> Path | None:
-    """A set's file, by the names that it has on the web and that unpackers give it; a folder if the name ends in /."""
-    if file.endswith("/"):
-        return folder / file if (folder / file).is_dir() else None
-    names = [file, file.replace("-idx", ".idx")]  # train-images-idx3-ubyte, train-images.idx3-ubyte
-    places = (folder / name for each in names for name in (each, f"{each}.gz", f"{each}/{each}"))
-    return next((path for path in places if path.is_file()), None)
-
+# --- Files ---------------------------------------------------------------------------------------------------
 
 # Checksums of the test part's labels, which tell these sets apart: their files have the same names.
 _LABELS = {
@@ -255,9 +219,9 @@ def _load_files(name: str, paths: list[Path]) -> Dataset:
     if paths[0].is_file():
         part = _idx_part(*paths)
         _check_set(name, paths[1], part)
-        return _split(paths[0], part, None, None, _LETTERS)
-    images, labels, _ = read_class_folders(paths[0].parent, channels=1, classes=_LETTERS)
-    return _split(paths[0].parent, Part(images, labels, rescale(255)), None, None, _LETTERS)
+        return _split(paths[0], part, None, None, LETTERS)
+    images, labels, _ = read_class_folders(paths[0].parent, channels=1, classes=LETTERS)
+    return _split(paths[0].parent, Part(images, labels, rescale(255)), None, None, LETTERS)
 
 
 def _idx_part(images_path: Path, labels_path: Path) -> Part:

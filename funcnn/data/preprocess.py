@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 
 from funcnn.arrays.layout import unit_rows
 from funcnn.checks import as_array
+from funcnn.data.stored import Stored, as_stored, blocks
 from funcnn.settings import Described, as_tuple, check_positive, config, float_dtype, is_number, number_dtype, refuse
 from funcnn.tree import Array
 
@@ -39,30 +40,30 @@ def rescale(divisor: float, *, dtype: DTypeLike = np.float32) -> Preprocess:
 def standardise(images: Array, *, dtype: DTypeLike = np.float32) -> Preprocess:
     """(stored - mean) / deviation for each channel, both taken from `images` (n, ..., channels): the training part.
 
-    A channel that never varies is only centred.
+    A channel that never varies is only centred. Images in a file are read twice, a few at a time.
 
     >>> standardise(np.array([[[[0]]], [[[10]]]], np.uint8))(np.array([[[[10]]]], np.uint8)).item()
     1.0
 
     Raises ValueError for no images, or some with values that are not finite.
     """
-    images = _images("standardise", images)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told below
-        mean, deviation = _statistics(images)
+        mean, deviation = _statistics(_images("standardise", images))
     _check_finite("standardise", deviation)
     return _Standardise(mean.tolist(), deviation.tolist(), dtype)
 
 
-def _statistics(images: Array) -> tuple[Array, Array]:
+def _statistics(images: Array | Stored) -> tuple[Array, Array]:
     """Mean and deviation of each channel; the deviation of one that never varies is 1."""
     axes = tuple(range(images.ndim - 1))
     size = math.prod(images.shape[:-1])
-    mean = images.sum(axis=axes, dtype=np.float64) / size
-    # Around the mean, since a difference of large squares is not exact; in slices, to keep the float copies small.
-    slices = (images[start : start + 1000] for start in range(0, len(images), 1000))
-    squares = np.array([np.square(each - mean).sum(axis=axes) for each in slices])
+    looks = [(each.sum(axes, np.float64), each.min(axes), each.max(axes)) for each in blocks(images)]
+    sums, lows, highs = map(np.array, zip(*looks, strict=True))
+    mean = sums.sum(axis=0) / size
+    # Around the mean, since a difference of large squares is not exact.
+    squares = np.array([np.square(each - mean).sum(axis=axes) for each in blocks(images)])
     deviation = np.sqrt(squares.sum(axis=0) / size)
-    deviation[images.min(axis=axes) == images.max(axis=axes)] = 1
+    deviation[lows.min(axis=0) == highs.max(axis=0)] = 1
     return mean, deviation
 
 
@@ -75,9 +76,9 @@ def subtract_mean_image(images: Array, *, divisor: float = 255, dtype: DTypeLike
 
     Raises ValueError for no images, some with values that are not finite, or unless the divisor is positive.
     """
-    images = _images("subtract_mean_image", images)
+    stored = _images("subtract_mean_image", images)
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = images.mean(axis=0, dtype=np.float64).astype("<f4")
+        mean = (sum(each.sum(axis=0, dtype=np.float64) for each in blocks(stored)) / len(stored)).astype("<f4")
     _check_finite("subtract_mean_image", mean)
     return _SubtractMeanImage(base64.b64encode(mean.tobytes()).decode(), divisor, dtype)
 
@@ -132,8 +133,8 @@ def one_hot(labels: Array, classes: int, *, dtype: DTypeLike = np.float32) -> Ar
 # --- What they make -------------------------------------------------------------------------------------------
 
 
-def _images(place: str, images: Array) -> Array:
-    images = as_array(place, "images", images)
+def _images(place: str, given: Any) -> Array | Stored:
+    images: Array | Stored = as_stored(place, "images", given)
     if images.ndim < 2 or images.size == 0:
         raise ValueError(f"{place}: expected at least one image to take a mean of, got an array {images.shape}")
     return images

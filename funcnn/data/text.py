@@ -1,7 +1,6 @@
 """Texts as data: every symbol is to be told from those before it, in windows of a fixed length."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -9,9 +8,10 @@ import numpy as np
 
 from funcnn.arrays.windows import windows_along
 from funcnn.checks import as_array
-from funcnn.data.dataset import Dataset, Part
-from funcnn.data.download import SOURCES, fetch
+from funcnn.data.dataset import Dataset
+from funcnn.data.find import files_of
 from funcnn.data.formats import DataError, as_path, reading
+from funcnn.data.part import Part, positions_in
 from funcnn.settings import check_counts, refuse
 from funcnn.tree import Array, brief
 
@@ -67,7 +67,8 @@ class Windows:
 
     def take(self, index: Any) -> tuple[Array, ...]:
         """The windows at positions, and the symbols that follow; raises ValueError for what are no positions."""
-        return Part(self.inputs, self.targets).take(index)
+        positions = positions_in(index, len(self))
+        return self.inputs[positions], self.targets[positions]
 
     def thin(self, size: int) -> "Windows | Part":
         """At most `size` of the windows, evenly spaced."""
@@ -86,6 +87,7 @@ def load_text(
     is looked for and downloaded as `load` does. The classes are the characters that occur, in order; training windows
     begin at every character, the others one after the other.
 
+    >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder, "text.txt")
@@ -98,8 +100,9 @@ def load_text(
     65,536 that differ.
     """
     check_counts("load_text", context=context)
-    is_named = isinstance(source, str) and source == "tinyshakespeare"
-    path = _named(data_dir) if is_named else as_path("load_text", "source", source)
+    path = as_path("load_text", "source", source)
+    if isinstance(source, str) and source == "tinyshakespeare":
+        (path,) = files_of("load_text", source, data_dir)
     with reading(path):
         content = path.read_bytes()
     try:
@@ -122,21 +125,4 @@ def load_text(
             raise DataError(f"{path}: a text of {len(numbers):,} characters is too short: {error}") from error
     classes = tuple(symbols.astype("<u4").tobytes().decode("utf-32-le"))
     train, validation, test = parts
-    return Dataset(train, validation, test, classes, (int(context),))
-
-
-def _named(data_dir: str | os.PathLike[str] | None) -> Path:
-    """The file of tiny Shakespeare, in the folder given, or that of the environment, or the cache."""
-    name, file = "tinyshakespeare", SOURCES["tinyshakespeare"][0].file
-    given = data_dir if data_dir is not None else os.environ.get("FUNCNN_DATA")
-    if given:
-        root = as_path("load_text", "data_dir", given)
-        found = [path for path in (root / name / file, root / file) if path.is_file()]
-        if found:
-            return found[0]
-        if data_dir is not None:
-            raise DataError(
-                f"{name}: no {file} in {root}, nor below it in {name}. Put the file there, or leave out data_dir "
-                "(--data-dir) to have it downloaded"
-            )
-    return fetch(name) / file
+    return Dataset(train, validation, test, classes, (int(context),), os.path.abspath(path))

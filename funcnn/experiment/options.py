@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 
 import attrs
 
+from funcnn.data.load import IMAGE_SETS
 from funcnn.system.text import show
 
 __all__ = [
-    "Options", "folder", "new_parser", "parse_options", "positive", "printer", "read_arguments", "same_command",
-    "share", "warn",
+    "Options", "add_data", "folder", "new_parser", "parse_options", "positive", "printer", "read_arguments",
+    "same_command", "share", "warn",
 ]  # fmt: skip
 
 _QUICK_STEPS = 25  # of an epoch that is no pass over the training data
@@ -26,7 +28,9 @@ class Options:
     """What the command line of every experiment sets; `own` has the options that one script adds.
 
     `recipe` names the way to train, where a script has several ("" where it has one). `shards` is None if not given,
-    and so is `epoch_steps`, the steps of an epoch that is no pass over the training data.
+    and so is `epoch_steps`, the steps of an epoch that is no pass over the training data. `data` is a data set's name
+    or a folder of class folders, whose images are brought to a `size` (height, width) and `channels`; None where a
+    script has a data set of its own, or the images' own are kept.
     """
 
     epochs: int
@@ -45,6 +49,9 @@ class Options:
     workers: int
     shards: int | None
     epoch_steps: int | None
+    data: str | None = None
+    size: tuple[int, int] | None = None
+    channels: int | None = None
     own: argparse.Namespace = attrs.field(factory=argparse.Namespace)
 
 
@@ -57,20 +64,37 @@ def parse_options(
     lr: float | Mapping[str, float],
     epoch_steps: int | None = None,
     quick_epochs: int = 1,
+    data: str | None = None,
+    takes_folder: bool = False,
     add: Callable[[argparse.ArgumentParser], Any] | None = None,
     arguments: list[str] | None = None,
+    prog: str | None = None,
 ) -> Options:
     """The options of a script from its command line, with its defaults; ``--help`` explains them.
 
     If `lr` has several rates, by the names of recipes, the script has an option ``--recipe``, the first by default.
     `add` is given the parser, and adds the script's own options to it. `name` is the name of the results' folder in
-    ``runs``, and may hold own options in braces. Words of an option may be joined by - or by _.
+    ``runs``, and may hold own options in braces, and ``{data}``; without that, other data than the script's follow it.
+    Words of an option may be joined by - or by _.
+
+    With `data`, the data set by default, there are ``--data``, for the name of another or a folder of class folders,
+    ``--size`` and ``--channels``; with `takes_folder` either is to be given first. `prog` is the command's name
+    in its help, by default the script's.
 
     >>> parse_options("Train.", name="demo", epochs=9, batch_size=32, lr=0.1, arguments=["--quick"]).epochs
     1
     """
-    parser = new_parser(description)
+    parser = new_parser(description, prog)
     option = parser.add_argument
+    if takes_folder:
+        images = f"a folder with a folder of images for each class, or a data set: {', '.join(IMAGE_SETS)}"
+        option("data", type=_images, metavar="FOLDER", help=images)
+        _add_data_dir(parser)
+        _add_image_size(parser)
+    elif data is not None:
+        add_data(parser, data)
+    else:
+        _add_data_dir(parser)
     what = "epochs, of --epoch-steps steps each" if epoch_steps else "passes over the training data"
     passes = f"{what} (default {epochs}; {quick_epochs} if --quick)"
     option("--epochs", type=positive(int), help=passes)
@@ -84,8 +108,6 @@ def parse_options(
         option("--recipe", choices=tuple(rates), default=next(iter(rates)), help="how to train (default %(default)s)")
     same = "the run's seed: on one machine, equal seeds give equal results (default %(default)s)"
     option("--seed", type=_seed, default=0, help=same)
-    where = "the folder of the data files (default: FUNCNN_DATA, or else they are downloaded)"
-    option("--data-dir", type=os.path.expanduser, help=where)
     results = f"the folder for results, which replace earlier ones (default {Path('runs') / name})"
     option("--out", type=folder, help=results)
     option("--resume", action="store_true", help="go on from the last checkpoint in --out")
@@ -102,7 +124,7 @@ def parse_options(
     many = f"{epoch_steps}; {_QUICK_STEPS} if --quick" if epoch_steps else "those of a pass over the training data"
     option("--epoch-steps", type=positive(int), metavar="K", help=f"steps of an epoch (default {many})")
     parser.set_defaults(recipe=next(iter(rates)))
-    common = {"recipe"} | {action.dest for action in parser._actions} - {"help"}
+    common = {"recipe", "data_dir"} | {action.dest for action in parser._actions} - {"help"}
     if add is not None:
         add(parser)
     values = vars(read_arguments(parser, arguments))
@@ -111,15 +133,63 @@ def parse_options(
     if epoch_steps and not values["epoch_steps"]:
         values["epoch_steps"] = min(epoch_steps, _QUICK_STEPS) if values["quick"] else epoch_steps
     values["lr"] = values["lr"] or rates[values["recipe"]]
-    values["out"] = values["out"] or Path("runs") / name.format_map(vars(own))
+    its_name = _last_name(values["data"]) if "data" in values else ""
+    if its_name and values["data"] != data and "{data}" not in name:
+        name += "_{data}"
+    values["out"] = values["out"] or Path("runs") / name.format_map(vars(own) | {"data": its_name})
     return Options(**values, own=own)
 
 
-def new_parser(description: str | None) -> argparse.ArgumentParser:
+def new_parser(description: str | None, prog: str | None = None) -> argparse.ArgumentParser:
     """A parser that shows a description as it is written, and takes no option by the beginning of its name."""
     return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+
+
+def add_data(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--data``, for a data set's name or a folder of class folders, and what goes with either."""
+    sets = "a data set's name, or a folder with a folder of images for each class (default %(default)s)"
+    parser.add_argument("--data", type=os.path.expanduser, default=default, metavar="SET", help=sets)
+    _add_data_dir(parser)
+    _add_image_size(parser)
+
+
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
+    where = "the folder of the data files (default: FUNCNN_DATA, or else they are downloaded)"
+    parser.add_argument("--data-dir", type=os.path.expanduser, help=where)
+
+
+def _add_image_size(parser: argparse.ArgumentParser) -> None:
+    usual = "default: as they are, if all are alike and have at most 96; else 64"
+    size = f"bring a folder's images to squares of so many pixels, or to HEIGHTxWIDTH ({usual})"
+    parser.add_argument("--size", type=_image_size, metavar="SIDE", help=size)
+    channels = "make a folder's images grey (1) or coloured (3) (default: as they are)"
+    parser.add_argument("--channels", type=int, choices=(1, 3), help=channels)
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"must be as 64 or 48x64, got {text}")
+    height, width = (positive(int)(side) for side in (sides * 2)[:2])
+    return height, width
+
+
+_image_size.__name__ = "size"
+
+
+def _images(text: str) -> str:
+    path = os.path.expanduser(text)
+    if text not in IMAGE_SETS and not os.path.isdir(path):
+        sets = ", ".join(IMAGE_SETS)
+        raise argparse.ArgumentTypeError(f"there is no folder {text}, and no data set of that name, as {sets}")
+    return path
+
+
+def _last_name(data: str) -> str:
+    """A data set's name, or that of its folder, wherever that is."""
+    return os.path.basename(os.path.abspath(data)) or "images"
 
 
 def read_arguments(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> argparse.Namespace:
@@ -174,9 +244,15 @@ _seed.__name__ = "int"
 
 def same_command(*more: str) -> str:
     """The command that this process was started with, and more options where it lacks them."""
-    ranks = "mpi4py.futures" in sys.orig_argv
-    start = ["mpirun", "-n", "RANKS", sys.orig_argv[0], "-m", "mpi4py.futures"] if ranks else [sys.orig_argv[0]]
-    return shlex.join([*start, *sys.argv, *(each for each in more if each not in sys.argv)])
+    start, given = [sys.orig_argv[0]], list(sys.argv)
+    if "mpi4py.futures" in sys.orig_argv:
+        start = ["mpirun", "-n", "RANKS", sys.orig_argv[0], "-m", "mpi4py.futures"]
+    elif Path(given[0]).name == "__main__.py" and "-m" in sys.orig_argv:  # as python -m funcnn
+        start, given[0] = [*start, "-m"], sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    elif Path(given[0]).stem == "funcnn":  # the command, which is a program by itself
+        on_path = os.path.splitext(shutil.which("funcnn") or "")[0] == os.path.splitext(given[0])[0]
+        start, given[0] = [], "funcnn" if on_path else given[0]
+    return shlex.join([*start, *given, *(each for each in more if each not in given)])
 
 
 def printer(quiet: bool) -> Callable[[str], None]:

@@ -1,6 +1,5 @@
 """What a finished run leaves: the kept net's metrics, and the pictures, each of which may fail without the others."""
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -8,10 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import attrs
 import numpy as np
 
-from funcnn import train, tree
-from funcnn.data import Dataset
+from funcnn import train
+from funcnn.data import Dataset, Part
+from funcnn.data.stored import Stored, memory_of
+from funcnn.inspection import first_filters
 from funcnn.metrics import confusion_matrix
 from funcnn.metrics.shared import is_lower_better
 from funcnn.model_file import Trained, probabilities
@@ -20,35 +22,50 @@ from funcnn.report.pictures import draw_confusion, draw_curves, draw_filters, dr
 from funcnn.report.table import count_parameters
 from funcnn.system.text import cut, printable, show
 from funcnn.train import Problem
-from funcnn.tree import Array, Shape
+from funcnn.tree import Array
 
-__all__ = ["NO_PICTURES", "Draw", "draw_predictions", "draw_results", "first_filters", "test_metrics"]
+__all__ = ["NO_PICTURES", "Draw", "draw_predictions", "draw_results", "reached", "test_metrics"]
 
 Say = Callable[[str], None]
 Draw = Callable[[Trained, Path], Any]  # a picture of a script's own: of the kept net, into a file
+_DRAWN = 2**28  # bytes of a part in a file, of which pictures are drawn
 NO_PICTURES: Mapping[str, Draw] = MappingProxyType({})
 
 
 def test_metrics(
     problem: Problem, dataset: Dataset, trained: Trained, rows: list[Row], per_epoch: int
 ) -> dict[str, Any]:
-    """The kept net's test accuracy and loss, and what the run with these rows took.
+    """The kept net's measures, and what the run with these rows took; None for those of a part that there is not.
 
     An epoch has `per_epoch` examples.
     """
-    test = train.evaluate(problem, trained.model, dataset.test)
+    test = None if dataset.test is None else train.evaluate(problem, trained.model, dataset.test)
     best = best_row(rows, lower=is_lower_better(problem.metric))
     seconds = sum(row.seconds for row in rows)
     return {
-        "test_accuracy": _plain(test.accuracy),
-        "test_loss": _plain(test.loss),
+        "test_accuracy": None if test is None else _plain(test.accuracy),
+        "test_loss": None if test is None else _plain(test.loss),
         "validation_accuracy": _plain(best.validation_accuracy),
+        "validation_loss": _plain(best.validation_loss),
         "best_epoch": best.epoch,
         "train_seconds": round(seconds, 3),
         "images_per_second": round(len(rows) * per_epoch / seconds, 1) if seconds else None,
         "parameters": count_parameters(trained.model.params),
         "peak_memory_mb": _peak_memory_mb(),
     }
+
+
+def reached(metrics: Mapping[str, Any]) -> str:
+    """What the kept net has reached on the test part, or else the validation part; nothing if there is neither.
+
+    >>> reached({"test_loss": None, "validation_accuracy": 0.5, "validation_loss": 0.7})
+    'validation accuracy 0.5000  validation loss 0.7000  '
+    """
+    for part in ("test", "validation"):
+        measures = ((f"{part} {name}", metrics.get(f"{part}_{name}")) for name in ("accuracy", "loss"))
+        if text := "".join(f"{name} {value:.4f}  " for name, value in measures if value is not None):
+            return text
+    return ""
 
 
 def _plain(value: float | None) -> float | None:
@@ -83,41 +100,57 @@ def draw_results(
     """
     failed: list[str] = []
     with _apart(["curves.png"], folder, say, failed):
-        measure = "loss" if metrics["test_accuracy"] is None else "accuracy"
-        value = metrics[f"test_{measure}"]
-        reached = "" if value is None else f": test {measure} {value:.4f} after epoch {metrics['best_epoch']}"
-        draw_curves(rows, folder / "curves.png", title=folder.name + reached)
+        first = reached(metrics).partition("  ")[0]
+        what = f": {first} after epoch {metrics['best_epoch']}" if first else ""
+        draw_curves(rows, folder / "curves.png", title=folder.name + what)
     with _apart(["filters.png"], folder, say, failed):
         filters = first_filters(trained.model.params, dataset.in_shape)
         if filters is not None:
             draw_filters(filters, folder / "filters.png", title="what the first layer looks for")
-    if dataset.classes and _names_one_class_each(dataset.test.targets):
+    name, part = ("test", dataset.test) if dataset.test is not None else ("validation", dataset.validation)
+    if part is not None and dataset.classes and _names_one_class_each(part.targets):
         with _apart(["confusion.png", "samples.png"], folder, say, failed):
-            shares = probabilities(trained, dataset.test.inputs)
-            failed += draw_predictions(dataset, shares, folder, say=say)
+            part, name = _in_memory(part, name)
+            shares = probabilities(trained, part.inputs)
+            failed += draw_predictions(part, dataset.classes, shares, folder, name=name, say=say)
     for name, draw in pictures.items():
         with _apart([name], folder, say, failed):
             draw(trained, folder / name)
     return failed
 
 
-def draw_predictions(dataset: Dataset, shares: Array, folder: Path, *, say: Say | None = None) -> list[str]:
-    """Draw confusion.png and samples.png for the test part and its probabilities (n, classes), as `draw_results`."""
+def _in_memory(part: Part, name: str) -> tuple[Part, str]:
+    """A part, and its name; of one in a file that is large some of the examples, which the name then says."""
+    if not isinstance(part.inputs, Stored):
+        return part, name
+    some = part.thin(max(1, _DRAWN * len(part) // max(part.inputs.nbytes, 1)))
+    name = name if len(some) == len(part) else f"{name} (of {len(some):,} of {len(part):,} examples)"
+    return attrs.evolve(some, inputs=memory_of(some.inputs)), name
+
+
+def draw_predictions(
+    part: Part, classes: tuple[str, ...], shares: Array, folder: Path, *, name: str = "test", say: Say | None = None
+) -> list[str]:
+    """Draw confusion.png and samples.png for a part and its probabilities (n, classes), as `draw_results`.
+
+    The pictures say the part's `name`.
+    """
     failed: list[str] = []
     with _apart(["confusion.png", "samples.png"], folder, say, failed):
-        labels = _labels(dataset.test.targets)
+        labels = _labels(part.targets)
         with _apart(["confusion.png"], folder, say, failed):
             certain = ~np.isnan(shares).any(axis=1)
             counts = confusion_matrix(shares[certain], labels[certain])
-            title = f"test accuracy {np.trace(counts) / len(labels):.4f}"
+            title = f"{name} accuracy {np.trace(counts) / len(labels):.4f}"
             if not certain.all():
                 title += f"\n{np.count_nonzero(~certain):,} of {len(labels):,} predictions are NaN"
-            draw_confusion(counts, dataset.classes, folder / "confusion.png", title=title)
-        images = dataset.test.inputs
+            draw_confusion(counts, classes, folder / "confusion.png", title=title)
+        images = part.inputs
         if images.ndim == 4 and images.shape[-1] in (1, 3):
             with _apart(["samples.png"], folder, say, failed):
                 title = "true / predicted, with its probability; the wrong ones first"
-                draw_samples(images, labels, shares, dataset.classes, folder / "samples.png", title=title)
+                title = title if name == "test" else f"{name}: {title}"
+                draw_samples(images, labels, shares, classes, folder / "samples.png", title=title)
     return failed
 
 
@@ -148,22 +181,3 @@ def _labels(targets: Array) -> Array:
 def _names_one_class_each(targets: Array) -> bool:
     """Whether targets are those of a classifier of whole examples: not those of every symbol of a sequence."""
     return targets.ndim == 1 or targets.dtype.kind == "f"
-
-
-def first_filters(params: Any, in_shape: Shape) -> Array | None:
-    """The first layer's weights as images (height, width, channels, filters); None if they are no images.
-
-    A dense layer's weights are images if its inputs are an image's pixels.
-
-    >>> from funcnn import Key
-    >>> from funcnn.models import fully_connected
-    >>> first_filters(fully_connected([5], 10).init(Key(0), (8, 8, 1)).params, (8, 8, 1)).shape
-    (8, 8, 1, 5)
-    """
-    named = zip(tree.paths(params), tree.flatten(params), strict=True)
-    weight = next((np.asarray(leaf) for name, leaf in named if name.split(".")[-1] == "weight"), None)
-    if weight is None or len(in_shape) != 3 or in_shape[-1] not in (1, 3):
-        return None
-    if weight.ndim == 2 and len(weight) == math.prod(in_shape):
-        return weight.reshape(*in_shape, -1)
-    return weight if weight.ndim == 4 and weight.shape[2] == in_shape[-1] and weight.shape[0] > 1 else None

@@ -8,6 +8,7 @@ from typing import Any
 from funcnn import checkpoint, tree
 from funcnn.checkpoint import CheckpointError
 from funcnn.data import Dataset, Part
+from funcnn.data.stored import memory_of
 from funcnn.experiment.options import Options
 from funcnn.report.history import Row, best_row, read_history
 from funcnn.settings import describe
@@ -17,7 +18,7 @@ from funcnn.team.mpi import ranks
 from funcnn.train import Problem, TrainState
 from funcnn.tree import Array
 
-__all__ = ["restore", "run_settings", "shards_of"]
+__all__ = ["data_hash", "restore", "run_settings", "shards_of"]
 
 _HASHED = 2**28  # bytes of a part that count whole
 _CODE = "code of its parts"
@@ -47,7 +48,6 @@ def run_settings(problem: Problem, dataset: Dataset, options: Options, shards: i
     is made of, and of the examples as they are stored.
     """
     preprocess = dataset.train.preprocess
-    data = [part for part in (dataset.train, dataset.validation, dataset.test) if part is not None]
     parts = (problem.net, problem.loss, problem.optimizer, problem.metric, problem.augment, preprocess)
     return {
         "net": describe(problem.net),
@@ -64,8 +64,14 @@ def run_settings(problem: Problem, dataset: Dataset, options: Options, shards: i
         "seed": options.seed,
         "in_shape": describe(tuple(dataset.in_shape)),
         "train_examples": len(dataset.train),
-        "data": _hash([_sample(part) for part in data]),
+        "data": data_hash(dataset),
     }
+
+
+def data_hash(dataset: Dataset) -> str | None:
+    """What tells the examples of a data set from others, as they are stored; None if nothing can be told of them."""
+    parts = [part for part in (dataset.train, dataset.validation, dataset.test) if part is not None]
+    return _hash([_sample(part) for part in parts])
 
 
 def _hash(value: Any) -> str | None:
@@ -81,7 +87,8 @@ def _sample(part: Part) -> tuple[Array, ...]:
     weights = getattr(part, "weights", None)
     size = sum(each.nbytes for each in tree.flatten(part.inputs))
     inputs = part.thin(max(1, len(part) * _HASHED // size)).inputs if size > _HASHED else part.inputs
-    return (inputs, part.targets) if weights is None else (inputs, part.targets, weights)
+    arrays = memory_of(inputs), memory_of(part.targets)
+    return arrays if weights is None else (*arrays, weights)
 
 
 def restore(

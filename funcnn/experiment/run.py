@@ -5,6 +5,7 @@ calls `run`; `run_script` runs it.
 """
 
 import io
+import os
 import platform
 import signal
 import sys
@@ -22,16 +23,18 @@ from funcnn import checkpoint, train, tree
 from funcnn.arrays.threads import cores
 from funcnn.checkpoint import CheckpointError
 from funcnn.checks import LayerError
-from funcnn.data import DataError, Dataset, load
+from funcnn.data import DataError, Dataset, load, load_folder
+from funcnn.data.folders import usual_size
+from funcnn.data.load import IMAGE_SETS
 from funcnn.experiment.options import Options, printer, same_command, warn
-from funcnn.experiment.results import NO_PICTURES, Draw, draw_results, test_metrics
+from funcnn.experiment.results import NO_PICTURES, Draw, draw_results, reached, test_metrics
 from funcnn.experiment.resume import restore, run_settings, shards_of
 from funcnn.keys import Key
 from funcnn.metrics.shared import is_lower_better
-from funcnn.model_file import Trained, save_trained
+from funcnn.model_file import Trained, familiar_logit, save_trained
 from funcnn.rebuild import own_parts
+from funcnn.report.figures import can_draw
 from funcnn.report.history import Row, best_row, row_of, write_history
-from funcnn.report.pictures import can_draw
 from funcnn.report.progress import progress
 from funcnn.report.table import layer_table
 from funcnn.settings import as_code
@@ -45,7 +48,7 @@ from funcnn.team.mpi import ranks, serving
 from funcnn.train import Epoch, Model, NonFiniteError, Problem, Step, TrainState
 from funcnn.tree import TreeError
 
-__all__ = ["load_data", "run", "run_script", "steps_per_epoch"]
+__all__ = ["load_data", "load_set", "run", "run_script", "steps_per_epoch"]
 
 _SECONDS = 1.0  # between two savings: they take longer than an epoch of a tiny net, so that a run would only wait
 _PICTURES = ("curves.png", "confusion.png", "samples.png", "filters.png")
@@ -91,14 +94,40 @@ def _interrupted_by(*names: str) -> Iterator[None]:
 
 
 def load_data(name: str, options: Options | Namespace) -> Dataset:
-    """A data set by name, as the options say: where its files are, whether all of it, whether a part for validation.
+    """A data set by name, or a folder of class folders, as the options say.
 
-    Raises DataError as `load`.
+    They say where its files are, which size and channels a folder's images get, whether all of it is meant, and whether
+    there is a part for validation. Raises DataError as `load_set`.
     """
-    dataset = load(name, data_dir=options.data_dir)
+    size, channels = getattr(options, "size", None), getattr(options, "channels", None)
+    dataset = load_set(name, data_dir=options.data_dir, size=size, channels=channels)
     if options.quick:
         dataset = dataset.thin(*_QUICK)
     return dataset if options.validation else dataset.without_validation()
+
+
+def load_set(
+    name: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> Dataset:
+    """A data set by name (`load`), or of a folder (`load_folder`), whose images get a usual size if none is given.
+
+    >>> load_set("digits").source
+    'digits'
+
+    Raises DataError for what is neither, and as these two do.
+    """
+    if name in IMAGE_SETS or name == "tinyshakespeare":
+        if size or channels:
+            raise DataError(f"{name}: --size and --channels are for the images of a folder. Leave them out")
+        return load(name, data_dir=data_dir)
+    if not Path(name).is_dir():
+        sets = ", ".join(map(repr, IMAGE_SETS))
+        raise DataError(f"{name}: there is no such folder, and no data set of that name. There are {sets}")
+    return load_folder(name, size=size or usual_size(name), channels=channels)
 
 
 def steps_per_epoch(dataset: Dataset, options: Options) -> int:
@@ -114,7 +143,7 @@ def run(
     initial: Model | TrainState | None = None,
     pictures: Mapping[str, Draw] = NO_PICTURES,
 ) -> dict[str, Any]:
-    """Train, evaluate on the test part, and leave everything in ``options.out``; returns the metrics.
+    """Train, evaluate on the test part, if there is one, and leave everything in ``options.out``; returns the metrics.
 
     It starts from `initial`, a trained model of the same net, if that is given. `pictures` of your own, by their files'
     names, are functions of the kept net and a path: ``pictures={"map.png": draw_map}``.
@@ -154,7 +183,8 @@ def _run(
             f"{workers} ranks of MPI share {shards} shards of a batch: start fewer, or pass --shards {workers}"
         )
     settings = run_settings(problem, dataset, options, shards)
-    own_parts(layer=problem.net, preprocessing=dataset.test.preprocess)  # refuses now what could not be saved later
+    # Refuses now what could not be saved later.
+    own_parts(layer=problem.net, preprocessing=dataset.train.preprocess, preparation=dataset.prepare)
     _banner(problem, dataset, settings, workers, say)
 
     state = train.init_state(problem, Key(options.seed), dataset.in_shape)
@@ -172,7 +202,7 @@ def _run(
     for name in stale if options.resume else ("checkpoint.safetensors", *stale):
         (folder / name).unlink(missing_ok=True)
     epochs = _Epochs(folder, problem, dataset, settings, _Reached(state, tuple(rows)))
-    write_json(folder / "config.json", settings | _versions())
+    write_json(folder / "config.json", settings | {"data_source": dataset.source} | _versions())
     try:
         events = train.train(
             problem, state, dataset,
@@ -195,7 +225,7 @@ def _run(
 
     state, rows = epochs.reached.state, list(epochs.reached.rows)
     kept = checkpoint.load(folder / "model.safetensors", Model(state.params, state.state))
-    trained = Trained(problem.net, kept, dataset.in_shape, dataset.classes, dataset.test.preprocess)
+    trained = Trained(problem.net, kept, dataset.in_shape, dataset.classes, dataset.train.preprocess)
     per_epoch = options.epoch_steps * options.batch_size if options.epoch_steps else len(dataset.train)
     metrics = test_metrics(problem, dataset, trained, rows, per_epoch) | {
         "epochs": options.epochs,
@@ -208,10 +238,8 @@ def _run(
                 draw_results(dataset, trained, rows, metrics, folder, pictures=pictures)
         except Exception as error:  # the user's matplotlib, its settings, or what it cannot draw
             warn(f"the pictures are not complete: {type(error).__name__}: {error}")
-    accuracy = "" if problem.metric is None else f"test accuracy {metrics['test_accuracy']:.4f}  "
     say(
-        f"{accuracy}test loss {metrics['test_loss']:.4f}  "
-        f"(the net after epoch {metrics['best_epoch']})  "
+        f"{reached(metrics) or 'no part to measure it by  '}(the net after epoch {metrics['best_epoch']})  "
         f"training {metrics['train_seconds']:.1f} s  total {time.perf_counter() - started:.1f} s"
     )
     left = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -285,8 +313,8 @@ def _measured(events: Iterable[Step | Epoch], problem: Problem, dataset: Dataset
     subset = dataset.train.thin(_SUBSET)
     for event in events:
         if isinstance(event, Epoch):
-            metrics = [train.evaluate(problem, event.state, part) for part in (subset, dataset.test)]
-            yield attrs.evolve(event, subset=metrics[0], test=metrics[1])
+            test = None if dataset.test is None else train.evaluate(problem, event.state, dataset.test)
+            yield attrs.evolve(event, subset=train.evaluate(problem, event.state, subset), test=test)
         else:
             yield event
 
@@ -296,8 +324,21 @@ def _save_model(
 ) -> None:
     how = {key: settings[key] for key in ("loss", "optimizer", "augment", "batch_size", "seed", "train_examples")}
     about = {"epoch": row.epoch, "validation_accuracy": row.validation_accuracy, **how}
-    trained = Trained(problem.net, model, dataset.in_shape, dataset.classes, dataset.test.preprocess, about)
-    save_trained(folder / "model.safetensors", trained)
+    trained = Trained(
+        problem.net, model, dataset.in_shape, dataset.classes, dataset.train.preprocess, about, dataset.prepare
+    )
+    save_trained(folder / "model.safetensors", attrs.evolve(trained, familiar_logit=_familiar(trained, dataset)))
+
+
+def _familiar(trained: Trained, dataset: Dataset) -> float | None:
+    """The `familiar_logit` of a net that tells images apart, by some of those to validate by; None of any other net."""
+    part = None if dataset.validation is None else dataset.validation.thin(_SUBSET)
+    logits = trained.net.config.out_shape(trained.in_shape)
+    if part is None or not isinstance(part.inputs, np.ndarray) or not dataset.classes:
+        return None
+    if part.inputs.shape[1:] != trained.in_shape or logits != (len(dataset.classes),):
+        return None
+    return familiar_logit(trained, part.inputs)
 
 
 def _versions() -> dict[str, str]:
@@ -309,8 +350,9 @@ def _versions() -> dict[str, str]:
 def _banner(
     problem: Problem, dataset: Dataset, settings: dict[str, Any], workers: int, say: Callable[[str], None]
 ) -> None:
-    held_out = f"{len(dataset.validation):,} to validate, " if dataset.validation is not None else ""
-    say(f"data       {len(dataset.train):,} examples to train, {held_out}{len(dataset.test):,} to test")
+    others = (("to validate", dataset.validation), ("to test", dataset.test))
+    held_out = "".join(f", {len(part):,} {what}" for what, part in others if part is not None)
+    say(f"data       {len(dataset.train):,} examples to train{held_out or ', and none to measure the net by'}")
     if problem.augment:
         say(f"augment    {', '.join(map(as_code, problem.augment))}")
     say(f"optimizer  {problem.optimizer}")

@@ -4,11 +4,11 @@ What the scripts ``experiments/sweep_*.py`` have in common. A script says its qu
 and which pictures answer the question; `run_sweep` does the rest.
 """
 
+import difflib
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,20 @@ from typing import Any
 import attrs
 
 from funcnn.arrays.threads import cores
-from funcnn.data import load
-from funcnn.experiment.options import folder, new_parser, positive, printer, read_arguments, same_command, warn
+from funcnn.experiment.executors import executor_for
+from funcnn.experiment.options import (
+    add_data,
+    folder,
+    new_parser,
+    positive,
+    printer,
+    read_arguments,
+    same_command,
+    warn,
+)
+from funcnn.experiment.sweep_data import data_axes
+from funcnn.report.figures import can_draw
 from funcnn.report.page import page
-from funcnn.report.pictures import can_draw
 from funcnn.report.summary import metric_of, results_csv, summaries, summary_rows
 from funcnn.sweep.grid import Configuration, SweepError, grid, shown
 from funcnn.sweep.halving import halving
@@ -27,7 +37,6 @@ from funcnn.sweep.results import HALVING, Result, ResultsFile
 from funcnn.sweep.sweep import sweep
 from funcnn.sweep.training import TrainingTrial
 from funcnn.sweep.trials import Trial, trial_name
-from funcnn.sweep.workers import Processes
 from funcnn.system.files import make_folder, write_text
 from funcnn.system.text import Screen, cut, printable, text_table
 
@@ -42,6 +51,9 @@ class SweepOptions:
     """What the command line of every sweep sets."""
 
     data: str
+    data_dir: str | None
+    size: tuple[int, int] | None
+    channels: int | None
     epochs: int
     seeds: int
     axes: dict[str, tuple[Any, ...]]
@@ -84,8 +96,7 @@ def parse_sweep_options(
     """
     parser = new_parser(description)
     option = parser.add_argument
-    sets = ("digits", "mnist", "fashion_mnist")
-    option("--data", choices=sets, default="digits", help="the data set (default %(default)s)")
+    add_data(parser, "digits")
     option("--epochs", type=positive(int), help=f"passes over the data in a trial (default {epochs}; 2 if --quick)")
     option("--seeds", type=positive(int), help=f"trials of each configuration (default {seeds}; 1 if --quick)")
     option("--axis", action="append", default=[], metavar="NAME=V1,V2", help=f"other values for: {', '.join(axes)}")
@@ -160,11 +171,11 @@ def run_sweep(
 ) -> list[Result]:  # fmt: skip
     """Run a sweep over the options' axes, and leave its answer in ``options.out``; returns the results.
 
-    Every configuration also has the options' `data`, `epochs` and, if more than one, `shards`, so that it says all that
-    its trial needs. Writes results.jsonl as trials finish, at the end results.csv, the pictures of `draw` (one function
-    or several, each of the results and the folder), and report.html, a page that needs no other file. If one of these
-    fails, it is said, and the others are made. With `report` it runs no trial. On Ctrl-C it says how to go on, and
-    exits.
+    Every configuration also has what the data are (`data_axes`), the options' `epochs` and, if more than one, `shards`,
+    so that it says all that its trial needs. Writes results.jsonl as trials finish, at the end results.csv, the
+    pictures of `draw` (one function or several, each of the results and the folder), and report.html, a page that needs
+    no other file. If one of these fails, it is said, and the others are made. With `report` it runs no trial. On Ctrl-C
+    it says how to go on, and exits.
 
     Raises SweepError and OSError as `sweep`, SweepError if a scheduler cannot be reached, for a report of another
     sweep's results, and at last if no trial has ended well, OSError at last if the disk failed what is left, DataError
@@ -178,7 +189,6 @@ def run_sweep(
             raise SweepError("--workers, --shards: this sweep's trials measure more than a training, on one core")
         trial = attrs.evolve(trial, workers=options.workers, shards=options.shards)
     shards = {"shards": [options.shards]} if options.shards > 1 else {}  # a result follows from them
-    chosen = grid(**options.axes, data=[options.data], epochs=[options.epochs], **shards)
     folder = make_folder(options.out)
     started = time.perf_counter()
     if options.report:
@@ -187,8 +197,10 @@ def run_sweep(
             raise SweepError(f"{folder / 'results.jsonl'}: no results to report. Run the sweep first, without --report")
         if results[0].trial.removesuffix(HALVING) != trial_name(trial):
             raise SweepError(f"{folder / 'results.jsonl'}: it has results of {results[0].trial}. Choose another --out")
+        results = list(_with_metric(iter(results), metric))
     else:
-        load(options.data)  # once here, since without it each trial would fail
+        # The data are loaded here too, since without them each trial would fail.
+        chosen = grid(**options.axes, **data_axes(options), epochs=[options.epochs], **shards)
         results = _run(trial, chosen, options, metric, folder, say)
     _leave(results, options, question, draws, (metric, *also), folder, say)
     names = ", ".join(sorted(printable(path.name) for path in folder.iterdir() if not path.name.startswith(".")))
@@ -223,7 +235,7 @@ def _run(
     total = None if options.halving else len(chosen) * len(seeds)
     how = "halved as they go" if total is None else f"each with {_count(len(seeds), 'seed')}: {_count(total, 'trial')}"
     say(f"{_count(len(chosen), 'configuration')} {how}")
-    with _executor(options) as executor:
+    with executor_for(options.jobs, options.scheduler, mpi=options.mpi) as executor:
         if options.halving:
             if not isinstance(trial, TrainingTrial):
                 raise SweepError("--halving: this sweep's trials measure more than a training, and run to the end")
@@ -238,7 +250,7 @@ def _run(
         results: list[Result] = []
         try:
             with closing(found):
-                for result in _progress(found, total, metric, quiet=options.quiet):
+                for result in _progress(_with_metric(found, metric), total, metric, quiet=options.quiet):
                     results.append(result)
         except KeyboardInterrupt:
             say(f"\nStopped with {len(results)} results. To go on: {same_command()}")
@@ -246,47 +258,22 @@ def _run(
     return results
 
 
-@contextmanager
-def _executor(options: SweepOptions) -> Iterator[Executor]:
-    """Where the trials run: processes here, a Dask cluster, or MPI's ranks."""
-    if options.mpi:
-        with _mpi_executor() as executor:
-            yield executor
-        return
-    if options.scheduler is None:
-        with Processes(options.jobs) as executor:
-            yield executor
-        return
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise SweepError('--scheduler needs Dask, which is not installed: pip install "funcnn[dask]"') from error
-    try:
-        connect: Any = Client
-        client = connect(options.scheduler, timeout=10)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise SweepError(
-            f"--scheduler {options.scheduler}: no scheduler can be reached there ({error}). Start one with "
-            "`dask scheduler`, and workers with `dask worker ADDRESS --nthreads 1`"
-        ) from error
-    with client:
-        yield client.get_executor()
-
-
-def _mpi_executor() -> Executor:
-    try:
-        from mpi4py.futures import MPIPoolExecutor
-    except ImportError as error:
-        raise SweepError(f'--mpi needs MPI: pip install "funcnn[mpi]" ({error})') from error
-    if "mpi4py.futures" not in sys.orig_argv:  # else every rank would run the whole sweep
-        command = shlex.join(["mpirun", "-n", "3", sys.orig_argv[0], "-m", "mpi4py.futures", *sys.argv])
-        raise SweepError(f"--mpi: the ranks are mpi4py's to start. For two that work: {command}")
-    executor: Executor = MPIPoolExecutor()
-    return executor
-
-
 def _count(number: int, name: str) -> str:
     return f"{number} {name}{'s'[: number != 1]}"
+
+
+def _with_metric(results: Iterator[Result], metric: str) -> Iterator[Result]:
+    """Pass results on. Raises SweepError at the first that has metrics, if none has the name of the one asked for."""
+    for result in results:
+        if result.status == "done" and metric not in (*result.metrics, "seconds"):
+            names = {name.lower(): name for name in result.metrics}
+            near = difflib.get_close_matches(metric.lower(), names, n=1)
+            hint = f"did you mean {names[near[0]]!r}? " if near else ""
+            raise SweepError(
+                f"run_sweep: no metric is called {metric!r}: {hint}The trial gives "
+                f"{', '.join(map(repr, result.metrics)) or 'none'}. Its results are kept: ask for one of these"
+            )
+        yield result
 
 
 def _progress(results: Iterator[Result], total: int | None, metric: str, *, quiet: bool) -> Iterator[Result]:

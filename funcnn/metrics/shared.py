@@ -1,5 +1,6 @@
 """What metrics share: the marks of those over a whole part, means with weights, classes and their checks."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from funcnn.tree import Array
 
 __all__ = [
     "Metric", "check_outputs", "class_rows", "flat_weights", "is_lower_better", "log_probabilities", "over_part",
-    "share",
+    "rank", "share",
 ]  # fmt: skip
 
 Metric = Callable[..., Any]
@@ -29,6 +30,20 @@ def is_lower_better(metric: Any) -> bool:
     (True, False)
     """
     return bool(getattr(function_of(metric), "lower_is_better", False))
+
+
+def rank(accuracy: float | None, loss: float | None, *, lower: bool) -> tuple[float, float]:
+    """What measures on the validation part are compared by, the highest being the best: the metric, then the loss.
+
+    It is the accuracy, or minus a metric that shall be `lower`, and among equals the lower loss; without a metric the
+    loss alone. What is not a number is worse than any number.
+
+    >>> rank(0.9, 0.5, lower=False) > rank(0.9, 0.6, lower=False) > rank(0.8, 0.1, lower=False)
+    True
+    """
+    first, second = accuracy or 0.0, loss or 0.0
+    first = -first if lower else first
+    return -math.inf if math.isnan(first) else first, -math.inf if math.isnan(second) else -second
 
 
 def over_part(metric: F) -> F:

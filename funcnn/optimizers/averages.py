@@ -7,7 +7,7 @@
 
 What batch norm has counted in training belongs to the params in training, not to their average. For an average over a
 hundred steps that makes no difference. Before a mean over epochs is evaluated, Izmailov et al. let the net see the
-training data once more (``net.apply(average, state, inputs, train=True)`` gives the new state).
+training data once more: `funcnn.train.recounted`.
 """
 
 from functools import partial

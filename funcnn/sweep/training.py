@@ -131,10 +131,11 @@ class TrainingTrial:
             epochs=training.epochs, batch_size=training.batch_size, workers=training.workers, shards=training.shards,
         )  # fmt: skip
         event = next(event for event in events if isinstance(event, Epoch) and event.epoch == until)
+        nothing = Metrics(None, None)  # type: ignore[arg-type]
         measured = {
             "train": event.train,
-            "validation": event.validation or Metrics(None, None),  # type: ignore[arg-type]
-            "test": train.evaluate(problem, event.state, data.test),
+            "validation": event.validation or nothing,
+            "test": nothing if data.test is None else train.evaluate(problem, event.state, data.test),
         }
         metrics = {
             f"{part}_{name}": getattr(each, name) for part, each in measured.items() for name in ("loss", "accuracy")

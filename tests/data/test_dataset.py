@@ -83,8 +83,8 @@ NAMES = ("cat", "dog")
     ("changes", "text"),
     [
         ({"train": Part(X[:0], Y[:0])}, "the train part has no examples. Give it at least one"),
-        ({"validation": Part(X[:0], Y[:0])}, "the validation part has no examples. Pass None to train without one"),
-        ({"test": Part(X[:0], Y[:0])}, "the test part has no examples. Give it at least one"),
+        ({"validation": Part(X[:0], Y[:0])}, "the validation part has no examples. Pass None to go without one"),
+        ({"test": Part(X[:0], Y[:0])}, "the test part has no examples. Pass None to go without one"),
         (
             {"in_shape": (3,)},
             "the train part's inputs are of shape (2,), and in_shape is (3,). Pass examples of one shape",

@@ -201,8 +201,8 @@ WRONG: list[tuple[tuple[Callable[..., Any], ...], str, list[Any], str]] = [
     (ALL, "size", [(5000, 5000), (1, 10**30)], "must have at most 16,777,216 pixels"),
     (ALL, "channels", [2, True, 1.0, "1", [1]], "must be 1 (grey), 3 (red, green, blue) or None (as they are)"),
     (ALL[1:2], "classes", [(), "ab", ("a", "a"), (1, 2), 5], 'must be names of folders, such as ("cat", "dog"), each'),
-    (ALL[2:], "test", [0, 1, -0.5, float("nan"), "0.5", True, None], "must be more than 0 and less than 1"),
-    (ALL[2:], "validation", [0, 1, 2, None], "must be more than 0 and less than 1"),
+    (ALL[2:], "test", [0, 1, -0.5, float("nan"), "0.5", True], "must be more than 0 and less than 1, or None"),
+    (ALL[2:], "validation", [0, 1, 2], "must be more than 0 and less than 1"),
 ]
 
 

@@ -51,8 +51,8 @@ def test_metrics_and_history_are_complete(finished):
     folder, _ = finished
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics) == {
-        "test_accuracy", "test_loss", "validation_accuracy", "best_epoch", "epochs", "train_seconds",
-        "images_per_second", "parameters", "peak_memory_mb", "seed",
+        "test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "best_epoch", "epochs",
+        "train_seconds", "images_per_second", "parameters", "peak_memory_mb", "seed",
     }  # fmt: skip
     assert metrics["test_accuracy"] > 0.8  # three epochs; chance is 0.1
     rows = read_history(folder / "history.csv")

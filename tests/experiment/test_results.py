@@ -12,47 +12,13 @@ from run_of_digits import is_picture
 from funcnn import Key, serial
 from funcnn.data import Dataset, Part
 from funcnn.experiment import results
-from funcnn.experiment.results import draw_predictions, draw_results, first_filters
-from funcnn.layers import conv2d, dense, flatten, relu
+from funcnn.experiment.results import draw_predictions, draw_results
+from funcnn.layers import dense, flatten
 from funcnn.losses import softmax_cross_entropy
 from funcnn.model_file import Trained
 from funcnn.optimizers import adam
 from funcnn.report.history import Row
 from funcnn.train import Model, Problem
-
-
-def weights(layer, in_shape):
-    return layer.init(Key(0), in_shape).params.weight
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_first_filters_are_the_first_layers_weights(channels):
-    in_shape = (6, 5, channels)
-    net = serial(serial(conv2d(4, (3, 2)), relu()), conv2d(2, 3), flatten(), dense(3))
-    params = net.init(Key(0), in_shape).params
-    np.testing.assert_array_equal(first_filters(params, in_shape), params[0][0].weight)
-    # A unit's weights, by the pixel that each is for: laid on an image, they give the unit's value.
-    params = serial(flatten(), dense(3)).init(Key(0), in_shape).params
-    image = np.random.default_rng(0).normal(size=in_shape)
-    filters = first_filters(params, in_shape)
-    assert filters.shape == (*in_shape, 3)
-    np.testing.assert_allclose(np.einsum("hwc,hwcf->f", image, filters), image.reshape(-1) @ params[1].weight)
-
-
-@pytest.mark.parametrize(
-    ("net", "in_shape"),
-    [
-        (dense(3), (4,)),
-        (serial(flatten(), dense(3)), (2, 2, 2)),  # two channels are neither grey nor colours
-        (conv2d(3, 1), (4, 4, 3)),  # filters of one pixel are no pictures
-        (relu(), (4, 4, 1)),
-        (conv2d(6, 3, groups=3), (4, 4, 3)),
-    ],
-    ids=str,
-)
-def test_weights_that_are_no_images_are_no_filters(net, in_shape):
-    assert first_filters(net.init(Key(0), in_shape).params, in_shape) is None
-
 
 # --- Pictures, each by itself ---------------------------------------------------------------------------------
 
@@ -160,7 +126,8 @@ def test_predictions_of_nan_are_counted_and_the_rest_is_drawn(tmp_path, monkeypa
     )
     shares = np.eye(2)[LABELS]
     shares[:3] = np.nan
-    assert draw_predictions(finished()[0], shares, tmp_path) == []
+    data = finished()[0]
+    assert draw_predictions(data.test, data.classes, shares, tmp_path) == []
     assert titles == [(9, "test accuracy 0.7500\n3 of 12 predictions are NaN")]
     assert left(tmp_path) == ("samples.png",)
 

@@ -19,6 +19,7 @@ from funcnn import Key, checkpoint, serial, train, tree
 from funcnn.checkpoint import CheckpointError
 from funcnn.data import flip_horizontally, load, shifted_crop, standardise
 from funcnn.experiment import load_data, parse_options, run, steps_per_epoch
+from funcnn.experiment.resume import data_hash
 from funcnn.layer import Applied, Config, Gradients, make_layer
 from funcnn.layer import config as layer_config
 from funcnn.losses import softmax_cross_entropy
@@ -609,3 +610,49 @@ def test_a_run_without_validation_or_matplotlib(options, capsys, monkeypatch):
     assert 'matplotlib is not installed. For pictures: pip install "funcnn[plots]"' in printed
     assert "validate" not in printed
     assert read_history(options.out / "history.csv")[0].validation_loss is None
+
+
+@pytest.mark.parametrize("held_out", ["validation", None])
+def test_a_run_without_a_test_part_says_what_there_is_and_nothing_of_a_test(held_out, options, capsys):
+    data = attrs.evolve(load_data("digits", options), test=None)
+    data = data if held_out else attrs.evolve(data, validation=None)
+    metrics = run(problem(), data, attrs.evolve(options, plots=True))
+    printed, rows = capsys.readouterr().out, read_history(options.out / "history.csv")
+    assert {row.test_accuracy for row in rows} == {row.test_loss for row in rows} == {None}
+    assert metrics["test_accuracy"] is metrics["test_loss"] is None
+    assert " to test" not in printed
+    assert "test accuracy" not in printed
+    assert not any(" test" in line for line in printed.splitlines() if line.startswith("epoch"))
+    if held_out:
+        assert f"validation accuracy {metrics['validation_accuracy']:.4f}  validation loss " in printed
+        assert metrics["validation_accuracy"] == max(row.validation_accuracy for row in rows)
+        assert is_picture(options.out / "samples.png")
+    else:
+        assert "examples to train, and none to measure the net by" in printed
+        assert "no part to measure it by  (the net after epoch 2)" in printed
+        assert not (options.out / "confusion.png").exists()
+    assert is_picture(options.out / "curves.png")
+    again = run(problem(), data, attrs.evolve(options, resume=True, epochs=3))
+    assert (again["epochs"], again["test_loss"]) == (3, None)
+
+
+def test_a_run_says_where_its_data_are_from_and_a_hash_of_them(options, tmp_path):
+    data = load_data("digits", options)
+    run(problem(), data, options)
+    config = json.loads((options.out / "config.json").read_text())
+    assert (config["data_source"], config["data"]) == ("digits", data_hash(data))
+    assert data_hash(data) != data_hash(data.without_validation())
+
+
+def test_examples_in_a_file_make_the_same_run_as_in_memory(options, tmp_path):
+    data = load_data("digits", options)
+    kept = [run(problem(), data, options)]
+    for name in ("train", "validation", "test"):
+        part = getattr(data, name)
+        np.save(tmp_path / f"{name}.npy", part.inputs)
+        inputs = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+        data = attrs.evolve(data, **{name: attrs.evolve(part, inputs=inputs)})
+    options = attrs.evolve(options, epochs=3, resume=True, plots=True)
+    kept.append(run(problem(), data, options))  # the checkpoint is of the same examples
+    assert [each["epochs"] for each in kept] == [2, 3]
+    assert all(is_picture(options.out / name) for name in ("confusion.png", "samples.png"))

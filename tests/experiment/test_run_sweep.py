@@ -174,9 +174,12 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 # What the browser made of the page, written where --dump-dom shows it.
 PROBE = """<script>addEventListener("load", () => {
   const root = document.documentElement
+  const rows = () => [...document.querySelectorAll("tr")].map(each => [...each.cells].map(cell => cell.innerText))
+  const press = i => (document.querySelectorAll("th button")[i].click(), rows().slice(1).map(each => each[i]))
   document.title = JSON.stringify({
     images: [...document.images].map(each => [each.naturalWidth, each.width]),
-    rows: [...document.querySelectorAll("tr")].map(each => [...each.cells].map(cell => cell.innerText)),
+    rows: rows(),
+    sorted: [press(0), press(0), press(1), press(1)],
     heading: document.querySelector("h1").innerText,
     commands: [...document.querySelectorAll("pre")].map(each => each.innerText),
     sideways: root.scrollWidth - root.clientWidth,
@@ -204,6 +207,10 @@ def test_a_browser_renders_the_page(tmp_path):
     assert seen["rows"] == [["lr", "accuracy", "done"], ["0.2", "0.9000", "1/2"], ["0.1", "0.6000 ± 0.1414", "2/2"],
                             ["0.3", "-", "0/1"]]  # fmt: skip
     assert seen["commands"] == ["python a.py\npython b.py", "python -m it", "lr: 0.1, 0.2, 0.3\ndata: x\nseed: 0, 1"]
+    assert seen["sorted"] == [
+        ["0.3", "0.2", "0.1"], ["0.1", "0.2", "0.3"],
+        ["0.9000", "0.6000 ± 0.1414", "-"], ["0.6000 ± 0.1414", "0.9000", "-"],
+    ]  # fmt: skip
     assert seen["sideways"] == 0
 
 
@@ -217,7 +224,7 @@ def test_nothing_on_the_page_is_obeyed():
     object.__setattr__(each, "status", SCRIPT)  # as no file may hold it any more
     rows = ([SCRIPT, "x"], [[SCRIPT, SCRIPT]])
     text = page(f"{SCRIPT}\n\n{SCRIPT}\n\n    {SCRIPT}", [], rows, [each], command=SCRIPT)
-    assert "<script" not in text
+    assert text.count("<script") == 1  # the page's own
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 11
 
 
@@ -367,6 +374,16 @@ def reported(tmp_path):
     return options("--report", "--out", str(tmp_path))
 
 
+def test_a_metric_that_no_trial_gives_is_told_at_the_first(reported, tmp_path):
+    start = "run_sweep: no metric is called 'Test_accuracy': did you mean 'test_accuracy'? The trial gives "
+    with pytest.raises(SweepError, match=re.escape(f"{start}'validation_accuracy', 'test_accuracy'. Its results")):
+        run_sweep(trial, reported, question="Q?", draw=draw, metric="Test_accuracy")
+    fresh = options("--seeds", "9", "--jobs", "1", "--out", str(tmp_path / "fresh"))
+    with pytest.raises(SweepError, match=re.escape(start)):
+        run_sweep(trial, fresh, question="Q?", draw=draw, metric="Test_accuracy")
+    assert 1 <= len(ResultsFile(tmp_path / "fresh" / "results.jsonl").read()) < 9
+
+
 def broken(results, folder):
     (folder / "half.png").write_bytes(b"\x89PNG half")
     raise RuntimeError("no such \x1b[31mcolour")
@@ -488,13 +505,10 @@ def test_a_report_of_another_sweep_says_so(tmp_path):
         run_sweep(moody, options("--report", "--out", str(tmp_path)), question="Q?", draw=draw)
 
 
-def test_data_that_are_not_there_end_it_at_once(tmp_path, monkeypatch):
-    def fail(name):
-        raise DataError(f"{name}: nowhere")
-
-    monkeypatch.setattr(sys.modules["funcnn.experiment.run_sweep"], "load", fail)
-    with pytest.raises(DataError, match="digits: nowhere"):
-        run_sweep(trial, options("--out", str(tmp_path)), question="Q?", draw=draw)
+def test_data_that_are_not_there_end_it_at_once(tmp_path):
+    chosen = options("--out", str(tmp_path), "--data", "mnist", "--data-dir", str(tmp_path))
+    with pytest.raises(DataError, match=f"mnist: no train-images-idx3-ubyte in {re.escape(str(tmp_path))}"):
+        run_sweep(trial, chosen, question="Q?", draw=draw)
     assert not (tmp_path / "results.jsonl").exists()
 
 

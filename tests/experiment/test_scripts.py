@@ -44,6 +44,7 @@ ARGUMENTS: dict[str, list[tuple[str, ...]]] = {
         ("--data", "fashion_mnist", "--variants", "dropout", "--recipe", "ours", "--no-plots", "--out", "runs/ours"),
     ],
     "mnist_cnn.py": [()],
+    "train_folder.py": [("digits", "--flip")],
     "predict.py": [(str(DATA / "mnist" / "t10k-images-idx3-ubyte.gz"), "--model", "runs/mnist_cnn/model.safetensors")],
     "notmnist_mlp.py": [
         ("--num_epochs", "2", "--optimizer", "GD", "--layers", "784,100,10", "--active_funcs", "linear,sigmoid",
@@ -70,8 +71,9 @@ FOLDERS: dict[str, dict[str, float]] = {
     "mnist_cnn.py": {"mnist_cnn": 0.6},
     "mnist_position_bias_cnn.py": {"mnist_position_bias_cnn": 0.6},
     "notmnist_mlp.py": {"notmnist_mlp": 0.15, "deeper": 0.7, "further": 0.7},
+    "train_folder.py": {"digits": 0.3},
 }  # fmt: skip
-PLOTTED = {"mnist_cnn"}
+PLOTTED = {"mnist_cnn", "digits"}
 
 
 def unpack_cifar(folder: Path, train: int, test: int) -> None:
@@ -123,7 +125,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     @cache
     def run(script: str) -> Path:
         environment = {key: value for key, value in os.environ.items() if key != "FUNCNN_DATA"}
-        if not script.startswith(("digits", "sweep")):
+        if not script.startswith(("digits", "sweep", "train_folder")):
             environment["FUNCNN_DATA"] = str(request.getfixturevalue("cifar" if "cifar" in script else "data"))
         if script in BEFORE:
             run(BEFORE[script])
@@ -243,10 +245,10 @@ def test_help_says_what_a_script_does_and_how_it_is_run(
 @pytest.mark.parametrize(
     ("script", "net", "in_shape", "parameters", "macs"),
     [
-        ("mnist_cnn.py", lambda module: module.net(module.FILTERS["mnist"]), (28, 28, 1), 9_826, 763_200),
-        ("mnist_cnn.py", lambda module: module.net(module.FILTERS["cifar10"]), (32, 32, 3), 30_682, None),
+        ("mnist_cnn.py", lambda module: module.net(module.FILTERS[1], 10), (28, 28, 1), 9_826, 763_200),
+        ("mnist_cnn.py", lambda module: module.net(module.FILTERS[3], 10), (32, 32, 3), 30_682, None),
         ("mnist_position_bias_cnn.py", lambda module: module.NET, (28, 28, 1), 359_846, 2_233_832),
-        ("fashion_cnn.py", lambda module: module.NET, (28, 28, 1), 1_736_714, 19_827_840),
+        ("fashion_cnn.py", lambda module: module.net(10), (28, 28, 1), 1_736_714, 19_827_840),
     ],
 )
 def test_a_net_is_of_the_size_that_its_script_tells(
@@ -274,7 +276,7 @@ def test_the_autoencoders_losses_have_the_gradients_of_their_values(name: str) -
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_ensembles_models_are_those_of_the_published_one(number: int) -> None:
-    net = module_of("cifar10_convnet.py").NETS[number]
+    net = module_of("cifar10_convnet.py").net(number, 10)
     names = [layer.name for layer in net.config.children]
     assert (names.count("conv2d"), names.count("dense")) == ((2, 2), (4, 3))[number - 1]
     assert names.count("batch_norm") == len([name for name in names if name in ("conv2d", "dense")]) - 1

@@ -44,11 +44,13 @@ from funcnn.train import (
     Model,
     Problem,
     TrainState,
+    batches,
     evaluate,
     for_evaluation,
     init_state,
     make_step,
     predict,
+    recounted,
     train,
 )
 
@@ -441,3 +443,21 @@ def test_invalid_settings_raise_in_the_constructor(make: Callable[[], object], t
 def test_a_state_of_another_optimizer_is_named(optimizer: Optimizer) -> None:
     with pytest.raises(TypeError, match=f"^{optimizer.name}: expected the state that its own init gave, got Moments$"):
         optimizer.update(grads(0), adam(0.1).init(PARAMS), PARAMS, 0)
+
+
+def test_batch_norm_is_counted_anew_for_averaged_params() -> None:
+    data = load("digits")
+    net = serial(flatten(), dense(16), batch_norm(), relu(), dense(10))
+    problem = Problem(net, softmax_cross_entropy, averaged(momentum(0.3), decay=None, start=0))
+    state = init_state(problem, Key(0), data.in_shape)
+    for event in train(problem, state, data, epochs=3, batch_size=32):
+        state = event.state if isinstance(event, Epoch) else state
+    stale = evaluate(problem, state, data.train).loss
+    model = recounted(problem, state, data.train, batch_size=647)
+    assert tree.equal(model.params, state.opt_state.average)
+    assert evaluate(problem, model, data.train).loss < 0.9 * stale
+    mean = state.state[2].mean  # of the two batches, in the order in which they were seen
+    for inputs, _ in batches(data.train, 647, key=Key(0)):
+        hidden = inputs.reshape(647, 64) @ model.params[1].weight + model.params[1].bias
+        mean = 0.9 * mean + 0.1 * hidden.mean(axis=0)
+    np.testing.assert_allclose(model.state[2].mean, mean, rtol=1e-5, atol=1e-6)
