@@ -13,20 +13,26 @@ import numpy as np
 from funcnn import checkpoint, tree
 from funcnn.checkpoint import CheckpointError
 from funcnn.checks import as_array, size_of
+from funcnn.data.handwriting import Prepare
 from funcnn.data.preprocess import Preprocess
 from funcnn.init import shapes_only
 from funcnn.keys import Key
 from funcnn.layer import Layer
 from funcnn.layers import softmax
 from funcnn.rebuild import constructors, own_parts, rebuild
-from funcnn.settings import as_code, describe, refuse
+from funcnn.settings import as_code, as_float, describe, is_number, refuse
 from funcnn.system.text import call_text, cut
 from funcnn.train import Batch, Model, TrainState, predict
 from funcnn.tree import Array, Shape
 
-__all__ = ["Trained", "load_trained", "probabilities", "save_trained"]
+__all__ = ["Trained", "familiar_logit", "load_trained", "logits_of", "probabilities", "save_trained"]
 
 _LARGEST = 2**26  # values of an example, in any layer of a net that is loaded: 1024 x 1024 pixels of 64 channels
+
+
+def _check_familiar(instance: Any, attribute: Any, value: Any) -> None:
+    if value is not None and not (is_number(value) and math.isfinite(value)):
+        refuse("Trained", "familiar_logit", "a finite number, or None", value)
 
 
 def _as_texts(names: Iterable[Any]) -> tuple[str, ...]:
@@ -37,7 +43,10 @@ def _as_texts(names: Iterable[Any]) -> tuple[str, ...]:
 class Trained:
     """A net that gives logits, its parameters, what turns stored images into its inputs, the names of its classes.
 
-    Names that are numbers become texts. `about` is any JSON data on how it came to be.
+    Names that are numbers become texts. `about` is any JSON data on how it came to be. `prepare` turns one raw image of
+    any size (height, width, channels), as bytes, into a stored one of `in_shape`, as the training data were made; with
+    None it is resized alone. `familiar_logit` is the least that the largest of an image's logits is to be if it is like
+    the training data; the function of this name measures it. `funcnn.experiment.predict` asks both.
     """
 
     net: Layer
@@ -46,9 +55,12 @@ class Trained:
     classes: tuple[str, ...] = attrs.field(converter=_as_texts)
     preprocess: Preprocess | None = None
     about: Any = None
+    prepare: Prepare | None = None
+    familiar_logit: float | None = attrs.field(default=None, converter=as_float, validator=_check_familiar)
 
     def __repr__(self) -> str:
         long = {"preprocess": cut(as_code(self.preprocess), 30), "about": cut(repr(self.about), 60)}
+        long["prepare"] = as_code(self.prepare)
         values = {field.name: tree.brief(getattr(self, field.name)) for field in attrs.fields(Trained)}
         return call_text("Trained", values | long)
 
@@ -56,11 +68,12 @@ class Trained:
 def save_trained(path: str | os.PathLike[str], trained: Trained) -> None:
     """Write it to a safetensors file, which appears whole or not at all.
 
-    The file names your own parts in it (layers, initialisers, preprocessing), which `load_trained` must be given.
+    The file names your own parts in it (layers, initialisers, preprocessing, preparation), which `load_trained` must be
+    given.
 
     Raises LayerError for a part that could never be read again, such as a lambda; OSError if it cannot be written.
     """
-    own = own_parts(layer=trained.net, preprocessing=trained.preprocess)
+    own = own_parts(layer=trained.net, preprocessing=trained.preprocess, preparation=trained.prepare)
     model = Model(trained.model.params, trained.model.state)
     dtypes = [str(leaf.dtype) for leaf in tree.flatten(model) if leaf.dtype.kind == "f"]
     description = {
@@ -69,6 +82,8 @@ def save_trained(path: str | os.PathLike[str], trained: Trained) -> None:
         "dtype": dtypes[0] if dtypes else "float32",
         "classes": list(trained.classes),
         "preprocess": describe(trained.preprocess),
+        "prepare": describe(trained.prepare),
+        "familiar_logit": trained.familiar_logit,
         "own": own,
         "about": trained.about,
     }
@@ -125,9 +140,19 @@ def load_trained(
         preprocess = None if stored is None else rebuild(stored, kind="preprocessing", layers=list(given.values()))
         if stored is not None and given.keys().isdisjoint((stored.get("name"), stored.get("function"))):
             _check_preprocess(preprocess, in_shape)
+    with _reading(path, "prepare"):  # absent, as the next, in files from before there were such
+        stored = description.get("prepare")
+        prepare = None if stored is None else rebuild(stored, kind="preparation", layers=list(given.values()))
+        of_library = stored is not None and given.keys().isdisjoint((stored.get("name"), stored.get("function")))
+        if of_library and getattr(prepare, "out_shape", None) != in_shape:  # another part of the library has none
+            raise ValueError(f"{cut(as_code(prepare), 100)} does not make images of shape {in_shape}")
+    with _reading(path, "familiar_logit"):
+        familiar = description.get("familiar_logit")
+        _check_familiar(None, None, familiar)
     with _reading(path, "classes"):
         classes = _list(description["classes"], str, int, float)
-    return Trained(net, checkpoint.load(path, like), in_shape, classes, preprocess, description["about"])
+    model = checkpoint.load(path, like)
+    return Trained(net, model, in_shape, classes, preprocess, description["about"], prepare, familiar)
 
 
 @contextmanager
@@ -222,6 +247,12 @@ def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> 
     Raises ValueError for images of another shape than the net was trained on, what is no array of numbers, or a batch
     size that is no positive int.
     """
+    shares: Array = softmax().apply(None, None, logits_of(trained, stored, batch_size=batch_size)).y
+    return shares
+
+
+def logits_of(trained: Trained, stored: Array, *, batch_size: int = 256) -> Array:
+    """The logits of stored images (n, height, width, channels) -> (n, classes); raises as `probabilities`."""
     stored = as_array("probabilities", "stored", stored)
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         refuse("probabilities", "batch_size", "a positive int", batch_size)
@@ -230,9 +261,34 @@ def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> 
             f"probabilities: the net takes images of shape {trained.in_shape}, got {stored.shape[1:]}; "
             f"{_mend(stored.shape, trained.in_shape)}"
         )
-    logits = predict(trained.net, trained.model, _Stored(stored, trained.preprocess), batch_size=batch_size)
-    shares: Array = softmax().apply(None, None, logits).y
-    return shares
+    logits: Array = predict(trained.net, trained.model, _Stored(stored, trained.preprocess), batch_size=batch_size)
+    return logits
+
+
+def familiar_logit(trained: Trained, stored: Array, *, share: float = 0.01) -> float | None:
+    """What the largest logit of an image like these, stored (n, ...), exceeds in all but a share of them.
+
+    Give it images that the net was not trained on, those to validate by. An image unlike what the net learned excites
+    none of its classes as these do, whatever its probabilities are (Hendrycks, Basart and others, 2022, "Scaling
+    out-of-distribution detection for real-world settings", their MaxLogit). None if the logits are not finite.
+
+    >>> from funcnn.layers import dense
+    >>> model = Model(*dense(3).init(Key(0), (4,))[:2])
+    >>> trained = Trained(dense(3), model, (4,), ("a", "b", "c"))
+    >>> same = np.ones((5, 4), np.float32)
+    >>> familiar_logit(trained, same) == logits_of(trained, same).max().item()
+    True
+
+    Raises ValueError for no images, a share that is not from 0 to 1, and as `probabilities`.
+    """
+    if not (is_number(share) and 0 <= share <= 1):
+        refuse("familiar_logit", "share", "from 0 to 1", share)
+    logits = logits_of(trained, stored)
+    if not len(logits):
+        refuse("familiar_logit", "stored", "images, at least one", stored)
+    largest = logits.max(axis=1)
+    least = float(np.quantile(largest, share, method="lower"))
+    return least if math.isfinite(least) else None
 
 
 @attrs.frozen(eq=False)

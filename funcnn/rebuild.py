@@ -15,6 +15,7 @@ from funcnn import layers as layers_module
 from funcnn.checks import LayerError
 from funcnn.data import affine, augment, mixing, preprocess
 from funcnn.data.augment_settings import Augmentation, Mixing
+from funcnn.data.handwriting import PREPARATIONS
 from funcnn.layer import Config, Layer
 from funcnn.settings import Described, as_code, describe, function_of, settings_of
 from funcnn.system.text import cut
@@ -33,7 +34,7 @@ def rebuild(description: Any, *, layers: Sequence[Constructor] = (), kind: str =
 
     `layers` are the functions of your own that the description names: the constructors of layers, initialisers,
     schedules and so on, and losses and other functions as they are. `kind` says what comes out: a layer, initialiser,
-    preprocessing, augmentation, loss, schedule or optimizer.
+    preprocessing, preparation, augmentation, loss, schedule or optimizer.
 
     >>> from funcnn.layers import dense, relu
     >>> net = compose.serial(dense(8), relu())
@@ -129,6 +130,7 @@ _KINDS: dict[str, tuple[Any, dict[str, Constructor]]] = {
     "layer": (Layer, _INITIALISERS | _giving((Layer,), layers_module, compose)),
     "initialiser": (init.Initializer, _INITIALISERS),
     "preprocessing": (Callable, {each.name: each for each in preprocess.KINDS}),
+    "preparation": (Callable, PREPARATIONS),
     "augmentation": (Callable, _giving((Array, Augmentation, Mixing), augment, affine, mixing)),
     "loss": (Callable, _giving((losses.Result,), losses)),
     "schedule": (Callable, _SCHEDULES),

@@ -23,7 +23,7 @@ from funcnn.init import lecun_normal
 from funcnn.layer import Array, Layer, LayerError
 from funcnn.layers import conv1d, conv2d, dense, depthwise_conv2d, elementwise, flatten, gru, max_pool2d, relu
 from funcnn.losses import softmax_cross_entropy
-from funcnn.model_file import Trained, load_trained, probabilities, save_trained
+from funcnn.model_file import Trained, familiar_logit, load_trained, logits_of, probabilities, save_trained
 from funcnn.models import convnet, fully_connected
 from funcnn.optimizers import adam
 from funcnn.train import Model, Problem, init_state, make_step, predict
@@ -52,6 +52,7 @@ KINDS = {
     "float64": trained(CONVNET, subtract_mean_image(IMAGES, dtype=np.float64), np.float64),
     "another initialiser": trained(SMALL, unit_norm()),
     "without preprocessing": trained(serial(flatten(), dense(10)), None),
+    "with a preparation": attrs.evolve(trained(DENSE, rescale(16)), prepare=DIGITS.prepare, familiar_logit=-1.5),
 }
 every_kind = pytest.mark.parametrize("net", KINDS.values(), ids=KINDS)
 
@@ -75,7 +76,7 @@ def test_everything_comes_back(net: Trained, path: Path) -> None:
     again = load_trained(path)
     assert isinstance(again.model, Model)
     assert tree.equal(again.model, Model(net.model.params, net.model.state))
-    for field in ("net", "in_shape", "classes", "preprocess", "about"):
+    for field in ("net", "in_shape", "classes", "preprocess", "about", "prepare", "familiar_logit"):
         value = getattr(again, field)
         assert type(value) is type(getattr(net, field))
         if field != "preprocess" or not net.preprocess:
@@ -99,6 +100,7 @@ def test_a_path_may_be_text_and_the_rest_may_be_left_out(path: Path) -> None:
     save_trained(str(path), Trained(net.net, net.model, net.in_shape, ("π", "b")))
     again = load_trained(str(path))
     assert (again.preprocess, again.about, again.classes) == (None, None, ("π", "b"))
+    assert (again.prepare, again.familiar_logit) == (None, None)
 
 
 def test_classes_may_be_named_by_numbers(path: Path) -> None:
@@ -200,9 +202,70 @@ def test_layers_that_are_none_are_refused_before_the_file_is_looked_at(path: Pat
         load_trained(path, layers=[cube()])
 
 
-def test_a_file_from_before_there_were_own_parts_is_loaded() -> None:
+def test_a_file_from_before_there_were_own_parts_or_preparations_is_loaded(path: Path) -> None:
+    net = KINDS["with a preparation"]
+    save_trained(path, net)
+    description = checkpoint.read_description(path)
+    for later in ("own", "prepare", "familiar_logit"):
+        del description[later]
+    checkpoint.save(path, Model(net.model.params, net.model.state), description=description)
+    again = load_trained(path)
+    assert (again.net, again.preprocess, again.prepare, again.familiar_logit) == (net.net, net.preprocess, None, None)
+
+
+def test_the_nets_of_the_package_are_as_the_table_of_them_says() -> None:
     models = Path(__file__).parents[1] / "funcnn" / "trained"
-    assert [load_trained(each).in_shape for each in sorted(models.glob("*.safetensors"))] == [(28, 28, 1)] * 3
+    nets = {each.stem: load_trained(each) for each in models.glob("*.safetensors")}
+    assert set(nets) == set(re.findall(r"^\| `(\w+)\.safetensors`", (models / "README.md").read_text(), re.MULTILINE))
+    assert {name for name, each in nets.items() if each.prepare is not None} == {"digits_cnn", "mnist_cnn"}
+    for each in nets.values():
+        assert each.familiar_logit is not None
+        assert len(each.classes) == 10
+
+
+def test_a_preparation_of_ones_own_is_named_like_any_part(path: Path) -> None:
+    net = attrs.evolve(KINDS["dense"], prepare=halve)
+    save_trained(path, net)
+    assert checkpoint.read_description(path)["own"] == ["halve"]
+    assert load_trained(path, layers=[halve]).prepare is halve
+    with pytest.raises(LayerError, match=r"^preparation: a lambda has no name"):
+        save_trained(path, attrs.evolve(net, prepare=lambda image: image))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("prepare", {"name": "centred_drawing"}, "does not make images of shape (8, 8, 1)"),
+        ("prepare", {"name": "centred_drawing", "size": 10**9, "box": 5}, "does not make images of shape (8, 8, 1)"),
+        ("prepare", {"name": "centred_drawing", "size": "8"}, "size must be a positive int"),
+        ("prepare", {"name": "rescale", "divisor": 2}, "does not make images of shape (8, 8, 1)"),
+        ("prepare", {"function": "softmax_cross_entropy"}, "does not make images of shape (8, 8, 1)"),
+        ("prepare", {"name": "relu"}, "expected the description of a preparation"),
+        ("prepare", [1], "expected the description of a preparation"),
+        ("prepare", {"name": "eval"}, "no part of this library is called 'eval'"),
+        ("familiar_logit", "high", "familiar_logit must be a finite number, or None, got 'high'"),
+        ("familiar_logit", True, "familiar_logit must be a finite number, or None, got True"),
+        ("familiar_logit", float("inf"), ""),
+    ],
+    ids=str,
+)
+def test_a_hostile_preparation_is_refused(field: str, value: Any, text: str, path: Path) -> None:
+    assert text in damaged(path, (field,), value)
+
+
+def test_a_familiar_logit_is_what_nearly_all_images_exceed() -> None:
+    net = KINDS["convolution with batch norm"]
+    logits = np.sort(logits_of(net, DIGITS.test.inputs).max(axis=1))
+    for share in (0, 0.01, 0.5, 1):
+        least = familiar_logit(net, DIGITS.test.inputs, share=share)
+        assert least == logits[int(share * (len(logits) - 1))]
+    assert familiar_logit(net, DIGITS.test.inputs[:1]) is not None
+    params = tree.map(lambda leaf: leaf * np.float32(np.nan), net.model.params)
+    assert familiar_logit(attrs.evolve(net, model=Model(params, net.model.state)), DIGITS.test.inputs) is None
+    with pytest.raises(ValueError, match=r"^familiar_logit: share must be from 0 to 1, got 2"):
+        familiar_logit(net, DIGITS.test.inputs, share=2)
+    with pytest.raises(ValueError, match=r"^familiar_logit: stored must be images, at least one"):
+        familiar_logit(net, DIGITS.test.inputs[:0])
 
 
 # --- Probabilities --------------------------------------------------------------------------------------------

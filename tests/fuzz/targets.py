@@ -64,9 +64,8 @@ def _good(kind: str) -> bytes:
             net = funcnn.serial(conv2d(2, 3), batch_norm(), relu(), flatten(), dense(2))
             params, state, _ = net.init(Key(0), (4, 4, 1))
             if kind == "model":
-                trained = Trained(
-                    net, Model(params, state), (4, 4, 1), ("a", "b"), data_module.rescale(255), {"epoch": 1}
-                )
+                preparing = data_module.rescale(255), {"epoch": 1}, data_module.centred_drawing(4, 3), 0.5
+                trained = Trained(net, Model(params, state), (4, 4, 1), ("a", "b"), *preparing)
                 save_trained(path, trained)
             else:
                 checkpoint.save(path, Model(params, state), description={"net": "a"})
