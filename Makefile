@@ -1,16 +1,49 @@
-# `make demo` and `make test` need nothing but Python 3.11.4 or newer: they set up .venv themselves.
+# These need nothing but Python 3.11.4 or newer: they set up .venv themselves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 QUICK ?=
 
-.PHONY: demo test lint bench fuzz clean
+.PHONY: demo test test-lowest test-pythons test-sdist lint bench fuzz dist clean
 
 demo: $(VENV)/installed
-	$(BIN)/python experiments/digits_cnn.py $(if $(QUICK),--quick)
+	$(BIN)/funcnn demo $(if $(QUICK),--quick)
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-fail-under=95
+
+# uv makes each of these environments in build/. What an old version of another package warns of is not for us to mend.
+UV := $(BIN)/uv
+OLD := -W default::DeprecationWarning -W default::PendingDeprecationWarning
+ARGS ?= -q
+
+# With the lowest version of everything that pyproject.toml names; ARGS="tests/sweep -x" for a part of the tests.
+test-lowest: $(VENV)/installed
+	$(UV) venv --clear --python $(BIN)/python build/lowest
+	$(UV) pip install --quiet --python build/lowest --resolution lowest-direct --editable ".[all,dev]"
+	build/lowest/bin/python -m pytest $(OLD) $(ARGS)
+
+# With each of these that is found; PYTHONS="3.12 /path/to/python" for others.
+PYTHONS ?= 3.11 3.12 3.13 3.14
+test-pythons: $(VENV)/installed
+	@tested=; failed=; for each in $(PYTHONS); do \
+		if $(UV) venv --quiet --clear --no-python-downloads --python $$each build/python; then \
+			build/python/bin/python --version; tested=yes; \
+			$(UV) pip install --quiet --python build/python --editable ".[all,dev]" && \
+				build/python/bin/python -m pytest $(ARGS) || failed="$$failed $$each"; \
+		else echo "Python $$each is not here: not tested"; fi; \
+	done; test "$$tested" -a -z "$$failed" || { echo "failed:$${failed:- none was found}"; exit 1; }
+
+dist: $(VENV)/installed
+	rm -rf dist
+	$(UV) build --quiet
+
+# The tests that come with the source distribution, on what was unpacked.
+test-sdist: dist
+	rm -rf build/sdist && mkdir -p build/sdist && tar xzf dist/*.tar.gz -C build/sdist --strip-components 1
+	$(UV) venv --clear --python $(BIN)/python build/sdist/.venv
+	$(UV) pip install --quiet --python build/sdist/.venv --editable "build/sdist[all,dev]"
+	cd build/sdist && .venv/bin/python -m pytest $(ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -43,4 +76,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build runs .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) build dist runs .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

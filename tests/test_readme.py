@@ -16,7 +16,10 @@ def python_blocks(document):
     return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/architecture.md", "docs/extending.md"])
+DOCUMENTS = ["README.md", *(f"docs/{name}.md" for name in ("architecture", "data", "extending", "predict"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_examples_run(document, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # where an example saves a file
     module = ModuleType("example")  # one that pickle finds, as it finds a user's own
