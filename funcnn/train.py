@@ -118,10 +118,13 @@ def make_step(
     The step raises NonFiniteError, naming the step and the first bad leaf, before anything is updated by it, and
     TypeError for a loss, metric or augmentation that gives anything else than it must. Raises LayerError for a layer
     that must have the whole batch, at once in shards, and at the first step of a team; ValueError for other shards than
-    the team's.
+    the team's. The process keeps some of the memory that steps free (`funcnn.system.memory.keep_some_memory`).
     """
     check_problem("make_step", problem)
     check_counts("make_step", shards=shards)
+    from funcnn.system.memory import keep_some_memory  # here, so that an import alone sets nothing
+
+    keep_some_memory()
     if team is not None:
         if shards not in (1, team.shards):
             refuse("make_step", "shards", f"the team's, {team.shards}, or left out", shards)
@@ -255,7 +258,8 @@ def early_stopping(events: Iterable[Step | Epoch], *, patience: int, min_delta: 
 
     Better is a better metric, among equals a lower loss, and without a metric a lower loss, the rule by which
     experiments keep a net. With `min_delta` an epoch ends the wait only if it is better than the one that did so before
-    by more than that; `is_best` goes by the rule alone.
+    by more than that; `is_best` goes by the rule alone. What a run had behind it before it was resumed is not known
+    here: its next epoch counts as the best so far.
 
     >>> from funcnn.data import load
     >>> from funcnn.losses import softmax_cross_entropy

@@ -318,7 +318,7 @@ def _serve(handle: Handle, rank: int, bells: list[Any]) -> None:
 
 def prepare_to_serve() -> None:
     """Make this process another member's: of one thread, and keeping the memory that it frees."""
-    from funcnn.system.memory import keep_freed_memory  # here, since it loads ctypes
+    from funcnn.system.memory import keep_freed_memory  # here, so that an import alone sets nothing
 
     threads.set_threads(1)
     threadpool_limits(1)

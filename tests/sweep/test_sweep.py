@@ -913,7 +913,7 @@ def main():
     axes = {"i": range(8), "quick": [1], "folder": [folder]}
     sys.argv = ["sweep.py", "--jobs=2", "--seeds=1", "--no-plots", f"--out={folder}"]
     options = parse_sweep_options("Q?", name="demo", axes=axes, quick={}, epochs=1)
-    run_sweep(sweep_trials.waits, options, question="Q?", draw=[])
+    run_sweep(sweep_trials.waits, options, question="Q?", draw=[], metric="i")
 for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # whatever this was started from ignores
     signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
 run_script(main)

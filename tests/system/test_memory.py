@@ -49,6 +49,26 @@ def test_freed_memory_is_not_asked_for_again() -> None:
     assert int(output("from funcnn.system.memory import keep_freed_memory; keep_freed_memory()" + PAGES)) < 100
 
 
+STEP = """
+from funcnn.layers import dense
+from funcnn.losses import mean_squared_error
+from funcnn.optimizers import sgd
+from funcnn.train import Problem, make_step
+make_step(Problem(dense(1), mean_squared_error, sgd(0.1)))
+"""
+
+
+@on_glibc
+def test_a_training_step_keeps_some_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    assert int(output(STEP + PAGES)) < 100
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "131072")
+    assert int(output(STEP + PAGES)) > 1000
+    kept = "from funcnn.system.memory import keep_freed_memory, keep_some_memory\nkeep_freed_memory()\n"
+    assert output(kept + "print(keep_some_memory())") == "True"
+
+
 def test_importing_the_library_does_not_even_load_it() -> None:
     program = (
         "import sys, funcnn, funcnn.compose, funcnn.layers, funcnn.losses, funcnn.models, funcnn.optimizers, "
@@ -80,6 +100,7 @@ def test_it_says_whether_the_allocator_took_the_settings(
     found = libc(answer)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: found)
+    monkeypatch.setattr(memory, "_made", [])
     assert memory.keep_freed_memory() is kept
     trim, mapped = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in malloc.h
     assert {call.args for call in found.mallopt.call_args_list} == {(trim, 2**31 - 1), (mapped, 2**31 - 1)}
@@ -89,5 +110,6 @@ def test_it_says_whether_the_allocator_took_the_settings(
 def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch, system: str, found: SimpleNamespace) -> None:
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: found)
+    monkeypatch.setattr(memory, "_made", [])
     assert memory.keep_freed_memory() is False
     assert not getattr(found, "mallopt", mock.Mock()).called
