@@ -33,7 +33,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
 
     net: widths of hidden layers, with relu and weights that begin as Glorot's; or a `Layer` that gives a logit for each
         class; or a function of their number, as ``partial(fully_connected, (100,), dropout=0.2)``.
-    optimizer: ``adam(2e-3)`` unless told. With `lbfgs` a batch is all examples, unless told.
+    optimizer: ``adam(5e-3)`` unless told. With `lbfgs` a batch is all examples, unless told.
     loss: softmax cross-entropy unless told, for several labels sigmoid cross-entropy.
     in_shape: an example's shape as the net takes it, where X has it flat: ``(28, 28, 1)``.
     standardise: whether inputs are standardised along their last axis, by the training examples' mean and deviation.
@@ -67,7 +67,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
         class_weight: Mapping[Any, float] | str | None = None,
         batch_size: int | str = "auto",
         max_iter: int = 200,
-        tol: float | None = 1e-4,
+        tol: float | None = 1e-3,
         n_iter_no_change: int = 10,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

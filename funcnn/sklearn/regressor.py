@@ -7,11 +7,12 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
 
-from funcnn.losses import mean_squared_error
+from funcnn.losses import Loss, mean_squared_error
 from funcnn.metrics import Metric
-from funcnn.sklearn.base import NetEstimator
+from funcnn.optimizers import Optimizer
+from funcnn.sklearn.base import Events, Net, NetEstimator
 from funcnn.sklearn.examples import Examples, Scale
-from funcnn.tree import Array
+from funcnn.tree import Array, Shape
 
 __all__ = ["NetRegressor"]
 
@@ -19,8 +20,10 @@ __all__ = ["NetRegressor"]
 class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
     """A net as scikit-learn's regressor: X (n, features) or (n, *in_shape), dense or sparse; y (n,) or (n, outputs).
 
-    Its settings are those of `NetClassifier`, without class_weight. The loss is the mean squared error unless told;
-    others whose outputs are the prediction serve too: `huber`, `mean_absolute_error`, ``partial(quantile, q=0.9)``.
+    Its settings are those of `NetClassifier`, without class_weight; it takes at most 50 epochs unless told, since few
+    examples with noise are soon learned by heart (`early_stopping` looks). The loss is the mean squared error unless
+    told; others whose outputs are the prediction serve too: `huber`, `mean_absolute_error`,
+    ``partial(quantile, q=0.9)``.
     With `standardise` targets are standardised too, so the loss is in units of their variance, whatever that is, and
     predictions are in the targets' units again.
 
@@ -34,6 +37,30 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
     """
 
     _loss = staticmethod(mean_squared_error)
+
+    def __init__(
+        self,
+        net: Net = (100,),
+        *,
+        optimizer: Optimizer | None = None,
+        loss: Loss | None = None,
+        in_shape: Shape | None = None,
+        standardise: bool = True,
+        batch_size: int | str = "auto",
+        max_iter: int = 50,
+        tol: float | None = 1e-3,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        events: Events | None = None,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            net, optimizer=optimizer, loss=loss, in_shape=in_shape, standardise=standardise, batch_size=batch_size,
+            max_iter=max_iter, tol=tol, n_iter_no_change=n_iter_no_change, early_stopping=early_stopping,
+            validation_fraction=validation_fraction, warm_start=warm_start, events=events, random_state=random_state,
+        )  # fmt: skip
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
