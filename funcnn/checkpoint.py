@@ -27,6 +27,7 @@ T = TypeVar("T")
 _FORMAT = 1
 # The most that a header may have: names, shapes, a description with a mean image of 1024 x 1024 pixels.
 _HEADER_BYTES, _VALUES, _LISTS = 2**25, 10**6, 10**5
+_DEEPEST, _HOLDERS = 500, (list, tuple, dict)  # levels of what JSON can nest
 _NUMBERS = "float64 float32 float16 int64 int32 int16 int8 uint64 uint32 uint16 uint8"
 _DTYPES = {"bool": "BOOL"} | {each: each[0].upper() + each.strip("floatuin") for each in _NUMBERS.split()}  # F64, ...
 
@@ -62,6 +63,7 @@ def save(path: str | os.PathLike[str], state: Any, *, description: Any = None) -
     }
     try:
         text = json.dumps(metadata)
+        _check_depth(description)
     except (RecursionError, ValueError) as error:
         raise CheckpointError("save: the description is nested too deeply, or holds itself") from error
     header = _header(arrays, {"funcnn": text, "checksum": _checksum(text.encode())})
@@ -69,6 +71,17 @@ def save(path: str | os.PathLike[str], state: Any, *, description: Any = None) -
     if excess:
         raise CheckpointError(f"save: the names and the description take {excess}. Describe it in fewer words")
     write_bytes(path, header, *arrays.values())
+
+
+def _check_depth(value: Any) -> None:
+    """Raise RecursionError for what Python may not be able to read back; how deep it can depends on its version."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        within = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, _HOLDERS)]
+        level = [child for each in within for child in each]
+        if not level:
+            return
+    raise RecursionError
 
 
 def load(path: str | os.PathLike[str], like: T) -> T:

@@ -134,7 +134,10 @@ class _Hasher:
             yield _name(each)
             if whole and not _installed(each.__module__):
                 members = {name: member for name, member in vars(each).items() if _is_written(name, member)}
-                yield _source(each) or b"".join(map(_bytes, self._named(members, where)))
+                source = _source(each)
+                # Of a class that was typed in, Python 3.13 gives the lines of whatever file is the program's.
+                is_its = f"class {each.__name__}" in source
+                yield source if is_its else b"".join(map(_bytes, self._named(members, where)))
 
     def _object(self, value: Any, where: str) -> Iterator[str | bytes]:
         try:
