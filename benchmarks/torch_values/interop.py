@@ -33,6 +33,8 @@ from funcnn.layers import (
     depthwise_conv2d,
     embedding,
     flatten,
+    gelu,
+    global_avg_pool1d,
     global_avg_pool2d,
     group_norm,
     gru,
@@ -41,6 +43,7 @@ from funcnn.layers import (
     lstm,
     max_pool1d,
     max_pool2d,
+    position_embedding,
     prelu,
     relu,
     reshape,
@@ -153,6 +156,39 @@ class Lstm(nn.Module):
         return self.fc(self.lstm(x)[0].flatten(1))
 
 
+class Vit(nn.Module):
+    """A small vision transformer: patches, positions of the model's own, norms first, the mean over patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pos = nn.Parameter(torch.randn(1, 16, 12))
+        self.patch = nn.Conv2d(3, 12, 2, 2)
+        self.blocks = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(12, 3, 24, 0.0, "gelu", batch_first=True, norm_first=True),
+            2,
+            enable_nested_tensor=False,
+        )
+        self.norm = nn.LayerNorm(12)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(self.patch(x).flatten(2).transpose(1, 2) + self.pos)
+        return self.head(self.norm(x).mean(1))
+
+
+class Ends(nn.Module):
+    """Two layers of GRU in both directions, of which the last layer's ends tell the class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(5, 6, num_layers=2, bidirectional=True, batch_first=True)
+        self.fc = nn.Linear(12, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ends = self.gru(x)[1]
+        return self.fc(torch.cat([ends[-2], ends[-1]], 1))
+
+
 class Recurrent(nn.Module):
     """One recurrent module's outputs."""
 
@@ -200,11 +236,34 @@ def _both_ways(make: Callable[..., Layer], units: int) -> Layer:
     return parallel(make(units), make(units, reverse=True))
 
 
+def _vit() -> Layer:
+    def block() -> tuple[Layer, Layer]:
+        hidden = serial(dense(24, per_position=True), gelu(exact=True), dense(12, per_position=True))
+        return residual(serial(layer_norm(), self_attention(3))), residual(serial(layer_norm(), hidden))
+
+    patches = conv2d(12, 2, stride=2), reshape((16, 12)), position_embedding()
+    return serial(*patches, *block(), *block(), layer_norm(), global_avg_pool1d(), dense(5))
+
+
+# In the order of the alphabet, names leave open which of some norms is which; in a Vit's own order, too.
+NAMES = {ResNet: {"1": "bn1", "8.1": "layer2.0.downsample"}, Vit: {"7": "norm"}}
+
+
 def trained_cases() -> dict[str, Case]:
     """Models that are trained, by name: the net here, the model there, an example's shape."""
     return {
         "ResNet": (_resnet(), ResNet(), (32, 32, 3)),
         "GPT-2's form": (gpt(30, 12, layers=2, heads=4, features=16), Gpt(), (9,)),
+        "ViT": (_vit(), Vit(), (8, 8, 3)),
+        "GRU, two layers both ways, the ends": (
+            serial(
+                _both_ways(gru, 6),
+                parallel(gru(6, only_last=True), gru(6, reverse=True, only_last=True)),
+                dense(4),
+            ),
+            Ends(),
+            (7, 5),
+        ),
         "LSTM, two layers both ways": (
             serial(_both_ways(lstm, 6), _both_ways(lstm, 6), flatten(), dense(4)),
             Lstm(),
@@ -291,6 +350,11 @@ def _theirs(module: nn.Module, x: Array) -> Array:
     return np.moveaxis(y, 1, -1) if made_images else y
 
 
+def _names(module: nn.Module) -> dict[str, str] | None:
+    """What is to be said of a state dict in its own order."""
+    return NAMES[Vit] if isinstance(module, Vit) else None
+
+
 def _train(net: Layer, module: nn.Module, in_shape: tuple[int, ...]) -> None:
     """A few steps towards drawn targets, so that no weight and no running statistic is as it began."""
     optimizer = torch.optim.Adam(module.parameters(), 1e-2)
@@ -316,7 +380,7 @@ def _outputs(net: Layer, module: nn.Module, in_shape: tuple[int, ...], model: Mo
 def _returned(net: Layer, module: nn.Module, in_shape: tuple[int, ...], model: Model) -> float:
     """0 if the weights come back to the bit, and the module takes them; else infinity."""
     before = {name: each.numpy().copy() for name, each in module.state_dict().items()}
-    after = to_torch(Trained(net, model, in_shape, ()), like=module.state_dict())
+    after = to_torch(Trained(net, model, in_shape, ()), like=module.state_dict(), names=_names(module))
     module.load_state_dict({name: torch.from_numpy(each) for name, each in after.items()}, strict=True)
     same = [*before] == [*after] and all(
         before[name].dtype == after[name].dtype and before[name].tobytes() == after[name].tobytes() for name in before
@@ -325,11 +389,8 @@ def _returned(net: Layer, module: nn.Module, in_shape: tuple[int, ...], model: M
 
 
 def _by_file(net: Layer, module: nn.Module, in_shape: tuple[int, ...]) -> float:
-    """0 if files of both kinds, and of bfloat16, give what the state dict gives; else infinity.
-
-    Names are sorted in a file of safetensors; in that of the ResNet they leave open which of some norms is which.
-    """
-    names = {"1": "bn1", "8.1": "layer2.0.downsample"} if isinstance(module, ResNet) else None
+    """0 if files of both kinds, and of bfloat16, give what the state dict gives; else infinity."""
+    names = NAMES.get(type(module))
     weights = {name: each.clone() for name, each in module.state_dict().items()}
     short = {name: each.bfloat16() if each.is_floating_point() else each for name, each in weights.items()}
     pairs = [(weights, weights), (short, {name: each.float() for name, each in short.items()})]
@@ -337,7 +398,7 @@ def _by_file(net: Layer, module: nn.Module, in_shape: tuple[int, ...]) -> float:
         for given, expected in pairs:
             save_file(given, Path(folder, "w.safetensors"))
             torch.save(given, Path(folder, "w.pt"))
-            wanted = to_torch(Trained(net, from_torch(expected, net, in_shape), in_shape, ()))
+            wanted = to_torch(Trained(net, from_torch(expected, net, in_shape, names=_names(module)), in_shape, ()))
             for name in ("w.safetensors", "w.pt"):
                 found = to_torch(Trained(net, from_torch(Path(folder, name), net, in_shape, names=names), in_shape, ()))
                 if any(wanted[key].tobytes() != found[key].tobytes() for key in wanted):
@@ -399,13 +460,13 @@ def compare() -> dict[str, float]:
         module = module.double()
         _train(net, module, in_shape)
         module.eval()
-        model = from_torch(module.state_dict(), net, in_shape)
+        model = from_torch(module.state_dict(), net, in_shape, names=_names(module))
         found[f"{name}, trained"] = _outputs(net, module, in_shape, model)
         found[f"{name}, back"] = _returned(net, module, in_shape, model)
         if isinstance(module, Gpt):
             found[f"{name}, (in, out)"] = _hugging_face(module)
         module = module.float()
-        model = from_torch(module.state_dict(), net, in_shape)
+        model = from_torch(module.state_dict(), net, in_shape, names=_names(module))
         found[f"{name}, float32 beyond 1e-5"] = max(0.0, _outputs(net, module, in_shape, model) - 1e-5)
         if not isinstance(module, Gpt):  # a file has no array twice
             found[f"{name}, from files"] = _by_file(net, module, in_shape)

@@ -6,6 +6,7 @@ several values meet, the last one that all of them come from is where they part;
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,17 +15,31 @@ from typing import Any, cast
 import attrs
 import numpy as np
 
+from funcnn.checks import check_shape
 from funcnn.compose import parallel, residual, serial
 from funcnn.interop.matching import WeightsError
 from funcnn.interop.onnx_graph import load_onnx
-from funcnn.interop.plan import Flattened
+from funcnn.interop.plan import Flattened, plan_of
 from funcnn.interop.read_attention import ATTENTION, Scores, View
 from funcnn.interop.read_nodes import READERS
-from funcnn.interop.read_values import Reading, Step, Unsupported, Value, channels_first, in_order, sizes_of, squeezed
+from funcnn.interop.read_values import (
+    NO_LAYER,
+    Reading,
+    Stack,
+    Step,
+    Unsupported,
+    Value,
+    channels_first,
+    computed,
+    in_order,
+    sizes_of,
+    squeezed,
+)
 from funcnn.interop.torch import from_torch
 from funcnn.layer import Layer
-from funcnn.model_file import Trained
-from funcnn.settings import refuse
+from funcnn.layers import identity
+from funcnn.model_file import LARGEST, Trained
+from funcnn.settings import refuse, shown
 from funcnn.system.text import cut
 from funcnn.tree import Array, Shape
 
@@ -36,13 +51,16 @@ _IMAGE_NODES = (
 )  # fmt: skip
 # Operators that are met on sizes, which are computed.
 _OF_SIZES = ("Shape", "Slice", "Expand", "ConstantOfShape", "Range", "Equal", "Where")
-_NO_LAYER = "an operator that no layer here is"
 _OLDEST = 11  # opset
 _LARGE = 9973  # stands for the batch's size, where no size in the file is it
 
 
 def from_onnx(
-    source: str | os.PathLike[str] | bytes, *, in_shape: Shape | None = None, channels_first: bool | None = None
+    source: str | os.PathLike[str] | bytes,
+    *,
+    in_shape: Shape | None = None,
+    channels_first: bool | None = None,
+    largest: int = LARGEST,
 ) -> Trained:
     """A net and its weights from an ONNX file, or from its bytes: what onnxruntime predicts, this predicts.
 
@@ -54,8 +72,9 @@ def from_onnx(
     It reads convolutions and transposed ones, pools, dense layers (Gemm, MatMul and Add), batch, layer, RMS, group and
     instance norms, activations, gates, embeddings, recurrent layers both ways, self-attention, sums, products and
     concatenations of values that part and meet again, in graphs of one input and one output. Norms may have become
-    factors and shifts.
-    A Softmax at the end is left out, since a `Trained` gives logits.
+    factors and shifts. Where ways cross, what several of them share is there once in each.
+    A Softmax at the end is left out, since a `Trained` gives logits. `largest` is the most values that an example may
+    have in any layer, so that a small file cannot ask for all memory.
 
     >>> from tempfile import TemporaryDirectory
     >>> from funcnn import Key
@@ -75,22 +94,29 @@ def from_onnx(
     shape; ModuleNotFoundError without the extra `onnx`; FileNotFoundError without a file.
     """
     file = _loaded(source)
-    graph = _Graph(file, in_shape, channels_first)
+    graph = _Graph(file, in_shape, channels_first, largest)
     graph.read()
     if graph.problems:
         raise WeightsError("\n  ".join(["from_onnx: the file has what cannot be read", *graph.problems]))
-    built, units = _built(graph.root, graph.output())
-    if built and built[-1].name == "softmax":
-        built.pop()
-    net = built[0] if len(built) == 1 else serial(*built)
-    weights = {f"{i}.{name}": array for i, unit in enumerate(units) for name, array in unit.items()}
     if len(graph.reading.flattened) > 1:
         raise WeightsError("from_onnx: some images are flattened with their channels first, and some with them last")
     flattened = cast(Flattened, next(iter(graph.reading.flattened), "channels_first"))
-    model = from_torch(weights, net, graph.root.shape, flattened=flattened)
-    about = _metadata(file)
-    classes = about.get("classes") or ()
-    return Trained(net, model, graph.root.shape, classes, about=about.get("about"))
+    try:
+        built, units = _built(graph.root, graph.output())
+        if built and built[-1].name == "softmax":
+            built.pop()
+        net = built[0] if len(built) == 1 else serial(*built)
+        if plan_of(net, graph.root.shape, flattened=flattened).out_order is not None:
+            raise WeightsError(
+                "from_onnx: the output is an image that is flattened with its channels first: its values would lie in "
+                "another order here. Export the model without that flatten, or with the layer that takes it"
+            )
+        weights = {f"{i}.{name}": array for i, unit in enumerate(units) for name, array in unit.items()}
+        model = from_torch(weights, net, graph.root.shape, flattened=flattened)
+    except RecursionError:
+        raise WeightsError("from_onnx: values part and meet within each other more deeply than can be read") from None
+    classes, about = _metadata(file)
+    return Trained(net, model, graph.root.shape, classes, about=about)
 
 
 def _loaded(source: Any) -> Any:
@@ -107,6 +133,8 @@ def _loaded(source: Any) -> Any:
         )  # of a path, so that it may be of any size
     except Exception as error:  # of protobuf, of the checker, of files beside it that are missing
         raise WeightsError(f"{where}: damaged, or no ONNX file ({cut(str(error), 200)})") from error
+    if isinstance(source, bytes) and any(each.data_location == each.EXTERNAL for each in file.graph.initializer):
+        raise WeightsError("from_onnx: weights are in a file beside the one whose bytes these are. Pass its path")
     if _opset(file) < _OLDEST:
         raise WeightsError(f"{where}: written for opset {_opset(file)}; convert it to {_OLDEST} or a later one")
     return file
@@ -116,12 +144,18 @@ def _opset(file: Any) -> int:
     return next((each.version for each in file.opset_import if each.domain in ("", "ai.onnx")), 0)
 
 
-def _metadata(file: Any) -> dict[str, Any]:
-    """What this library's own files say of classes and the like; nothing in those of others."""
-    found = {}
-    if file.producer_name == "funcnn":
+def _metadata(file: Any) -> tuple[list[Any], Any]:
+    """What this library's own files say of the classes, and of how a net came to be; nothing in those of others."""
+    if file.producer_name != "funcnn":
+        return [], None
+    try:
         found = {each.key: json.loads(each.value) for each in file.metadata_props}
-    return found
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"from_onnx: the file's metadata are damaged ({error})") from error
+    classes = found.get("classes") or []
+    if not isinstance(classes, list):
+        raise WeightsError(f"from_onnx: expected a list of classes in the file's metadata, got {shown(classes)}")
+    return classes, found.get("about")
 
 
 # --- The graph, node by node ----------------------------------------------------------------------------------
@@ -135,13 +169,14 @@ class _Graph:
     root: Step
     values: dict[str, Any]
     problems: list[str]
+    unmade: set[str]  # outputs of nodes that were read without them
     reading: Reading
 
-    def __init__(self, file: Any, in_shape: Shape | None, first: bool | None) -> None:
+    def __init__(self, file: Any, in_shape: Shape | None, first: bool | None, largest: int) -> None:
         onnx = load_onnx()
         self.file, graph = file, file.graph
         self.values = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
-        self.problems = []
+        self.problems, self.unmade = [], set()
         inputs = [each for each in graph.input if each.name not in self.values]
         if len(inputs) != 1 or len(graph.output) != 1:
             raise WeightsError(
@@ -150,7 +185,7 @@ class _Graph:
         dims = [dim.dim_value if dim.HasField("dim_value") else None for dim in inputs[0].type.tensor_type.shape.dim]
         sizes = {size for array in self.values.values() for size in array.shape}
         batch = dims[0] if dims and dims[0] else next(size for size in range(_LARGE, 2 * _LARGE) if size not in sizes)
-        self.reading = Reading(batch, _opset(file), file.producer_name == "funcnn")
+        self.reading = Reading(batch, _opset(file), largest, file.producer_name == "funcnn")
         turned = self._channels_first(inputs[0].name, len(dims)) if first is None else first
         shape = self._in_shape(inputs[0].name, dims[1:], in_shape, turned)
         self.root = Step((), shape)
@@ -165,7 +200,7 @@ class _Graph:
                     "batch. Pass in_shape, an example's shape with its channels last"
                 )
             return cast(Shape, tuple(theirs))
-        shape = tuple(in_shape)
+        shape = check_shape(identity().config, in_shape)
         fits = len(shape) == len(theirs) and all(its in (None, size) for its, size in zip(theirs, shape, strict=True))
         if not fits:
             raise ValueError(
@@ -193,20 +228,35 @@ class _Graph:
     def read(self) -> None:
         """Go through all nodes; what cannot be read is in `problems`, and what depends on it is left out."""
         for node in self.file.graph.node:
+            if lost := self.unmade & {*node.input}:
+                self.problems.append(f"{_place(node)}: it takes {lost.pop()!r}, which no layer here gives")
+                continue
             inputs = [self.values.get(name, ()) if name else None for name in node.input]
             if any(isinstance(each, tuple) for each in inputs):  # of a node that could not be read
                 if node.op_type not in READERS and node.op_type not in _OF_SIZES:
-                    self.problems.append(f"{_place(node)}: {_NO_LAYER}")
+                    self.problems.append(f"{_place(node)}: {NO_LAYER}")
                 continue
             try:
                 made = self._made(node, inputs)
+                made = made if isinstance(made, list) else [made]
+                for value in made:
+                    self._check_size(value)
             except Unsupported as problem:
                 self.problems.append(f"{_place(node)}: {problem}")
                 continue
             except (ValueError, KeyError, IndexError, TypeError) as error:  # of a layer that such settings do not fit
                 self.problems.append(f"{_place(node)}: {error}")
                 continue
-            self.values |= zip(node.output, made if isinstance(made, list) else [made], strict=False)
+            self.values |= zip(node.output, made, strict=False)
+            self.unmade |= {*node.output[len(made) :]}
+
+    def _check_size(self, value: Any) -> None:
+        size = math.prod(value.shape) if isinstance(value, Value) else 0
+        if size > self.reading.largest:
+            raise Unsupported(
+                f"an example has {size:,} values there, more than the {self.reading.largest:,} of which a net is read. "
+                f"If you trust the file, pass largest={size}"
+            )
 
     def _made(self, node: Any, inputs: list[Any]) -> Any:
         onnx = load_onnx()
@@ -220,18 +270,22 @@ class _Graph:
             if node.op_type not in ATTENTION:
                 raise Unsupported("it stands within attention, where it is not known")
             return ATTENTION[node.op_type](self.reading, attributes, *inputs)
-        if not any(isinstance(each, Value) for each in inputs):
-            return _computed(onnx, self.file, node, inputs, attributes)
+        if any(isinstance(each, Stack) for each in inputs) and node.op_type not in ("Gather", "Identity"):
+            raise Unsupported("it takes the ends of several recurrent layers, of which only one can be taken")
+        if not any(isinstance(each, (Value, Stack)) for each in inputs):
+            return computed(self.reading, self.file, node, inputs, attributes)
         if node.op_type not in READERS or node.domain not in ("", "ai.onnx"):
-            raise Unsupported(_NO_LAYER)
+            raise Unsupported(NO_LAYER)
         return READERS[node.op_type](self.reading, attributes, *inputs)
 
     def output(self) -> Step:
         """The step that the graph's output is."""
         name = self.file.graph.output[0].name
-        value = self.values[name]
-        if isinstance(value, (View, Scores)):
-            raise WeightsError(f"from_onnx: the output {name!r} is a part of attention")
+        value = self.values.get(name)
+        if value is None:
+            raise WeightsError(f"from_onnx: the output is {name!r}, which no layer here gives")
+        if isinstance(value, (View, Scores, Stack)):
+            raise WeightsError(f"from_onnx: the output {name!r} is no value of a layer here, but a part of one")
         if not isinstance(value, Value):
             raise WeightsError(f"from_onnx: the output {name!r} does not depend on the input")
         if squeezed(value).axes not in (in_order(value.shape), channels_first(value.shape)):
@@ -252,45 +306,27 @@ def _place(node: Any) -> str:
     return f"{node.op_type} {(node.name or next(iter(node.output), ''))!r}"
 
 
-def _computed(onnx: Any, file: Any, node: Any, inputs: list[Any], attributes: dict[str, Any]) -> Any:
-    """What a node makes of constants."""
-    from onnx.reference import ReferenceEvaluator
-
-    names = [name or f"none{i}" for i, name in enumerate(node.input)]
-    if node.op_type == "Constant":
-        return [onnx.numpy_helper.to_array(attributes["value"])] if "value" in attributes else _listed(attributes)
-    given = {name: each for name, each in zip(names, inputs, strict=True) if each is not None}
-    types = [
-        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(each.dtype), each.shape)
-        for name, each in given.items()
-    ]
-    made = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "constant", types, made),
-        opset_imports=file.opset_import,
-        functions=file.functions,
-    )
-    return ReferenceEvaluator(model).run(None, given)
-
-
-def _listed(attributes: dict[str, Any]) -> list[Array]:
-    value = next(iter(attributes.values()))
-    return [np.asarray(value, np.float32 if isinstance(np.ravel(value)[0], float) else None)]
-
-
 # --- Layers, put together -------------------------------------------------------------------------------------
 
 
 def _built(root: Step, target: Step) -> tuple[list[Layer], list[dict[str, Array]]]:
     """The layers from the input to a step, and the tensors of those that have any, both in order."""
     above = _dominators(root, target)
-    return _between(root, target, above)
+    return _between(root, target, above, iter(range(4 * len(above))))
 
 
-def _between(source: Step, target: Step, above: dict[Step, Step]) -> tuple[list[Layer], list[dict[str, Array]]]:
+def _between(
+    source: Step, target: Step, above: dict[Step, Step], left: Iterator[int]
+) -> tuple[list[Layer], list[dict[str, Array]]]:
+    """The layers from one step to another. What ways share is there in each, as long as some steps are `left`."""
     pieces: list[tuple[list[Layer], list[dict[str, Array]]]] = []
     step = target
     while step is not source:
+        if next(left, None) is None:
+            raise WeightsError(
+                "from_onnx: values part and meet in ways that no combinator here has: most layers would be there many "
+                "times over"
+            )
         if step.layers is None:
             raise WeightsError(
                 f"from_onnx: {step.tag[0]!r} is a part of a pattern, whose rest is not one of a layer here"
@@ -300,7 +336,7 @@ def _between(source: Step, target: Step, above: dict[Step, Step]) -> tuple[list[
             step = step.inputs[0]
             continue
         start = above[step]
-        ways = [_between(start, each, above) for each in step.inputs]
+        ways = [_between(start, each, above, left) for each in step.inputs]
         pieces.append(([_joined(step.join, [layers for layers, _ in ways])], [unit for _, its in ways for unit in its]))
         step = start
     pieces.reverse()

@@ -71,7 +71,7 @@ def units_of(weights: Mapping[str, Array], in_out: Iterable[str]) -> list[Unit]:
             name, suffix = parent, f"out_proj.{suffix}"
         elif suffix not in (*_USUAL, *_ATTENTION):
             name, suffix = key, ""
-        if suffix == "weight" and array.ndim == 2 and name.rpartition(".")[2] in in_out:
+        if suffix in ("weight", "") and array.ndim == 2 and name.rpartition(".")[2] in in_out:
             array = array.T
         units.setdefault(name, Unit(name, {})).tensors[suffix] = key, array
     return [*units.values()]
@@ -136,12 +136,18 @@ def _matched(
     fits = len(row) == len(units) and all(_fits(module, unit) for (module, _), unit in zip(row, units, strict=True))
     if ordered and fits and not any(_numbered(later, one) for one, later in _alike(row, units)):
         return [Match(module, unit) for (module, _), unit in zip(row, units, strict=True)], []
+    apart = _apart(places, units) if ordered and not fits else None
+    if apart:
+        both = [_matched(plan, *each, ordered) for each in apart]
+        if not any(problems for _, problems in both):
+            return [pair for matches, _ in both for pair in matches], []
     modules = _by_count(plan, places, units)
     matches, open_questions, left = _by_shape(modules, units)
-    if not open_questions and len(matches) == len(modules) == len(units):
-        return matches, []
+    whole = len(matches) == len(modules) == len(units)
+    if whole:
+        return ([], open_questions) if open_questions else (matches, [])
     if ordered and not fits:
-        return [], _differences(row, units)
+        return [], [line for _, problems in both for line in problems] if apart else _differences(row, units)
     missing = [_missing(module, label) for module, label in left]
     taken = {id(each.unit) for each in matches}
     unexpected = [_unexpected(unit) for unit in units if id(unit) not in taken]
@@ -160,6 +166,20 @@ def _in_order(plan: Plan, places: Sequence[Place], units: Sequence[Unit]) -> lis
                 continue
         modules += _labelled(place, form)
     return modules
+
+
+def _apart(places: Sequence[Place], units: Sequence[Unit]) -> list[tuple[list[Place], list[Unit]]] | None:
+    """Parameters of a model's own, which PyTorch lists before its modules, and all else; None if there are none."""
+    own = [unit for unit in units if [*unit.tensors] == [""]]
+    theirs = [
+        place
+        for place in places
+        if place.layer.name.startswith("position_") and any(_fits(place.forms[0][0], unit) for unit in own)
+    ]
+    if not own or len(own) != len(theirs) or len(own) == len(units):
+        return None
+    rest = [place for place in places if place not in theirs], [unit for unit in units if unit not in own]
+    return [(theirs, own), rest]
 
 
 def _by_count(plan: Plan, places: Sequence[Place], units: Sequence[Unit]) -> list[tuple[Module, str]]:
@@ -291,7 +311,7 @@ def _differences(modules: Sequence[tuple[Module, str]], units: Sequence[Unit]) -
         _signature({suffix: array.shape for suffix, (_, array) in unit.tensors.items() if suffix not in idle})
         for unit in units
     ]
-    problems = []
+    problems: list[str] = []
     for kind, start, stop, its_start, its_stop in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
         if kind == "equal" and stop - start < len(modules):
             continue
@@ -300,6 +320,11 @@ def _differences(modules: Sequence[tuple[Module, str]], units: Sequence[Unit]) -
             problems += _problems(module, unit, label)
         problems += [_missing(module, label) for module, label in modules[start + both : stop]]
         problems += [_unexpected(unit) for unit in units[its_start + both : its_stop]]
+    if len(modules) == len(units):  # one by one, if that says less
+        pairs = zip(modules, units, strict=True)
+        problems = min(
+            problems, [line for (module, label), unit in pairs for line in _problems(module, unit, label)], key=len
+        )
     return problems
 
 

@@ -43,13 +43,15 @@ class Plan:
 
     Leaves are named by their paths in ``Model(params, state)``. `orders` has for a leaf the axes along which PyTorch
     has its features in another order: ``ours = theirs.take(order, axis)``. `shared` has the leaves that are those of
-    another place (`funcnn.compose.tied`), with that place and whether they are transposed.
+    another place (`funcnn.compose.tied`), with that place and whether they are transposed. `out_order` is where each
+    value of a flat output is in PyTorch's, None where both are the same.
     """
 
     places: list[Place] = attrs.field(factory=list)
     shapes: dict[str, Shape] = attrs.field(factory=dict)
     orders: dict[str, list[tuple[int, Array]]] = attrs.field(factory=dict)
     shared: dict[str, tuple[str, bool]] = attrs.field(factory=dict)
+    out_order: Array | None = None
 
 
 def plan_of(net: Layer, in_shape: Shape, *, flattened: Flattened = "channels_first") -> Plan:
@@ -57,7 +59,7 @@ def plan_of(net: Layer, in_shape: Shape, *, flattened: Flattened = "channels_fir
     walk = _Walk(flattened)
     with shapes_only():
         net.init(Key(0), in_shape)  # raises for a shape that does not fit
-        walk.go(net, _Flow(in_shape), "", "params", "state")
+        walk.plan.out_order = walk.go(net, _Flow(in_shape), "", "params", "state").order
     return walk.plan
 
 
@@ -211,6 +213,8 @@ class _Walk:
 
     def _shaped(self, layer: Layer, flow: _Flow, path: str, shape: Shape) -> _Flow:
         """After flatten or reshape: PyTorch's order of what was, or becomes, an image."""
+        if len(flow.shape) > 1 and len(shape) > 1 and shape[-1] == flow.shape[-1]:
+            return _Flow(shape)  # positions in other rows, as an image's patches become a sequence: channels stay
         before = flow.order if len(flow.shape) == 1 else self._order(flow.shape, flow.channels_first)
         after = None if len(shape) == 1 else self._order(shape, False)
         if len(shape) == 1:

@@ -215,7 +215,8 @@ def _masked(reading: Reading, attributes: dict[str, Any], *inputs: Any) -> Score
         (mask,) = [constant(each) for each in inputs if not isinstance(each, Scores)]
         seen, hidden = mask == 0, mask
     else:
-        seen, hidden = constant(inputs[0]).astype(bool), constant(inputs[2])
+        chosen, (hidden,) = constant(inputs[0]).astype(bool), [constant(each) for each in inputs[1:] if each is not x]
+        seen = chosen if inputs[1] is x else ~chosen
     far = np.broadcast_to(hidden, np.broadcast_shapes(hidden.shape, seen.shape))[
         ~np.broadcast_to(seen, np.broadcast_shapes(hidden.shape, seen.shape))
     ]

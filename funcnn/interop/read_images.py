@@ -92,8 +92,9 @@ def _reduce(kind: str) -> Any:
         given = attributes.get("axes") if axes is None else constant(axes).tolist()
         which = [k % len(x.axes) for k in (given or range(len(x.axes)))]
         keep = attributes.get("keepdims", 1)
-        if kind == "avg" and x.step.tag == ("square",) and [x.axes[k] for k in which] == [x.last] and keep:
-            return x.made(x.step.inputs[0].part("mean of squares"))
+        if kind == "avg" and keep and [x.axes[k] for k in which] == [x.last]:
+            squares = x.step.tag == ("square",)
+            return x.made(x.step.inputs[0].part("mean of squares") if squares else x.step.part("mean"))
         return _over_positions(kind, x, which, bool(keep))
 
     return read
@@ -108,7 +109,7 @@ def _global(kind: str) -> Any:
 
 def _over_positions(kind: str, x: Value, which: Sequence[int], keep: bool) -> Value:
     positions = len(x.shape) - 1
-    if positions not in (1, 2) or {x.axes[k] for k in which} != {*range(1, positions + 1)}:
+    if positions not in (1, 2) or {x.axes[k] for k in which} - {-1} != {*range(1, positions + 1)}:
         raise Unsupported("over other axes than those of positions")
     step = x.step.then(getattr(layers, f"global_{kind}_pool{positions}d")())
     axes = [-1 if k in which else 1 if axis == x.last else axis for k, axis in enumerate(x.axes)]

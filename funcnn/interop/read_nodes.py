@@ -68,7 +68,9 @@ def _prelu(reading: Reading, attributes: dict[str, Any], x: Value, slope: Any) -
 
 def _along_features(layer: Callable[[], Layer]) -> Any:
     def read(reading: Reading, attributes: dict[str, Any], x: Value) -> Value:
-        if x.axis(attributes.get("axis", 1 if reading.opset < 13 else -1)) != x.last:
+        axis = attributes.get("axis", 1 if reading.opset < 13 else -1)
+        joined = reading.opset < 13 and axis % len(x.axes) != len(x.axes) - 1  # once it meant all axes from one on
+        if x.axis(axis) != x.last or joined:
             raise Unsupported("along another axis than that of the features")
         return x.made(x.step.then(layer()))
 
@@ -76,6 +78,12 @@ def _along_features(layer: Callable[[], Layer]) -> Any:
 
 
 def _same(reading: Reading, attributes: dict[str, Any], x: Value, *others: Any) -> Value:
+    return x
+
+
+def _dropout(reading: Reading, attributes: dict[str, Any], x: Value, ratio: Any = None, training: Any = None) -> Value:
+    if training is not None and np.any(constant(training)):
+        raise Unsupported("it is in training, and drops values. Export the model after eval()")
     return x
 
 
@@ -97,29 +105,31 @@ def _arithmetic(op: str) -> Any:
             return _of_two(op, a, b)
         kind = "Mul" if op in ("Mul", "Div") else "Add"
         if isinstance(a, Value):
-            return a.made(_with_constant(kind, a, {"Sub": np.negative, "Div": np.reciprocal}.get(op, np.asarray)(b)))
+            number = {"Sub": np.negative, "Div": np.reciprocal}.get(op, np.asarray)(b)
+            return a.made(_with_constant(reading, kind, a, number))
         if op == "Div" and np.all(a == 1):
             return _reciprocal(reading, {}, b)
         if op == "Div":
             raise Unsupported("a constant divided by a value")
-        return b.made(_with_constant(kind, b.made(b.step.then(layers.scale(-1.0))) if op == "Sub" else b, a))
+        x = b.made(b.step.then(layers.scale(-1.0))) if op == "Sub" else b
+        return b.made(_with_constant(reading, kind, x, a))
 
     return read
 
 
-def _with_constant(op: str, x: Value, number: Array) -> Step:
-    step = x.step
-    if number.size == 1 and (step.tag or op == "Mul"):
+def _with_constant(reading: Reading, op: str, x: Value, number: Array) -> Step:
+    step, part = x.step, x.step.layers is None
+    if number.size == 1 and (part or op == "Mul"):
         value = float(str(number.ravel()[0]))  # as it was written: 0.001, and not 0.0010000000474974513
-        return _tagged(op, step, value) if step.tag else step.then(layers.scale(value))
+        return _tagged(op, step, value) if part else step.then(layers.scale(value))
     its = apart(x, number)
     if its.ndim and its.size == its.shape[-1] and its.size in (1, x.shape[-1]):
-        features = np.broadcast_to(its.ravel(), x.shape[-1:]).astype(number.dtype)
+        features = reading.spread(its.ravel(), x.shape[-1:]).astype(number.dtype)
         taken = step.affine(op, features) if step.affine else None
         return taken or _affine(step, op, features)
     if op == "Mul":
         raise Unsupported(f"a factor of shape {its.shape} that is neither one number nor one for each feature")
-    whole = np.broadcast_to(its, x.shape)
+    whole = reading.spread(its, x.shape)
     if len(x.shape) == 2:
         return step.then(layers.position_embedding(x.shape[0]), {"weight": whole})
     return step.then(layers.position_bias(), {"bias": np.moveaxis(whole, -1, 0) if len(x.shape) == 3 else whole})
@@ -142,26 +152,36 @@ def _affine(step: Step, op: str, features: Array) -> Step:
 
 
 def _of_two(op: str, a: Value, b: Value) -> Value:
+    if a.axes != b.axes:
+        raise Unsupported(f"two values whose axes lie as {a.axes} and {b.axes}, which must be one")
     if op == "Mul":
         for one, two in ((a, b), (b, a)):
             if found := _product_pattern(one.step, two.step):
                 return one.made(found)
+            if two.step.tag == ("square",) and two.step.inputs[0] is one.step:
+                return one.made(one.step.part("cube"))
         if a.step is b.step:
             return a.made(a.step.part("square"))
+    if op == "Add":
+        for one, two in ((a, b), (b, a)):
+            if two.step.tag == ("share of cube",) and two.step.inputs[0] is one.step:
+                return one.made(one.step.part("x + share of cube"))
+    if op == "Sub" and b.step.tag == ("mean",) and b.step.inputs[0] is a.step:
+        return a.made(a.step.part("centred"))
     if op == "Div" and b.step.tag and b.step.inputs[0] is a.step:
         if b.step.tag[0] == "root":
-            return a.made(norm(a.step, "rms_norm", b.step.tag[1]))
+            return a.made(_normalised(a.step, b.step.tag[1]))
         if b.step.tag == ("1+abs",):
             return a.made(a.step.then(layers.softsign()))
     if op == "Div":
         raise Unsupported("a value divided by another")
-    if a.axes != b.axes or a.shape != b.shape:
+    if a.shape != b.shape:
         raise Unsupported(f"two values of shapes {a.shape} and {b.shape}, which must be one")
     other = b.step.then(layers.scale(-1.0)) if op == "Sub" else b.step
     return a.made(Step((a.step, other), a.shape, join="multiply" if op == "Mul" else "add"))
 
 
-# --- Patterns: gelu by erf, silu, softsign, gates, rms norm ----------------------------------------------------
+# --- Patterns: gelu by erf or tanh, silu, softsign, gates, norms ----------------------------------------------------
 
 
 _GATES = {"sigmoid": layers.glu(), "silu": layers.swiglu(), "gelu": layers.geglu()}
@@ -169,15 +189,15 @@ _GATES = {"sigmoid": layers.glu(), "silu": layers.swiglu(), "gelu": layers.geglu
 
 def _product_pattern(a: Step, b: Step) -> Step | None:
     if b.is_layer("sigmoid") and b.inputs[0] is a:
-        return _after_part(a, layers.silu())
-    if b.tag == ("1+erf",):
-        base = b.inputs[0]
+        return a.then(layers.silu())
+    if b.tag in (("1+erf",), ("1+tanh",)):
+        base, exact = b.inputs[0], b.tag == ("1+erf",)
         if a is base:
-            return base.part("2gelu")
+            return base.part("2gelu", exact)
         if a.layers == (layers.scale(0.5),) and a.inputs[0] is base:
-            return base.then(layers.gelu(exact=True))
+            return base.then(layers.gelu(exact=exact))
     if b.tag[:1] == ("1/root",) and b.inputs[0] is a:
-        return norm(a, "rms_norm", b.tag[1])
+        return _normalised(a, b.tag[1])
     if a.tag == ("half", 0) and b.layers and b.layers[0].name in _GATES and b.inputs[0].tag == ("half", 1):
         base = a.inputs[0]
         if b.inputs[0].inputs[0] is base:
@@ -187,17 +207,28 @@ def _product_pattern(a: Step, b: Step) -> Step | None:
     return None
 
 
-def _after_part(step: Step, layer: Layer) -> Step:
-    return Step((step,), step.shape, (layer,))
+def _normalised(step: Step, epsilon: float) -> Step:
+    """A step divided by the root of the mean of its squares, which was centred before or not."""
+    if step.tag == ("centred",):
+        return norm(step.inputs[0], "layer_norm", epsilon)
+    return norm(step, "rms_norm", epsilon)
 
 
 def _tagged(op: str, step: Step, number: float) -> Step:
     """A number added to a part of a pattern, or multiplied by it."""
     base = step.inputs[0]
-    if step.tag in (("erf",), ("abs",)) and (op, number) == ("Add", 1.0):
+    if step.tag in (("erf",), ("tanh",), ("abs",)) and (op, number) == ("Add", 1.0):
         return base.part(f"1+{step.tag[0]}")
-    if step.tag == ("2gelu",) and (op, number) == ("Mul", 0.5):
-        return base.then(layers.gelu(exact=True))
+    if step.tag[0] == "2gelu" and (op, number) == ("Mul", 0.5):
+        return base.then(layers.gelu(exact=step.tag[1]))
+    if step.tag == ("cube",) and op == "Mul" and math.isclose(number, 0.044715, rel_tol=1e-5):
+        return base.part("share of cube")
+    if (
+        step.tag == ("x + share of cube",)
+        and op == "Mul"
+        and math.isclose(number, math.sqrt(2 / math.pi), rel_tol=1e-5)
+    ):
+        return base.part("inside of tanh")
     if step.tag == ("mean of squares",) and op == "Add":
         return base.part("mean of squares", number)
     raise Unsupported(f"{op} of {number} and a part of a pattern that is not known")
@@ -208,6 +239,11 @@ def _erf(reading: Reading, attributes: dict[str, Any], x: Value) -> Value:
     if x.step.is_layer("scale") and abs(config.factor - math.sqrt(0.5)) < 1e-6:
         return x.made(x.step.inputs[0].part("erf"))
     raise Unsupported("an error function that stands in no gelu")
+
+
+def _tanh(reading: Reading, attributes: dict[str, Any], x: Value) -> Value:
+    inside = x.step.tag == ("inside of tanh",)  # of gelu's tanh form
+    return x.made(x.step.inputs[0].part("tanh") if inside else x.step.then(layers.tanh()))
 
 
 def _log(reading: Reading, attributes: dict[str, Any], x: Value) -> Value:
@@ -221,9 +257,10 @@ def _abs(reading: Reading, attributes: dict[str, Any], x: Value) -> Value:
 
 
 def _power(reading: Reading, attributes: dict[str, Any], x: Value, exponent: Any) -> Value:
-    if np.all(constant(exponent) == 2):
-        return x.made(x.step.part("square"))
-    raise Unsupported("a power that is no square")
+    for number, name in ((2, "square"), (3, "cube")):
+        if np.all(constant(exponent) == number):
+            return x.made(x.step.part(name))
+    raise Unsupported("a power that is no square in a norm and no cube in a gelu")
 
 
 def _root(reading: Reading, attributes: dict[str, Any], x: Value) -> Value:
@@ -256,7 +293,7 @@ ELEMENTWISE: dict[str, Any] = {
     "Sigmoid": _one(lambda given: layers.sigmoid()),
     "HardSigmoid": _one(_hard_sigmoid),
     "HardSwish": _one(lambda given: layers.hard_swish()),
-    "Tanh": _one(lambda given: layers.tanh()),
+    "Tanh": _tanh,
     "Elu": _one(lambda given: layers.elu(given.get("alpha", 1.0))),
     "Selu": _one(lambda given: layers.selu()),
     "Celu": _one(lambda given: layers.celu(given.get("alpha", 1.0))),
@@ -267,7 +304,7 @@ ELEMENTWISE: dict[str, Any] = {
     "Shrink": _one(_shrink),
     "Neg": _one(lambda given: layers.scale(-1.0)),
     "Clip": _clip, "PRelu": _prelu, "Softmax": _along_features(layers.softmax),
-    "LogSoftmax": _along_features(layers.log_softmax), "Dropout": _same, "Identity": _same, "Cast": _cast,
+    "LogSoftmax": _along_features(layers.log_softmax), "Dropout": _dropout, "Identity": _same, "Cast": _cast,
     "Add": _arithmetic("Add"), "Sub": _arithmetic("Sub"), "Mul": _arithmetic("Mul"), "Div": _arithmetic("Div"),
     "Erf": _erf, "Log": _log, "Abs": _abs, "Pow": _power, "Sqrt": _root, "Reciprocal": _reciprocal, "Split": _split,
 }  # fmt: skip

@@ -31,6 +31,8 @@ def _batch_norm(
     reading: Reading, attributes: dict[str, Any], x: Value, weight: Any, bias: Any, mean: Any, var: Any
 ) -> Value:
     check_first(x)
+    if attributes.get("training_mode", 0):
+        raise Unsupported("it is in training, where its statistics are those of a batch. Export the model after eval()")
     arrays = map(constant, (weight, bias, mean, var))
     units = dict(zip(("weight", "bias", "running_mean", "running_var"), arrays, strict=True))
     return x.made(x.step.then(layers.batch_norm(epsilon=attributes.get("epsilon", 1e-5)), units))

@@ -7,7 +7,7 @@ import numpy as np
 
 from funcnn import layers
 from funcnn.interop.read_attention import attended
-from funcnn.interop.read_values import PARTS, Reading, Step, Unsupported, Value, constant, squeezed
+from funcnn.interop.read_values import PARTS, Reading, Stack, Step, Unsupported, Value, constant, slices_of, squeezed
 from funcnn.layer import Layer
 from funcnn.tree import Array
 
@@ -52,6 +52,9 @@ def _gather(reading: Reading, attributes: dict[str, Any], x: Any, index: Any) ->
     if isinstance(index, Value) and isinstance(x, np.ndarray) and axis == 0 and x.ndim == 2:
         step = index.step.then(layers.embedding(*x.shape), {"weight": x})
         return Value(step, (*index.axes, len(step.shape)))
+    along = x.values if isinstance(x, Stack) and axis == 0 else slices_of(x, axis) if isinstance(x, Value) else ()
+    if len(along) > 1 and isinstance(index, np.ndarray) and index.ndim == 0:  # the end of one layer or direction
+        return along[int(index)]
     if isinstance(x, Value) and isinstance(index, np.ndarray) and index.size == 1:
         if x.axis(axis) == -1 and index.ndim == 0:
             return Value(x.step, tuple([each for k, each in enumerate(x.axes) if k != axis % len(x.axes)]))
@@ -144,6 +147,10 @@ def _gates(op: str, units: int, weight: Array, recurrent: Array, bias: Any, i: i
         "bias_hh": given[len(weight) :],
     }
     rows = np.concatenate([np.arange(units) + gate * units for gate in _GATES_OF[op]])
+    if not len(weight) == len(recurrent) == len(rows):
+        raise Unsupported(
+            f"matrices of {len(weight)} and {len(recurrent)} rows, where {len(rows)} are those of all gates"
+        )
     return {f"{name}_l0": array[rows] for name, array in arrays.items()}
 
 

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import attrs
+
 from funcnn import layers
 from funcnn.interop.plan import CHANNELS_FIRST, CHANNELS_LAST
 from funcnn.interop.read_attention import View, cut_features
@@ -10,6 +12,7 @@ from funcnn.interop.read_norms import norm
 from funcnn.interop.read_values import (
     PARTS,
     Reading,
+    Stack,
     Step,
     Unsupported,
     Value,
@@ -17,6 +20,7 @@ from funcnn.interop.read_values import (
     constant,
     in_order,
     sizes_of,
+    slices_of,
     squeezed,
 )
 from funcnn.tree import Shape
@@ -92,6 +96,8 @@ def _to_shape(reading: Reading, x: Value, shape: list[int]) -> Value:
     if x.axes not in (in_order(x.shape), channels_first(x.shape)):
         raise Unsupported("its axes are in an order that no reshape here has")
     first = x.axes != in_order(x.shape)
+    if len(shape) > 1 and len(x.shape) > 1 and shape[0 if first else -1] == x.shape[-1]:
+        return _positions(x, shape, first)
     if (
         first
         and len(shape) == 2
@@ -122,6 +128,15 @@ def _to_shape(reading: Reading, x: Value, shape: list[int]) -> Value:
     return Value(x.step.then(layers.reshape(here)), axes)
 
 
+def _positions(x: Value, shape: list[int], first: bool) -> Value:
+    """Positions in other rows, as an image's patches become a sequence; the channels stay."""
+    here: Shape = (*shape[1:], shape[0]) if first else tuple(shape)
+    step = x.step.then(layers.reshape(here))
+    if first and len(shape) == 2:  # or as many groups as channels, for a norm to come
+        step = attrs.evolve(step, tag=("groups", shape[0]))
+    return Value(step, channels_first(here) if first else in_order(here))
+
+
 def _has_channels(step: Step) -> bool:
     """Whether a sequence comes from a layer that has its channels first in ONNX."""
     while step.inputs:
@@ -135,10 +150,23 @@ def _has_channels(step: Step) -> bool:
 def _concat(reading: Reading, attributes: dict[str, Any], *xs: Any) -> Any:
     if not all(isinstance(x, Value) for x in xs):
         raise Unsupported("a constant beside values")
+    if len(xs) == 1:
+        return xs[0]
+    stacked = [slices_of(x, attributes["axis"]) for x in xs]
+    if all(stacked):
+        return Stack(tuple([each for slices in stacked for each in slices]))
     if len({x.axes for x in xs}) > 1 or xs[0].axis(attributes["axis"]) != xs[0].last:
         raise Unsupported("along another axis than that of the features")
-    shape = (*xs[0].shape[:-1], sum(x.shape[-1] for x in xs))
-    return xs[0].made(Step(tuple([x.step for x in xs]), shape, join="concat"))
+    shape, steps = (*xs[0].shape[:-1], sum(x.shape[-1] for x in xs)), tuple([x.step for x in xs])
+    # What were together before are one, as all layers so far in a DenseNet: else each would be there for each way.
+    for k in range(len(steps) - 1, 1, -1):
+        if (steps[:k], xs[0].axes) in reading.concats:
+            whole = Step((reading.concats[steps[:k], xs[0].axes], *steps[k:]), shape, join="concat")
+            break
+    else:
+        whole = Step(steps, shape, join="concat")
+    reading.concats[steps, xs[0].axes] = whole
+    return xs[0].made(whole)
 
 
 SHAPES: dict[str, Any] = {

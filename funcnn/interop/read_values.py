@@ -1,20 +1,25 @@
 """What the reader of an ONNX graph knows of a value: the layers that make it, and how its axes lie."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 import attrs
 import numpy as np
 
+from funcnn.interop.onnx_graph import load_onnx
 from funcnn.layer import Layer
+from funcnn.system.text import cut
 from funcnn.tree import Array, Shape
 
 __all__ = [
-    "PARTS", "Join", "Reading", "Step", "Unsupported", "Value", "apart", "channels_first", "check_first", "constant",
-    "in_order", "sizes_of", "squeezed",
+    "NO_LAYER", "PARTS", "Join", "Reading", "Stack", "Step", "Unsupported", "Value", "apart", "channels_first",
+    "check_first", "computed", "constant", "in_order", "sizes_of", "slices_of", "squeezed",
 ]  # fmt: skip
 
 Join = Literal["add", "multiply", "concat"]
+NO_LAYER = "an operator that no layer here is"
+_DRAWN = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 PARTS = ("direction", "unit")  # the two axes of which a recurrent node's features are made, both ways
 
 
@@ -22,13 +27,31 @@ PARTS = ("direction", "unit")  # the two axes of which a recurrent node's featur
 class Reading:
     """What readers share: the number that stands for the batch's size, the opset, how images were flattened so far.
 
-    In a file that is `ours`, what becomes an image has its channels last.
+    In a file that is `ours`, what becomes an image has its channels last. `largest` is the most values that an example
+    may have, and the most that constants may grow by; `concats` are the steps that join some others, by these.
     """
 
     batch: int
     opset: int
+    largest: int
     ours: bool = False
     flattened: set[str] = attrs.field(factory=set)
+    concats: dict[Any, "Step"] = attrs.field(factory=dict)
+    grown: int = 0
+
+    def grow(self, before: int, after: int) -> None:
+        """Count the values that constants of a size become; raises Unsupported before a small file fills all memory."""
+        self.grown += max(0, after - before)
+        if self.grown > self.largest:
+            raise Unsupported(
+                f"constants become {self.grown:,} values more than the file has, of which {self.largest:,} are made. "
+                f"If you trust the file, pass largest={self.grown}"
+            )
+
+    def spread(self, array: Array, shape: Shape) -> Array:
+        """An array broadcast to a shape."""
+        self.grow(array.size, math.prod(shape))
+        return np.broadcast_to(array, shape)
 
 
 class Unsupported(Exception):
@@ -94,6 +117,25 @@ class Value:
         return Value(step, self.axes)
 
 
+@attrs.frozen(eq=False)
+class Stack:
+    """Values one after the other along an axis that there is not here, as the ends of several recurrent layers."""
+
+    values: tuple[Value, ...]
+
+
+def slices_of(x: Value, k: int) -> tuple[Value, ...]:
+    """The values that lie along ONNX's axis k, idle or of both directions; none for any other axis."""
+    k %= len(x.axes)
+    rest = tuple([axis for i, axis in enumerate(x.axes) if i != k])
+    if x.axes[k] == -1:
+        return (Value(x.step, rest),)
+    if x.axes[k] == PARTS[0] and x.step.join == "concat":
+        axes = tuple([x.last if axis == PARTS[1] else axis for axis in rest])
+        return tuple([Value(step, axes) for step in x.step.inputs])
+    return ()
+
+
 def in_order(shape: Shape) -> tuple[int, ...]:
     """The axes of a value that lies as it does here.
 
@@ -152,3 +194,45 @@ def sizes_of(x: Value, batch: int) -> list[int]:
     here = [batch, *x.shape]
     other = {-1: 1, PARTS[0]: 2, PARTS[1]: here[-1] // 2}
     return [other[axis] if axis in other else here[axis] for axis in x.axes]
+
+
+# --- Constants --------------------------------------------------------------------------------------------------
+
+
+def computed(reading: Reading, file: Any, node: Any, inputs: list[Any], attributes: dict[str, Any]) -> Any:
+    """What a node makes of constants, once it is known how large that will be."""
+    onnx = load_onnx()
+    from onnx.reference import ReferenceEvaluator
+
+    names = [name or f"none{i}" for i, name in enumerate(node.input)]
+    if node.op_type == "Constant":
+        return [onnx.numpy_helper.to_array(attributes["value"])] if "value" in attributes else _listed(attributes)
+    loops = any(each.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for each in node.attribute)
+    if loops or node.domain not in ("", "ai.onnx") or node.op_type in _DRAWN:
+        raise Unsupported(NO_LAYER)
+    given = {name: each for name, each in zip(names, inputs, strict=True) if each is not None}
+    types = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(each.dtype), each.shape)
+        for name, each in given.items()
+    ]
+    made = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    sizes = [onnx.numpy_helper.from_array(each, name) for name, each in given.items() if each.size <= 64]
+    graph = onnx.helper.make_graph([node], "constant", types, made, sizes)
+    model = onnx.helper.make_model(graph, opset_imports=file.opset_import)
+    try:
+        after = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph.output
+        its = [each.type.tensor_type for each in after]
+        if not all(each.HasField("shape") and all(dim.HasField("dim_value") for dim in each.shape.dim) for each in its):
+            raise Unsupported("how much it makes of constants is not known before")
+        size = sum(math.prod(dim.dim_value for dim in each.shape.dim) for each in its)
+        reading.grow(sum(each.size for each in given.values()), size)
+        return ReferenceEvaluator(model).run(None, given)
+    except Unsupported:
+        raise
+    except Exception as error:  # of onnx, for whatever it finds wrong
+        raise Unsupported(f"it cannot be computed ({cut(str(error), 200)})") from error
+
+
+def _listed(attributes: dict[str, Any]) -> list[Array]:
+    value = next(iter(attributes.values()))
+    return [np.asarray(value, np.float32 if isinstance(np.ravel(value)[0], float) else None)]

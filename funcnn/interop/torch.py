@@ -53,8 +53,8 @@ def from_torch(
     - `names`: where the order differs, paths in the net (as in the layer table) and what PyTorch calls that layer or
       block: ``{"0": "stem", "2.1": "layer1.0.downsample"}``. Within each, the order counts again.
     - `ignore`: patterns of names that are not needed, such as ``"*.attn.bias"`` for stored masks.
-    - `in_out`: last names of modules whose matrices are (in, out), as Hugging Face's GPT-2 has them:
-      ``["c_attn", "c_proj", "c_fc"]``.
+    - `in_out`: last names of modules, or of parameters of the model's own, whose matrices are (in, out), as Hugging
+      Face's GPT-2 has them: ``["c_attn", "c_proj", "c_fc"]``.
     - `flattened`: "channels_last" if the PyTorch model flattens images as (height, width, channels).
     - `dtype`: the widest of the weights, if None; bfloat16 counts as float32.
 
@@ -68,7 +68,8 @@ def from_torch(
     DenseParams(weight=float64 (3, 2), bias=float64 (2,))
 
     What a state dict does not say, it cannot check: activations, strides, paddings (PyTorch's ``padding=1`` is no
-    "same" for a stride of 2), the epsilons of norms, the order of layers of one shape. Compare an output.
+    "same" for a stride of 2), the epsilons of norms, the order of layers of one shape, whether a square matrix of the
+    model's own is (in, out). Compare an output.
 
     Raises WeightsError, a ValueError that names everything which does not fit; LayerError for a layer of your own;
     ImportError for a PyTorch file without PyTorch; FileNotFoundError without a file.
@@ -76,10 +77,11 @@ def from_torch(
     if flattened not in get_args(Flattened):
         refuse("from_torch", "flattened", " or ".join(map(repr, get_args(Flattened))), flattened)
     plan = plan_of(net, in_shape, flattened=flattened)
+    names = _named("from_torch", names)
     unneeded = _words("from_torch", "ignore", ignore)
     given = {key: each for key, each in _read("from_torch", weights).items() if not _is_ignored(key, unneeded)}
     matches, problems = match(
-        plan, units_of(given, _words("from_torch", "in_out", in_out)), names or {}, ordered=_is_ordered(given)
+        plan, units_of(given, _words("from_torch", "in_out", in_out)), names, ordered=_is_ordered(given)
     )
     if not problems:
         floats = {each.dtype for each in given.values() if each.dtype.kind == "f"}
@@ -129,7 +131,7 @@ def to_torch(
     with shapes_only():
         tree.check_like(Model(*net.init(Key(0), trained.in_shape)[:2]), model, ("the net", "the model"), shapes=True)
     leaves = _filled(plan, dict(zip(tree.paths(model), tree.flatten(model), strict=True)))
-    turned, names = _words("to_torch", "in_out", in_out), names or {}
+    turned, names = _words("to_torch", "in_out", in_out), _named("to_torch", names)
     if like is None:
         modules = [module for place in plan.places for module in place.forms[0]]
         pairs = [(module, _new_unit(module, _name(module.path, names), turned)) for module in modules]
@@ -222,9 +224,10 @@ def _written(
             for piece in tensor.pieces:
                 if not piece.adds:
                     made[piece.theirs] = leaves[piece.leaf][piece.ours].transpose(piece.axes)
+            made = made.reshape(unit.tensors[""][1].shape) if "" in unit.tensors else made
             if _is_turned(unit, tensor, turned):
                 made = np.ascontiguousarray(made.T)
-        written.append((key, made.reshape(unit.tensors[""][1].shape) if "" in unit.tensors else made))
+        written.append((key, made))
     sums = {piece.leaf for tensor in module.tensors for piece in tensor.pieces if piece.adds}
     if sums:
         before = _joined(plan, [Match(module, unit)], leaves[next(iter(sums))].dtype)
@@ -269,9 +272,18 @@ def _is_ignored(key: str, patterns: frozenset[str]) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in patterns)
 
 
+def _named(place: str, names: Mapping[str, str] | None) -> Mapping[str, str]:
+    names = {} if names is None else names
+    if not isinstance(names, Mapping) or not all(isinstance(each, str) for pair in names.items() for each in pair):
+        refuse(place, "names", 'a dictionary of texts such as {"0": "conv1"}', names)
+    return names
+
+
 def _words(place: str, name: str, words: Iterable[str]) -> frozenset[str]:
-    if isinstance(words, str):
-        refuse(place, name, "a list of texts", words, f"Pass [{words!r}]")
+    listed = isinstance(words, Iterable) and not isinstance(words, str)
+    if not listed or not all(isinstance(word, str) for word in words):
+        fix = f"Pass [{words!r}]" if isinstance(words, str) else ""
+        refuse(place, name, "a list of texts", words, fix)
     return frozenset(words)
 
 
@@ -280,7 +292,7 @@ def _words(place: str, name: str, words: Iterable[str]) -> frozenset[str]:
 
 def _read(place: str, weights: Any) -> dict[str, Array]:
     """The arrays of a state dict, or of a file."""
-    where = f"{place}: the weights"
+    where, path = f"{place}: the weights", None
     if isinstance(weights, (str, os.PathLike)):
         path = Path(weights)
         reader = _READERS.get(path.suffix)
@@ -293,23 +305,38 @@ def _read(place: str, weights: Any) -> dict[str, Array]:
     if not isinstance(weights, Mapping):
         fix = "Pass model.state_dict()" if hasattr(weights, "state_dict") else ""
         refuse(place, "weights", "a state dict, a mapping from names to tensors, or a file", weights, fix)
+    inner = [key for key, each in weights.items() if isinstance(each, Mapping)]
+    if inner:
+        read = "" if path is None else ", of weights = torch.load(path, weights_only=True)"
+        raise WeightsError(
+            f"{where}: expected a tensor at {inner[0]!r}, got a mapping. Pass the entry that is the state dict: "
+            f"weights[{inner[0]!r}]{read}"
+        )
     return {key: _as_array(where, key, each) for key, each in weights.items()}
 
 
 def _is_ordered(weights: Mapping[str, Array]) -> bool:
-    """Whether names are in the order of a model; in that of the alphabet they come from a file of safetensors."""
-    return [*weights] != sorted(weights)
+    """Whether names are in the order of a model.
+
+    Those of each dtype in the order of the alphabet come from a file of safetensors, by whatever function.
+    """
+    of_dtype: dict[Any, list[str]] = {}
+    for name, array in weights.items():
+        of_dtype.setdefault(array.dtype, []).append(name)
+    return any(names != sorted(names) for names in of_dtype.values())
 
 
 def _as_array(where: str, key: Any, value: Any) -> Array:
     if hasattr(value, "detach"):  # a tensor of PyTorch
-        value = value.detach().cpu()
-        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+        try:
+            its = value.detach().cpu()
+            value = (its.float() if str(its.dtype) == "torch.bfloat16" else its).numpy()
+        except (TypeError, RuntimeError) as error:  # sparse, quantised, without data, or of 8 bits
+            raise WeightsError(f"{where}: {key!r} is a tensor of {value.dtype} that is no array: {error}") from error
     if isinstance(value, np.generic):
         value = np.asarray(value)
     if not isinstance(key, str) or not isinstance(value, np.ndarray):
-        fix = f"Pass the entry that is the state dict: weights[{key!r}]" if isinstance(value, Mapping) else ""
-        raise WeightsError(f"{where}: expected a tensor at {key!r}, got {shown(value)}. {fix}".rstrip(". ") + ".")
+        raise WeightsError(f"{where}: expected a tensor at {key!r}, got {shown(value)}")
     return value
 
 
@@ -347,7 +374,13 @@ def _read_torch(path: Path) -> Any:
             f"{path}: to read this file PyTorch is needed, and is not installed: pip install torch. Or save the model "
             "as .safetensors, by safetensors.torch.save_file(model.state_dict(), path)"
         ) from error
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise any
+        raise WeightsError(
+            f"{path}: damaged, or it holds more than tensors, which only code in it could make "
+            f"({type(error).__name__}). Save it anew in PyTorch: torch.save(model.state_dict(), path)"
+        ) from error
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {

@@ -9,6 +9,7 @@ from cases import CASES
 
 pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper, shape_inference
+from onnx.external_data_helper import set_external_data
 from onnx.reference import ReferenceEvaluator
 
 from funcnn import Key, tree
@@ -23,13 +24,16 @@ from funcnn.layers import (
     flatten,
     geglu,
     gelu,
+    global_avg_pool1d,
     global_avg_pool2d,
     glu,
     group_norm,
     gru,
+    layer_norm,
     log_sigmoid,
     lstm,
     max_pool2d,
+    position_embedding,
     relu,
     reshape,
     rms_norm,
@@ -207,6 +211,24 @@ def test_values_that_part_and_meet():
             rms_norm(epsilon=1e-3),
         ),
         (
+            [("ReduceMean", "x last", "m", {}), ("Sub", "x m", "c", {}), ("Pow", "c two", "p", {}),
+             ("ReduceMean", "p last", "v", {}), ("Add", "v eps", "e", {}), ("Sqrt", "e", "r", {}),
+             ("Div", "c r", "n", {}), ("Mul", "n w", "s", {}), ("Add", "s w", "y", {})],
+            layer_norm(epsilon=1e-3),
+        ),
+        (
+            [("Mul", "x half", "h", {}), ("Pow", "x three", "q", {}), ("Mul", "q share", "s", {}),
+             ("Add", "x s", "a", {}), ("Mul", "a root2pi", "i", {}), ("Tanh", "i", "t", {}), ("Add", "t one", "u", {}),
+             ("Mul", "h u", "y", {})],
+            gelu(),
+        ),
+        (
+            [("Mul", "x x", "p", {}), ("Mul", "x p", "q", {}), ("Mul", "share q", "s", {}), ("Add", "x s", "a", {}),
+             ("Mul", "root2pi a", "i", {}), ("Tanh", "i", "t", {}), ("Add", "one t", "u", {}), ("Mul", "x u", "v", {}),
+             ("Mul", "half v", "y", {})],
+            gelu(),
+        ),
+        (
             [("Split", "x", "a b", {"axis": -1, "num_outputs": 2}), ("Sigmoid", "b", "s", {}), ("Mul", "a s", "y", {})],
             glu(),
         ),
@@ -225,7 +247,8 @@ def test_values_that_part_and_meet():
     ids=lambda value: str(value) if hasattr(value, "name") else "",
 )  # fmt: skip
 def test_patterns_that_are_one_layer(nodes, expected):
-    numbers = {"root2": 2**0.5, "one": 1.0, "half": 0.5, "two": 2.0, "eps": 1e-3}
+    numbers = {"root2": 2**0.5, "one": 1.0, "half": 0.5, "two": 2.0, "three": 3.0, "eps": 1e-3}
+    numbers |= {"share": 0.044715, "root2pi": (2 / np.pi) ** 0.5}
     constants = {name: np.float32(each) for name, each in numbers.items()}
     constants |= {"last": np.array([-1]), "w": drawn(8), "k": drawn(8, 5), "bias": drawn(5)}
     used = {name for _, ins, _, _ in nodes for name in ins.split()}
@@ -275,9 +298,33 @@ def test_recurrent_layers_both_ways_and_the_last_step():
     ends += [("Squeeze", "end zero", "y", {})]
     one = {"w": w[:1], "r": r[:1], "b": b[:1], "zero": np.array([0])}
     assert check(ends, one, (7, 5)) == lstm(6, only_last=True)
+    # As PyTorch has the ends of all layers and directions in one value, of which a classifier takes the last ones.
+    bidirectional = {"hidden_size": 6, "direction": "bidirectional"}
+    w3, r3, b3 = recurrent(4, 12, 6, 2)
+    nodes = [
+        *nodes[:1], ("LSTM", "t w r b", "l e0", bidirectional), *nodes[2:4], ("Transpose", "v", "v2", {}),
+        ("LSTM", "v w3 r3 b3", "g e1", bidirectional), ("Concat", "e0 e1", "ends", {"axis": 0}),
+        ("Gather", "ends before", "i", {"axis": 0}), ("Gather", "ends last", "j", {"axis": 0}),
+        ("Concat", "i j", "both", {"axis": 1}), ("Gemm", "both k2", "y", {"transB": 1}),
+    ]  # fmt: skip
+    del nodes[4]
+    constants |= {"w3": w3, "r3": r3, "b3": b3, "before": np.array(-2), "k2": drawn(3, 12)}
+    used = {name: constants[name] for _, ins, _, _ in nodes for name in ins.split() if name in constants}
+    deep = parallel(lstm(6, only_last=True), lstm(6, reverse=True, only_last=True))
+    assert check(nodes, used, (7, 5)) == serial(
+        parallel(lstm(6), lstm(6, reverse=True)), deep, dense(3, use_bias=False)
+    )
+    with pytest.raises(WeightsError, match="matrices of 24 and 24 rows, where 20 are those of all gates"):
+        from_onnx(
+            model_of([*ends[:1], ("LSTM", "t w r b", "l y", {"hidden_size": 5})], one, (7, 5)).SerializeToString()
+        )
+    with pytest.raises(WeightsError, match="Squeeze 'y': it takes 'c', which no layer here gives"):
+        check(
+            [*ends[:1], ("LSTM", "t w r b", "l end c", {"hidden_size": 6}), ("Squeeze", "c zero", "y", {})], one, (7, 5)
+        )
 
 
-@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("causal", ["added", "chosen", ""])
 def test_attention_as_pytorch_writes_it(causal):
     """Time first, the heads beside the examples in a batch, and positions and examples in one row at the end."""
     later = np.triu(np.full((7, 7), -np.inf, np.float32), 1)
@@ -286,8 +333,9 @@ def test_attention_as_pytorch_writes_it(causal):
         "three": np.array([3]), "i0": np.array(0), "i1": np.array(1), "i2": np.array(2), "heads": np.array([7, 6, 4]),
         "root": np.float32(0.5**0.5),
         "batch": np.array([3, 2, 7, 4]), "row": np.array([21, 8]), "o": drawn(8, 8), "ob": drawn(8),
-        "rows": np.array([7, 3, 8]), "later": later,
+        "rows": np.array([7, 3, 8]), "later": later, "hidden": later < 0, "far": np.float32(-np.inf),
     }  # fmt: skip
+    masked = ("Where", "hidden far z0", "z1", {}) if causal == "chosen" else ("Add", "z0 later", "z1", {})
     nodes = [
         ("Transpose", "x", "t", {"perm": [1, 0, 2]}), ("MatMul", "t w", "m", {}), ("Add", "b m", "qkv", {}),
         ("Reshape", "qkv apart", "r", {}), ("Unsqueeze", "r zero", "u", {}),
@@ -300,18 +348,18 @@ def test_attention_as_pytorch_writes_it(causal):
         ]  # fmt: skip
     nodes += [
         ("Transpose", "k3", "k4", {"perm": [0, 1, 3, 2]}), ("Mul", "q3 root", "q4", {}), ("Mul", "k4 root", "k5", {}),
-        ("MatMul", "q4 k5", "z0", {}), ("Add", "z0 later", "z1", {}), ("Softmax", "z1" if causal else "z0", "z2", {}),
+        ("MatMul", "q4 k5", "z0", {}), masked, ("Softmax", "z1" if causal else "z0", "z2", {}),
         ("MatMul", "z2 v3", "z3", {}), ("Transpose", "z3", "z4", {"perm": [2, 0, 1, 3]}),
         ("Reshape", "z4 row", "z5", {}), ("Gemm", "z5 o ob", "z6", {"transB": 1}), ("Reshape", "z6 rows", "z7", {}),
         ("Transpose", "z7", "y", {"perm": [1, 0, 2]}),
     ]  # fmt: skip
-    assert check(nodes, constants, (7, 8), batch=3) == self_attention(2, causal=causal)
+    assert check(nodes, constants, (7, 8), batch=3) == self_attention(2, causal=causal != "")
     # Another scale, or another mask, is no attention that there is here.
     with pytest.raises(WeightsError, match="attention whose scores are multiplied by"):
         check(nodes, constants | {"root": np.float32(0.5)}, (7, 8), batch=3)
     if causal:
         with pytest.raises(WeightsError, match="a mask other than that of later positions"):
-            check(nodes, constants | {"later": later.T}, (7, 8), batch=3)
+            check(nodes, constants | {"later": later.T, "hidden": later.T < 0}, (7, 8), batch=3)
 
 
 def test_words_and_numbers_that_become_images():
@@ -325,6 +373,66 @@ def test_words_and_numbers_that_become_images():
     ]  # fmt: skip
     net = check(nodes, constants, (5,))
     assert net.config.children[2] == reshape((2, 3, 4))
+
+
+def test_patches_of_an_image_become_a_sequence():
+    """As a vision transformer begins; and a mean over time that stands beside an axis of one."""
+    constants = {
+        "w": drawn(4, 3, 2, 2), "rows": np.array([0, 4, 6]), "places": drawn(1, 6, 4), "k": drawn(4, 4),
+        "b": drawn(4), "one": np.array([2]), "axes": np.array([-1, -2]), "o": drawn(2, 4),
+    }  # fmt: skip
+    nodes = [
+        ("Conv", "x w", "c", {"strides": [2, 2]}), ("Reshape", "c rows", "r", {}),
+        ("Transpose", "r", "t", {"perm": [0, 2, 1]}), ("Add", "t places", "p", {}), ("MatMul", "p k", "m", {}),
+        ("Add", "m b", "d", {}), ("Transpose", "d", "u", {"perm": [0, 2, 1]}), ("Unsqueeze", "u one", "v", {}),
+        ("ReduceMean", "v axes", "a", {"keepdims": 0}), ("Gemm", "a o", "y", {"transB": 1}),
+    ]  # fmt: skip
+    net = check(nodes, constants, (3, 4, 6))
+    assert net == serial(
+        conv2d(4, 2, stride=2, use_bias=False), reshape((6, 4)), position_embedding(6), dense(4, per_position=True),
+        global_avg_pool1d(), dense(2, use_bias=False),
+    )  # fmt: skip
+    back = [*nodes[:3], ("Transpose", "t", "s", {"perm": [0, 2, 1]}), ("Reshape", "s image", "i", {}),
+            ("Conv", "i w2", "y", {})]  # fmt: skip
+    constants = {
+        "w": constants["w"],
+        "rows": constants["rows"],
+        "image": np.array([0, 4, 2, 3]),
+        "w2": drawn(2, 4, 2, 2),
+    }
+    assert check(back, constants, (3, 4, 6)).config.layers[1:3] == (reshape((6, 4)), reshape((2, 3, 4)))
+
+
+def test_what_lies_differently_is_no_pattern():
+    nodes = [
+        ("Sigmoid", "x", "s", {}), ("Transpose", "s", "t", {"perm": [0, 2, 1]}), ("Mul", "x t", "y", {}),
+    ]  # fmt: skip
+    with pytest.raises(WeightsError, match="Mul 'y': two values whose axes lie as"):
+        check(nodes, {}, (4, 4))
+
+
+def test_layers_that_take_all_before_them_are_there_once():
+    """As in a DenseNet; ways that meet otherwise are followed as long as that makes no more than some layers twice."""
+    nodes, names, constants = [], ["x"], {}
+    for k in range(20):
+        constants[f"w{k}"] = drawn(2, 3 + 2 * k, 1, 1)
+        nodes += [("Concat", " ".join(names), f"c{k}", {"axis": 1}), ("Conv", f"c{k} w{k}", f"d{k}", {})]
+        names.append(f"d{k}")
+    nodes.append(("Concat", " ".join(names), "y", {"axis": 1}))
+    assert repr(check(nodes, constants, (3, 2, 2))).count("conv2d") == 20
+    ladder = [("Relu", "x", "a0", {}), ("Tanh", "x", "b0", {})]
+    for k in range(40):
+        ladder += [("Add", f"a{k} b{k}", f"a{k + 1}", {}), ("Mul", f"a{k} b{k}", f"b{k + 1}", {})]
+    with pytest.raises(WeightsError, match="values part and meet in ways that no combinator here has"):
+        from_onnx(model_of([*ladder, ("Add", "a40 b40", "y", {})], {}, (4,)).SerializeToString())
+    for depth in (250, 1000):  # too deep to be built, and to be read
+        deep = [("Relu", f"r{k}", f"r{k + 1}", {}) for k in range(depth)]
+        deep += [("Add", f"{f's{k + 1}' if k < depth - 1 else f'r{depth}'} r{k}", f"s{k}", {}) for k in range(depth)][
+            ::-1
+        ]
+        nodes = [("Relu", "x", "r0", {}), *deep, ("Relu", "s0", "y", {})]
+        with pytest.raises(WeightsError, match="more deeply than can be read"):
+            from_onnx(model_of(nodes, {}, (4,)).SerializeToString())
 
 
 def test_sequences_of_channels():
@@ -363,7 +471,53 @@ def test_everything_that_cannot_be_read_is_named():
     assert "Relu" not in text  # it is read
 
 
-def test_files_that_do_not_say_enough_or_say_it_otherwise(tmp_path):
+HUGE = np.array([200_000, 20_000])
+LOOP = helper.make_graph(
+    [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("Neg", ["v"], ["w"])],
+    "body",
+    [helper.make_tensor_value_info(*each) for each in (
+        ("i", TensorProto.INT64, []), ("c", TensorProto.BOOL, []), ("v", TensorProto.FLOAT, [1]))],
+    [helper.make_tensor_value_info(*each) for each in (("d", TensorProto.BOOL, []), ("w", TensorProto.FLOAT, [1]))],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "in_shape", "problem"),
+    [
+        ([("ConstantOfShape", "s", "c", {}), ("Add", "x c", "y", {})], {"s": HUGE}, (4,), "constants become 3,999,"),
+        ([("Expand", "o s", "c", {}), ("Add", "x c", "y", {})], {"o": [1.0], "s": HUGE}, (4,), "pass largest=3999"),
+        ([("MatMul", "a b", "c", {}), ("Add", "x c", "y", {})],
+         {"a": np.ones((10**5, 1)), "b": np.ones((1, 10**5))}, (4,), "constants become 9,999,800,000"),
+        ([("Add", "x b", "y", {})], {"b": np.ones((8000, 1), np.float32)}, (8000, 10000), "Add 'y': constants become"),
+        ([("Loop", "n t v", "c", {"body": LOOP}), ("Add", "x c", "y", {})],
+         {"n": 2**60, "t": True, "v": np.zeros(1, np.float32)}, (4,), "Loop 'c': an operator that no layer here is"),
+        ([("RandomNormal", "", "c", {"shape": [4]}), ("Add", "x c", "y", {})], {}, (4,), "RandomNormal 'c': an oper"),
+        ([("Tile", "o s", "c", {}), ("Add", "x c", "y", {})], {"o": [1.0], "s": HUGE}, (4,), "it cannot be computed"),
+        ([("Flatten", "x", "y", {})], {}, (3, 10**5, 10**5), "an example has 30,000,000,000 values there"),
+        ([("MaxPool", "x", "p i", {"kernel_shape": [2, 2]}), ("Identity", "i", "y", {})], {}, (3, 8, 8),
+         "Identity 'y': it takes 'i', which no layer here gives"),
+        ([("BatchNormalization", "x s s s s", "y m v", {"training_mode": 1})], {"s": np.ones(3)}, (3, 8, 8),
+         "it is in training.*Export the model after eval"),
+        ([("Dropout", "x r t", "y", {})], {"r": 0.5, "t": True}, (4,), "it is in training, and drops values"),
+    ],
+    ids=lambda value: value[0][0] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_small_files_cannot_ask_for_all_memory_or_time(nodes, constants, in_shape, problem):
+    given = {name: np.asarray(each) for name, each in constants.items()}
+    given = {name: each.astype(np.float32) if each.dtype.kind == "f" else each for name, each in given.items()}
+    with pytest.raises(WeightsError, match=problem):
+        from_onnx(model_of(nodes, given, in_shape).SerializeToString())
+
+
+def test_a_softmax_of_before_opset_13_is_over_all_axes_from_one_on():
+    nodes = [("Conv", "x w", "c", {}), ("Softmax", "c", "s", {"axis": 1}), ("GlobalAveragePool", "s", "y", {})]
+    constants = {"w": drawn(3, 3, 1)}
+    with pytest.raises(WeightsError, match="along another axis than that of the features"):
+        from_onnx(model_of(nodes, constants, (3, 7), opset=12).SerializeToString())
+    assert from_onnx(model_of(nodes, constants, (3, 7), opset=13).SerializeToString()).net.config.layers[1] == softmax()
+
+
+def test_files_that_do_not_say_enough_or_say_it_otherwise(tmp_path, monkeypatch):
     relu_alone = [("Relu", "x", "y", {})]
     unknown = model_of(relu_alone, {}, ("time", 4)).SerializeToString()
     with pytest.raises(ValueError, match="Pass in_shape, an example's shape"):
@@ -378,6 +532,24 @@ def test_files_that_do_not_say_enough_or_say_it_otherwise(tmp_path):
         from_onnx(model_of([*relu_alone, ("Neg", "x", "z", {})], {}, (4,), outputs=("y", "z")).SerializeToString())
     with pytest.raises(WeightsError, match="damaged, or no ONNX file"):
         from_onnx(b"\xff\xff no file")
+    for metadata, problem in (
+        ({"about": "[[["}, "metadata are damaged"),
+        ({"classes": "3"}, "a list of classes.*got 3"),
+    ):
+        ours = model_of(relu_alone, {}, (4,))
+        ours.producer_name = "funcnn"
+        helper.set_model_props(ours, metadata)
+        with pytest.raises(WeightsError, match=problem):
+            from_onnx(ours.SerializeToString())
+    beside = model_of([("MatMul", "x w", "y", {})], {"w": drawn(4, 3)}, (4,))
+    set_external_data(beside.graph.initializer[0], "w.bin")
+    beside.graph.initializer[0].ClearField("raw_data")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.bin").write_bytes(bytes(48))  # a file of a folder that the bytes' sender does not own
+    with pytest.raises(WeightsError, match="weights are in a file beside the one whose bytes these are"):
+        from_onnx(beside.SerializeToString())
+    (tmp_path / "net.onnx").write_bytes(beside.SerializeToString())
+    assert (from_onnx("net.onnx").model.params.weight == 0).all()
     with pytest.raises(WeightsError, match="opset 8; convert it to 11"):
         from_onnx(model_of(relu_alone, {}, (4,), opset=8).SerializeToString())
     with pytest.raises(FileNotFoundError, match="no such file"):
@@ -402,6 +574,10 @@ def test_images_that_are_flattened_in_two_ways_are_refused():
         from_onnx(model_of(turned, {"k": drawn(24, 3)}, (6, 4)).SerializeToString(), channels_first=False)
     last = [nodes[0], *nodes[3:5], ("MatMul", "g k", "y", {})]
     check(last, constants, (2, 2, 3))
+    # Nor can its values be moved where no weights take them.
+    bare = [("Conv", "x w", "c", {}), ("Flatten", "c", "f", {}), ("Relu", "f", "y", {})]
+    with pytest.raises(WeightsError, match="the output is an image that is flattened with its channels first"):
+        from_onnx(model_of(bare, {"w": constants["w"]}, (2, 2, 3)).SerializeToString())
 
 
 def test_a_long_chain_takes_no_recursion():

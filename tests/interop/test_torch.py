@@ -4,6 +4,7 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -248,6 +249,42 @@ def test_bare_parameters_and_embeddings():
     np.testing.assert_array_equal(y[0], weights["bias"].transpose(1, 2, 0))
 
 
+def test_patches_become_a_sequence_and_parameters_of_the_models_own_come_first():
+    """As a vision transformer has it: PyTorch lists `pos` before the modules, and never mixes up channels."""
+    weights = {
+        "pos": drawn(1, 6, 4), "patch.weight": drawn(4, 3, 2, 2), "patch.bias": drawn(4), "norm1.weight": drawn(4),
+        "norm1.bias": drawn(4), "fc.weight": drawn(4, 4), "fc.bias": drawn(4), "norm.weight": drawn(4),
+        "norm.bias": drawn(4), "head.weight": drawn(4, 4), "head.bias": drawn(4),
+    }  # fmt: skip
+    line = serial(layer_norm(), dense(4, per_position=True), layer_norm(), dense(4, per_position=True))
+    net = serial(conv2d(4, 2, stride=2), reshape((6, 4)), position_embedding(), line)
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    x = drawn(2, 4, 6, 3)
+    made = conv_nchw(x.transpose(0, 3, 1, 2), weights["patch.weight"], weights["patch.bias"], 2)
+    made = norm(made.reshape(2, 4, 6).swapaxes(1, 2) + weights["pos"], "norm1") @ weights["fc.weight"].T
+    theirs = norm(made + weights["fc.bias"], "norm") @ weights["head.weight"].T + weights["head.bias"]
+    for flattened in ("channels_first", "channels_last"):
+        np.testing.assert_allclose(applied(net, (4, 6, 3), weights, x, flattened=flattened), theirs, atol=1e-12)
+    trained = Trained(net, from_torch(weights, net, (4, 6, 3)), (4, 6, 3), ())
+    assert all((each == weights[name]).all() for name, each in to_torch(trained, like=weights).items())
+
+
+def test_a_matrix_of_the_models_own_may_be_in_out():
+    weights = {"proj": drawn(3, 5)}
+    x = drawn(2, 3)
+    net = dense(5, use_bias=False)
+    with pytest.raises(WeightsError, match=r"if it is \(in, out\), pass in_out=\['proj'\]"):
+        from_torch(weights, net, (3,))
+    model = from_torch(weights, net, (3,), in_out=["proj"])
+    np.testing.assert_allclose(net.apply(model.params, model.state, x).y, x @ weights["proj"])
+    again = to_torch(Trained(net, model, (3,), ()), like=weights, in_out=["proj"])
+    assert again["proj"].tobytes() == weights["proj"].tobytes()
+
+
 # --- There and back -------------------------------------------------------------------------------------------
 
 
@@ -361,6 +398,33 @@ def test_a_file_of_pytorch_needs_pytorch(tmp_path, monkeypatch):
         from_torch(tmp_path / "w.pkl", dense(1), (4,))
 
 
+class Sparse:
+    """What stands for a tensor of which NumPy has no array."""
+
+    dtype = "torch.float32"
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        raise TypeError("can't convert Sparse layout tensor to numpy")
+
+
+def test_what_pytorch_cannot_give_is_said_with_its_place(tmp_path, monkeypatch):
+    def load(path, *, map_location, weights_only):
+        assert weights_only  # whatever is in the file, no code of it is run
+        raise KeyError(17)
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(load=load))
+    (tmp_path / "w.pt").write_bytes(b"no file of PyTorch")
+    with pytest.raises(
+        WeightsError, match=r"w\.pt: damaged, or it holds more than tensors.*KeyError.*model\.state_dict"
+    ):
+        from_torch(tmp_path / "w.pt", dense(1), (4,))
+    with pytest.raises(WeightsError, match=r"'weight' is a tensor of .* that is no array: can't convert Sparse"):
+        from_torch({"weight": Sparse()}, dense(1), (4,))
+
+
 def test_names_in_the_order_of_the_alphabet_say_nothing_of_the_layers():
     net = serial(*[dense(3, use_bias=False) for _ in range(11)])
     weights = {f"{i}.weight": drawn(3, 3) for i in range(11)}
@@ -373,6 +437,15 @@ def test_names_in_the_order_of_the_alphabet_say_nothing_of_the_layers():
         from_torch(dict(sorted(unclear.items())), pair, (3,))
     model = from_torch(dict(sorted(unclear.items())), pair, (3,), names={"0": "b"})
     assert np.array_equal(model.params[0].weight, unclear["b.weight"].T)
+    # Loaders of such files put those of one dtype before those of another, each in the order of the alphabet.
+    norm = {"norm.num_batches_tracked": np.array(0)}
+    loaded = (
+        norm
+        | dict(sorted(unclear.items()))
+        | {f"norm.{name}": drawn(3) for name in ("bias", "running_mean", "running_var", "weight")}
+    )
+    with pytest.raises(WeightsError, match="so have a, b, whose order is not known"):
+        from_torch(loaded, serial(batch_norm(), *pair.config.layers), (3,))
     # Modules in the order in which a constructor has them, not in that in which they are used: shapes tell.
     norms_last = {"a.weight": drawn(5, 3), "a.bias": drawn(5), "b.weight": drawn(2, 5), "b.bias": drawn(2)}
     norms_last |= {"norm1.weight": drawn(5), "norm1.bias": drawn(5), "norm2.weight": drawn(5), "norm2.bias": drawn(5)}
@@ -431,6 +504,38 @@ def test_a_layer_too_few_or_too_many_does_not_hide_the_others():
     assert "bn1" not in text
 
 
+def test_what_one_module_lacks_is_all_that_is_said():
+    weights = {"a.weight": (8, 8, 3, 3), "n.weight": (8,), "n.bias": (8,), "n.running_var": (8,)}
+    weights |= {
+        "b.weight": (8, 8, 3, 3),
+        "m.weight": (8,),
+        "m.bias": (8,),
+        "m.running_mean": (8,),
+        "m.running_var": (8,),
+    }
+    conv = conv2d(8, 3, padding=1, use_bias=False)
+    text = refused(weights, serial(conv, batch_norm(), conv, batch_norm()), (5, 5, 8))
+    assert text.splitlines()[1:-1] == ["  1 batch_norm(): missing running_mean (8,), which 'n' does not have"]
+
+
+def test_where_all_shapes_are_there_only_the_order_is_asked_for():
+    """As in nn.TransformerEncoder with a norm of the model's own after it."""
+    weights = {
+        f"layers.{i}.{name}.{end}": (4,) for i in (0, 1) for name in ("norm1", "norm2") for end in ("weight", "bias")
+    }
+    weights |= {"norm.weight": (4,), "norm.bias": (4,)}
+    weights = {"layers.0.linear.weight": (4, 4), "layers.0.linear.bias": (4,)} | weights
+    net = serial(layer_norm(), dense(4), layer_norm(), layer_norm(), layer_norm(), layer_norm())
+    text = refused(weights, net, (4,))
+    assert "layers.1.norm2, norm, whose order is not known. Say which is which by names" in text
+    assert len(text.splitlines()) == 3
+    arrays = {name: drawn(*shape) for name, shape in weights.items()}
+    model = from_torch(arrays, net, (4,), names={"5": "norm"})
+    assert [np.array_equal(model.params[i].scale, arrays[f"{name}.weight"]) for i, name in (
+        (0, "layers.0.norm1"), (2, "layers.0.norm2"), (3, "layers.1.norm1"), (4, "layers.1.norm2"), (5, "norm"),
+    )] == [True] * 5  # fmt: skip
+
+
 def test_names_that_lead_nowhere():
     text = refused(FITTING, names={"7": "fc", "0": "convolution"})
     assert "the net has no layer with weights at '7'; it has 0, 1, 4" in text
@@ -440,7 +545,11 @@ def test_names_that_lead_nowhere():
 @pytest.mark.parametrize(
     ("weights", "options", "problem"),
     [
-        ({"model": {"weight": np.ones(2)}}, {}, r"expected a tensor at 'model'.*Pass the entry.*weights\['model'\]"),
+        (
+            {"epoch": 3, "model": {"weight": np.ones(2)}},
+            {},
+            r"expected a tensor at 'model', got a mapping. Pass the entry that is the state dict: weights\['model'\]",
+        ),
         ({"weight": [1.0]}, {}, "expected a tensor at 'weight'"),
         ({"weight": np.ones((1, 4), np.int64)}, {}, "expected floats for weight, got weight of int64"),
         (3, {}, "weights must be a state dict"),
@@ -448,6 +557,8 @@ def test_names_that_lead_nowhere():
         ({"weight": np.ones((1, 4))}, {"dtype": "int32"}, "dtype must be a float type"),
         ({"weight": np.ones((1, 4))}, {"in_out": "fc"}, r"Pass \['fc'\]"),
         ({"weight": np.ones((1, 4))}, {"ignore": "fc"}, r"Pass \['fc'\]"),
+        ({"weight": np.ones((1, 4))}, {"ignore": [3]}, "ignore must be a list of texts"),
+        ({"weight": np.ones((1, 4))}, {"names": [("", "fc")]}, "names must be a dictionary of texts"),
     ],
 )
 def test_bad_arguments(weights, options, problem):
