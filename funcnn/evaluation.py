@@ -112,9 +112,9 @@ def recounted(problem: Problem, state: TrainState | Model, examples: Examples, *
     """A model for evaluation with what its layers count, as batch norm's statistics, counted anew over the examples.
 
     Averaged params (`averaged`) have none of their own, since batch norm counted those of the params in training. So
-    the net sees the training examples once more, shuffled and with its layers as in training, and keeps the state that
-    comes of it (Izmailov et al. 2018). The statistics run, so that they are the last batches' above all; PyTorch's
-    ``update_bn`` takes the mean over all batches.
+    the net sees the training examples once more, shuffled, without augmentation and with its layers as in training, and
+    keeps the state that comes of it (Izmailov et al. 2018). The statistics run, so that they are the last batches'
+    above all; PyTorch's ``update_bn`` takes the mean over all batches.
 
     >>> from funcnn.data import load
     >>> from funcnn.layers import batch_norm

@@ -137,8 +137,9 @@ def update_ratios(before: Any, after: Any) -> dict[str, float]:
     >>> update_ratios((np.array([3.0, 4.0]), np.zeros(2)), (np.array([3.0, 4.5]), np.ones(2)))
     {'0': 0.1, '1': inf}
 
-    Raises TreeError for trees of different structure.
+    Raises TreeError for trees of different structure, or of arrays of different shapes.
     """
+    tree.check_like(before, after, ("before", "after"), shapes=True)
     changes = tree.map(lambda old, new: np.asarray(new, np.float64) - old, before, after)
     pairs = zip(gradient_norms(changes).items(), gradient_norms(before).values(), strict=True)
     return {path: moved / size if size else (math.inf if moved else 0.0) for (path, moved), size in pairs}

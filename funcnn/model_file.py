@@ -13,7 +13,7 @@ import numpy as np
 from funcnn import checkpoint, tree
 from funcnn.checkpoint import CheckpointError
 from funcnn.checks import as_array, size_of
-from funcnn.data.handwriting import Prepare
+from funcnn.data.handwriting import Prepare, check_prepare
 from funcnn.data.preprocess import Preprocess
 from funcnn.init import shapes_only
 from funcnn.keys import Key
@@ -27,7 +27,7 @@ from funcnn.tree import Array, Shape
 
 __all__ = ["Trained", "familiar_logit", "load_trained", "logits_of", "probabilities", "save_trained"]
 
-_LARGEST = 2**26  # values of an example, in any layer of a net that is loaded: 1024 x 1024 pixels of 64 channels
+LARGEST = 2**26  # values of an example, in any layer of a net that is loaded: 1024 x 1024 pixels of 64 channels
 
 
 def _check_familiar(instance: Any, attribute: Any, value: Any) -> None:
@@ -47,6 +47,8 @@ class Trained:
     any size (height, width, channels), as bytes, into a stored one of `in_shape`, as the training data were made; with
     None it is resized alone. `familiar_logit` is the least that the largest of an image's logits is to be if it is like
     the training data; the function of this name measures it. `funcnn.experiment.predict` asks both.
+
+    Raises ValueError for a `prepare` that makes images of another shape, or a `familiar_logit` that is not finite.
     """
 
     net: Layer
@@ -55,7 +57,7 @@ class Trained:
     classes: tuple[str, ...] = attrs.field(converter=_as_texts)
     preprocess: Preprocess | None = None
     about: Any = None
-    prepare: Prepare | None = None
+    prepare: Prepare | None = attrs.field(default=None, validator=check_prepare)
     familiar_logit: float | None = attrs.field(default=None, converter=as_float, validator=_check_familiar)
 
     def __repr__(self) -> str:
@@ -91,7 +93,7 @@ def save_trained(path: str | os.PathLike[str], trained: Trained) -> None:
 
 
 def load_trained(
-    path: str | os.PathLike[str], *, layers: Sequence[Callable[..., Any]] = (), largest: int = _LARGEST
+    path: str | os.PathLike[str], *, layers: Sequence[Callable[..., Any]] = (), largest: int = LARGEST
 ) -> Trained:
     """Read it back: the net is built anew from its description, and no code of the file is run.
 
@@ -261,7 +263,7 @@ def logits_of(trained: Trained, stored: Array, *, batch_size: int = 256) -> Arra
             f"probabilities: the net takes images of shape {trained.in_shape}, got {stored.shape[1:]}; "
             f"{_mend(stored.shape, trained.in_shape)}"
         )
-    logits: Array = predict(trained.net, trained.model, _Stored(stored, trained.preprocess), batch_size=batch_size)
+    logits: Array = predict(trained.net, trained.model, _Images(stored, trained.preprocess), batch_size=batch_size)
     return logits
 
 
@@ -292,7 +294,7 @@ def familiar_logit(trained: Trained, stored: Array, *, share: float = 0.01) -> f
 
 
 @attrs.frozen(eq=False)
-class _Stored:
+class _Images:
     """Images, which become inputs only batch by batch."""
 
     images: Array

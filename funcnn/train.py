@@ -278,6 +278,8 @@ def early_stopping(events: Iterable[Step | Epoch], *, patience: int, min_delta: 
     Raises ValueError at once for a patience that is no positive int, or a min_delta that is no number of at least 0; at
     the first epoch, for a data set without a validation part.
     """
+    if not isinstance(events, Iterable):
+        refuse("early_stopping", "events", "the events of train(...)", events)
     check_counts("early_stopping", patience=patience)
     if not (is_number(min_delta) and 0 <= min_delta < math.inf):
         refuse("early_stopping", "min_delta", "a finite number of at least 0", min_delta)

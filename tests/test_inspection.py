@@ -117,6 +117,8 @@ def test_norms_and_ratios_are_by_the_paths_of_the_params() -> None:
     assert update_ratios((np.zeros(2),), (np.ones(2),)) == {"0": math.inf}
     with pytest.raises(tree.TreeError, match="differ at '1'"):
         update_ratios(params, (params[0], params[0], params[2]))
+    with pytest.raises(tree.TreeError, match="differ at '0'"):
+        update_ratios((np.ones(3),), (np.ones(1),))  # which NumPy would make alike
 
 
 # --- Filters --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from cases import assert_close, gaussian
+from cases import assert_close, gaussian, message
 from own import Centred, counting, cube, diagonal, halve, power
 from safetensors import numpy as safetensors
 
@@ -18,6 +18,7 @@ from funcnn import Key, checkpoint, serial, tree
 from funcnn.checkpoint import CheckpointError
 from funcnn.compose import carried
 from funcnn.data import load, rescale, standardise, subtract_mean_image, unit_norm
+from funcnn.data.handwriting import centred_drawing
 from funcnn.data.preprocess import Preprocess
 from funcnn.init import lecun_normal
 from funcnn.layer import Array, Layer, LayerError
@@ -230,6 +231,14 @@ def test_a_preparation_of_ones_own_is_named_like_any_part(path: Path) -> None:
     assert load_trained(path, layers=[halve]).prepare is halve
     with pytest.raises(LayerError, match=r"^preparation: a lambda has no name"):
         save_trained(path, attrs.evolve(net, prepare=lambda image: image))
+
+
+@pytest.mark.parametrize("prepare", [centred_drawing(), 3], ids=repr)
+@pytest.mark.parametrize("holder", [KINDS["with a preparation"], DIGITS], ids=lambda each: type(each).__name__)
+def test_a_preparation_that_no_file_could_be_loaded_with_is_refused_at_once(holder: Any, prepare: Any) -> None:
+    text = message(ValueError, attrs.evolve, holder, prepare=prepare)
+    kind = r"one that makes images of in_shape, \(8, 8, 1\), not \(28, 28, 1\)" if callable(prepare) else "a function"
+    assert re.match(f"{type(holder).__name__}: prepare must be {kind}.* got ", text)
 
 
 @pytest.mark.parametrize(

@@ -446,6 +446,7 @@ def test_early_stopping_ends_the_training_that_it_goes_around() -> None:
         ({"patience": 1, "min_delta": -1}, "min_delta must be a finite number of at least 0, got -1"),
     ):
         assert text in message(ValueError, early_stopping, events, **settings)
+    assert "events must be the events of train(...), got 3" in message(ValueError, early_stopping, 3, patience=1)
     without = train(PROBLEM, START, SMALL._replace(validation=None), epochs=1, batch_size=BATCH)
     assert "has no validation part" in message(ValueError, list, early_stopping(without, patience=1))
 

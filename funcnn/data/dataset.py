@@ -8,12 +8,12 @@ import attrs
 import numpy as np
 
 from funcnn.checks import FuncnnWarning
-from funcnn.data.handwriting import Prepare
-from funcnn.data.part import Part
+from funcnn.data.handwriting import Prepare, check_prepare
+from funcnn.data.part import Part, size_of
 from funcnn.data.preprocess import Preprocess, rescale, standardise
 from funcnn.data.split import random_split, stratified_split
 from funcnn.data.stored import Stored, joined
-from funcnn.data.tables import Labels, as_inputs, as_targets, labels_in
+from funcnn.data.tables import Labels, as_inputs, as_targets, check_columns, labels_in
 from funcnn.keys import Key, check_is_key, fold_in
 from funcnn.settings import as_tuple, is_number, refuse
 from funcnn.system.text import call_text, cut
@@ -66,7 +66,7 @@ class Dataset:
     )
 
     Raises ValueError for a part without examples, inputs of another shape than `in_shape` (where no preprocessing could
-    change it), or labels that are negative.
+    change it), labels that are negative, or a `prepare` that makes images of another shape.
     """
 
     train: Part
@@ -75,7 +75,7 @@ class Dataset:
     classes: tuple[str, ...] = attrs.field(converter=_names)
     in_shape: Shape = attrs.field(converter=_shape)
     source: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
-    prepare: Prepare | None = None
+    prepare: Prepare | None = attrs.field(default=None, validator=check_prepare)
 
     def __attrs_post_init__(self) -> None:
         labels = 0
@@ -141,7 +141,7 @@ class Dataset:
 
         With `standardise` every column or channel is brought to mean 0 and deviation 1, by the training part alone;
         `preprocess` is any other function of stored inputs. Without either, inputs that are floats become float32, and
-        whole numbers stay, as embeddings take them. What is in a file stays there (`Part`).
+        whole numbers stay, as embeddings take them. What is in a file stays there (`Part`), and is not looked through.
 
         >>> rows = np.random.default_rng(0).normal(5, 2, (100, 3))
         >>> data = Dataset.from_arrays(rows, ["yes", "no"] * 50, standardise=True)
@@ -152,7 +152,8 @@ class Dataset:
         (True, array([0, 1, 0, 1]))
 
         Raises ValueError, naming the column where there are such, for texts, dates or missing values among the inputs,
-        labels that `classes` does not name, fractions outside (0, 1), or a class or part of which nothing is left.
+        a part that has other columns than the one to train on, labels that `classes` does not name, fractions outside
+        (0, 1), or a class or part of which nothing is left.
         """
         return _from_arrays(cls, inputs, targets, weights, validation, test, classes, standardise, preprocess, key)
 
@@ -254,11 +255,19 @@ def _from_arrays(
                 refuse(_PLACE, name, expected, part)
             fractions[name] = float(part)
     labels = labels_in(_PLACE, targets, classes)
-    convert = preprocess is None and not standardised
+    numbers = preprocess is None
+    convert = numbers and not standardised
     parts: dict[str, Part] = {}
     for name, (its_inputs, its_targets, its_weights) in given.items():
-        examples = as_inputs(_PLACE, its_inputs, convert=convert), as_targets(_PLACE, its_targets, labels)
-        parts[name] = Part(*examples, preprocess, its_weights)
+        check_columns(_PLACE, name, its_inputs, inputs)
+        examples = as_inputs(_PLACE, its_inputs, size_of(its_targets), numbers=numbers, convert=convert)
+        parts[name] = Part(examples, as_targets(_PLACE, its_targets, labels), preprocess, its_weights)
+        its_shape, shape = _shape_of(parts[name].inputs), _shape_of(parts["train"].inputs)
+        if numbers and its_shape != shape:
+            raise ValueError(
+                f"{_PLACE}: the {name} part's inputs are of shape {its_shape}, and those to train on {shape}. Pass "
+                "examples of one shape"
+            )
     _hold_out(parts, fractions, labels, key)
     stored = parts["train"].inputs
     if standardised:
@@ -295,9 +304,10 @@ def _hold_out(parts: dict[str, Part], fractions: dict[str, float], labels: Label
         lost = np.setdiff1d(train.targets, train.targets[at["train"]])
         if len(lost):
             few = int(np.count_nonzero(train.targets == lost[0]))
+            amounts = ". If the numbers are amounts, pass classes=()" * (labels.values.dtype.kind in "iu")
             raise ValueError(
                 f"{_PLACE}: class {labels.names[lost[0]]!r} has {few} example{'s'[: few > 1]}, and none is left to "
-                "train on. Leave the class out, give it more, or hold out less"
+                f"train on. Leave the class out, give it more, or hold out less{amounts}"
             )
     if fractions:
         parts.update((name, train.select(positions)) for name, positions in at.items())

@@ -17,7 +17,7 @@ from funcnn.data.ink import NothingDrawn, find_ink, windowed
 from funcnn.settings import Described, as_floats, as_int, as_tuple, config, count, is_number, refuse
 from funcnn.tree import Array, Shape
 
-__all__ = ["NothingDrawn", "Prepare", "centred_drawing"]
+__all__ = ["NothingDrawn", "Prepare", "centred_drawing", "check_prepare"]
 
 Prepare = Callable[[Array], Array]
 
@@ -56,6 +56,20 @@ def centred_drawing(
     Raises ValueError for a box larger than the size, widths of no meaning, and blocks that do not divide the size.
     """
     return _CentredDrawing(size, box, stroke, blocks)
+
+
+def check_prepare(instance: Any, attribute: Any, prepare: Any) -> None:
+    """Raise ValueError unless it is None, or a function that makes images of the `in_shape` of what has it.
+
+    Of one's own function it is not known what it makes before it is called.
+    """
+    place, in_shape = type(instance).__name__, tuple(instance.in_shape)
+    if prepare is not None and not callable(prepare):
+        refuse(place, "prepare", "a function of a raw image, or None", prepare)
+    made = getattr(prepare, "out_shape", in_shape)
+    if made != in_shape:
+        fix = "Give it the sizes of the stored images, or pass None"
+        refuse(place, "prepare", f"one that makes images of in_shape, {in_shape}, not {made}", prepare, fix)
 
 
 def _check_box(instance: Any, attribute: Any, value: Any) -> None:

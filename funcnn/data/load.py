@@ -5,6 +5,7 @@ import os
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -59,16 +60,22 @@ def load(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Datase
     if data_dir is not None:
         as_path("load", "data_dir", data_dir)
     if name == "digits":
-        return attrs.evolve(_load_digits(), prepare=_PREPARE[name])
+        return _with_prepare(name, _load_digits())
     if name == "tinyshakespeare":
         raise DataError('tinyshakespeare is a text: load it by load_text("tinyshakespeare", context=64)')
     if isinstance(name, str) and name in IMAGE_SETS:
         paths = files_of("load", name, data_dir)
         source = f"{name} in {os.path.abspath(paths[0].parent)}"
-        return attrs.evolve(_load_files(name, paths), source=source, prepare=_PREPARE.get(name))
+        return _with_prepare(name, attrs.evolve(_load_files(name, paths), source=source))
     near = difflib.get_close_matches(str(name), IMAGE_SETS, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise DataError(f"no data set is called {name!r}: {hint}There are {', '.join(map(repr, IMAGE_SETS))}")
+
+
+def _with_prepare(name: str, data: Dataset) -> Dataset:
+    """The set with how its images were made of drawings, if that is known, and its images are of the usual size."""
+    prepare: Any = _PREPARE.get(name)
+    return attrs.evolve(data, prepare=prepare) if prepare and prepare.out_shape == data.in_shape else data
 
 
 def load_folder(

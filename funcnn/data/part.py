@@ -15,7 +15,7 @@ from funcnn.system.text import cut
 from funcnn.tree import Array, brief, flatten
 from funcnn.tree import map as tree_map
 
-__all__ = ["Part", "positions_in"]
+__all__ = ["Part", "positions_in", "size_of"]
 
 
 def _examples(name: str, given: Any, kinds: str | None, n: int | None = None) -> Any:
@@ -35,7 +35,7 @@ def _is_several(given: Any) -> bool:
     return is_several_arrays(tuple([each.array if isinstance(each, Stored) else each for each in given]))
 
 
-def _size(given: Any) -> int | None:
+def size_of(given: Any) -> int | None:
     """The number of examples in an array or a list of them, None of a single number; in several arrays, that of all."""
     if _is_several(given):
         sizes = {len(leaf) for leaf in flatten(given)}
@@ -92,7 +92,7 @@ class Part:
 
     def __attrs_post_init__(self) -> None:
         kinds = NUMBERS if self.preprocess is None else None
-        size = _size(self.targets) or _size(self.inputs)
+        size = size_of(self.targets) or size_of(self.inputs)
         object.__setattr__(self, "inputs", _examples("inputs", self.inputs, kinds, size))
         targets = _examples("targets", self.targets, NUMBERS, size)
         if isinstance(targets, Stored) and targets.ndim == 1:  # numbers that are looked at as a whole, and are few

@@ -208,6 +208,7 @@ class _Standardise(_Kind):
                 f"standardise: expected examples with {len(self.mean)} channels along the last axis, as it was made "
                 f"of, got an array {stored.shape}"
             )
+        wide = np.promote_types(wide, stored.dtype)  # float32 has no small differences of large numbers, as of times
         inputs = stored.astype(wide)
         inputs -= np.array(self.mean, wide)
         inputs *= 1 / np.array(self.deviation, wide)

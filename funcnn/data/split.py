@@ -24,16 +24,17 @@ def stratified_split(labels: Array, fraction: float, key: Key) -> tuple[Array, A
         refuse("stratified_split", "fraction", "more than 0 and less than 1", fraction)
     if labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"stratified_split: expected labels (n,), at least one, got an array {labels.shape}")
-    classes, counts = np.unique(labels, return_counts=True)
+    counts = np.unique(labels, return_counts=True)[1]
     exact = fraction * counts
     sizes = np.floor(exact).astype(int)
     # The whole part has its size to the example: the largest remainders are rounded up.
     short = round(fraction * len(labels)) - sizes.sum()
     sizes[np.argsort(sizes - exact, kind="stable")[:short]] += 1
     held_out = []
-    for i, (label, number, size) in enumerate(zip(classes, counts, sizes, strict=True)):
-        order = generator(fold_in(key, i)).permutation(number)
-        held_out.append(np.flatnonzero(labels == label)[order[:size]])
+    of_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    for i, (positions, size) in enumerate(zip(of_class, sizes, strict=True)):
+        order = generator(fold_in(key, i)).permutation(len(positions))
+        held_out.append(positions[order[:size]])
     second = np.sort(np.concatenate(held_out))
     return np.setdiff1d(np.arange(len(labels)), second), second
 

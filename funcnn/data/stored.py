@@ -139,8 +139,8 @@ def _opened(path: str, size: int, where: tuple[int, Shape, Shape, Any], position
 
 def as_stored(place: str, name: str, value: Any, *, kinds: str | None = NUMBERS) -> Any:
     """`funcnn.checks.as_array`, but for an array in a file, which stays there: a `Stored`."""
-    if isinstance(value, np.memmap) and value.ndim > 0:
-        value = Stored(value)
+    if isinstance(value, np.memmap) and value.ndim > 0 and value._mmap is not None:  # type: ignore[attr-defined]
+        value = Stored(value)  # what copy() and astype() make of one is of the same class, and in memory
     if isinstance(value, Stored):
         if kinds is not None and value.dtype.kind not in kinds:
             raise ValueError(f"{place}: {name} must be numbers, got {value!r}")

@@ -1,6 +1,9 @@
 """One's own inputs and targets as arrays: DataFrames column by column, labels as class numbers with names."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import attrs
@@ -13,38 +16,45 @@ from funcnn.settings import refuse
 from funcnn.system.text import cut
 from funcnn.tree import Array
 
-__all__ = ["Labels", "as_inputs", "as_targets", "labels_in"]
-
-_TEXT = "OUS"
+__all__ = ["Labels", "as_inputs", "as_targets", "check_columns", "labels_in"]
 
 
 # --- Inputs ---------------------------------------------------------------------------------------------------
 
 
-def as_inputs(place: str, given: Any, *, convert: bool) -> Any:
-    """Inputs as an array (n, ...), or a tuple of such; with `convert` floats become float32.
+def as_inputs(place: str, given: Any, n: int | None, *, numbers: bool, convert: bool) -> Any:
+    """Inputs as an array (n, ...), or a tuple of such, but for one of `n` examples; with `convert` floats are float32.
 
-    Raises ValueError, naming the column, for one that holds no numbers or lacks some; for values that are not finite.
+    Raises ValueError, naming the column, for one that holds no numbers or lacks some; for values that are not finite;
+    for what are no `numbers`, if these are asked for, or have no axis but that of the examples.
     """
-    if type(given) is tuple and is_several_arrays(tuple([_plain(each) for each in given])):
-        return tuple([as_inputs(place, each, convert=convert) for each in given])
+    several = type(given) is tuple and is_several_arrays(tuple([_plain(each) for each in given]))
+    if several and len(given) != n:
+        return tuple([as_inputs(place, each, n, numbers=numbers, convert=convert) for each in given])
     if _is_frame(given):
-        inputs = _of_columns(place, given)
+        inputs = _of_columns(place, "inputs", given)
     else:
-        inputs = as_stored(place, "inputs", given, kinds=NUMBERS if convert else None)
-    if inputs.ndim == 1 and convert:
+        inputs = as_stored(place, "inputs", given, kinds=NUMBERS if numbers else None)
+    if inputs.ndim == 1 and numbers:
         raise ValueError(f"{place}: inputs must be examples (n, ...), got single numbers {inputs.shape}. Give each an "
                          "axis: np.asarray(inputs)[:, None]")  # fmt: skip
     if isinstance(inputs, Stored) or inputs.dtype.kind != "f":
         return inputs
-    if not all(np.isfinite(each).all() for each in blocks(inputs)):
-        finite = np.isfinite(inputs)
+    made = _as_float32(inputs) if convert else inputs
+    if not all(np.isfinite(each).all() for each in blocks(made)):
+        finite = np.isfinite(made)
         first = tuple(int(each[0]) for each in np.nonzero(~finite))
         raise ValueError(
-            f"{place}: inputs have {finite.size - np.count_nonzero(finite):,} values that are not finite, the first at "
-            f"{first}. Fill them, np.nan_to_num(inputs), or leave those examples out"
+            f"{place}: inputs have {finite.size - np.count_nonzero(finite):,} values that are not finite"
+            f"{' as float32' * convert}, the first, {inputs[first]}, at {first}. Fill them, np.nan_to_num(inputs), "
+            "scale what is too large, or leave those examples out"
         )
-    return inputs.astype(np.float32, copy=False) if convert else inputs
+    return made
+
+
+def _as_float32(values: Array) -> Array:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is told
+        return values.astype(np.float32, copy=False)
 
 
 def _plain(given: Any) -> Any:
@@ -56,49 +66,58 @@ def _is_frame(given: Any) -> bool:
     return hasattr(given, "columns") and hasattr(given, "dtypes") and hasattr(given, "shape")
 
 
+def check_columns(place: str, name: str, given: Any, trained_on: Any) -> None:
+    """Raise ValueError for a DataFrame whose columns are not those of the one to train on: they count by position."""
+    if not (_is_frame(given) and _is_frame(trained_on)):
+        return
+    its, expected = list(given.columns), list(trained_on.columns)
+    if its != expected:
+        raise ValueError(
+            f"{place}: the {name} part's columns are {_listed(its)}, and those to train on {_listed(expected)}. Pass "
+            "them in that order, given[inputs.columns]; those that pd.get_dummies has not made, "
+            "given.reindex(columns=inputs.columns, fill_value=0)"
+        )
+
+
 def _columns(frame: Any) -> Iterator[tuple[Any, Any]]:
     """The names and the columns of a DataFrame, which may have two of one name."""
     for i, name in enumerate(frame.columns):
         yield name, frame.iloc[:, i] if hasattr(frame, "iloc") else frame[name]
 
 
-def _of_columns(place: str, frame: Any) -> Array:
-    """A DataFrame's columns, in their order, as an array (n, columns) of float64."""
+def _of_columns(place: str, what: str, frame: Any) -> Array:
+    """A DataFrame's columns, in their order, as an array (n, columns) of float64; `what` says what it is."""
     columns: list[Array] = []
     for name, column in _columns(frame):
         try:
             values = np.asarray(column)
             if values.dtype.kind == "O":  # pandas keeps numbers among which some are missing as objects
-                _check_no_text(place, name, values)
+                if any(isinstance(each, (str, bytes)) for each in values):
+                    raise TypeError("texts, also those that look like numbers")
                 values = np.asarray([np.nan if _is_missing(each) else each for each in values], np.float64)
         except (TypeError, ValueError, OverflowError) as error:
-            raise _no_numbers(place, name, column) from error
-        if values.dtype.kind not in NUMBERS:
-            raise _no_numbers(place, name, column)
+            raise _no_numbers(place, what, name, column) from error
+        if values.dtype.kind not in NUMBERS or values.ndim != 1:
+            raise _no_numbers(place, what, name, column)
         values = values.astype(np.float64)
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             raise ValueError(
                 f"{place}: column {name!r} has {len(bad):,} missing or infinite values of {len(values):,}, the first "
-                f"in row {bad[0]}. Fill them, as inputs[{name!r}].fillna(inputs[{name!r}].median()) does, or leave out "
+                f"in row {bad[0]}. Fill them, as {what}[{name!r}].fillna({what}[{name!r}].median()) does, or leave out "
                 "those rows"
             )
         columns.append(values)
     if not columns:
-        raise ValueError(f"{place}: inputs are a DataFrame without columns")
+        raise ValueError(f"{place}: {what} are a DataFrame without columns")
     return np.stack(columns, axis=1)
 
 
-def _check_no_text(place: str, name: Any, values: Array) -> None:
-    if any(isinstance(each, (str, bytes)) for each in values):
-        raise TypeError(f"{place}: column {name!r} has texts")
-
-
-def _no_numbers(place: str, name: Any, column: Any) -> ValueError:
+def _no_numbers(place: str, what: str, name: Any, column: Any) -> ValueError:
     dtype = getattr(column, "dtype", "object")
     return ValueError(
-        f"{place}: column {name!r} holds no numbers, but {dtype}. Leave it out, inputs.drop(columns=[{name!r}]), or "
-        f"make a column of each of its values, pd.get_dummies(inputs, columns=[{name!r}])"
+        f"{place}: column {name!r} holds no numbers, but {dtype}. Leave it out, {what}.drop(columns=[{name!r}]), or "
+        f"make a column of each of its values, pd.get_dummies({what}, columns=[{name!r}])"
     )
 
 
@@ -110,6 +129,8 @@ def _is_missing(value: Any) -> bool:
         return bool(value != value)
     except TypeError:  # pandas.NA says neither
         return True
+    except ValueError:  # an array
+        return False
 
 
 # --- Targets --------------------------------------------------------------------------------------------------
@@ -131,6 +152,8 @@ def labels_in(place: str, targets: Any, classes: Any) -> Labels | None:
     if is_several_arrays(targets):
         return None
     labels = _one_each(place, targets)
+    if labels is not None and labels.dtype.kind == "f":
+        labels = None
     if classes is not None and not (
         isinstance(classes, Iterable) and not isinstance(classes, (str, bytes, Mapping, Set))
     ):
@@ -141,9 +164,11 @@ def labels_in(place: str, targets: Any, classes: Any) -> Labels | None:
             refuse(place, "classes", "not (), since the targets are texts", classes, "Leave it out, or name them")
         return None
     if labels is None:
+        values = np.asarray(targets)
+        fix = "astype(int) if they are class numbers" if values.ndim < 2 else "argmax(axis=1) if each row marks a class"
         raise ValueError(
-            f"{place}: classes are named, and targets {_kind_of(targets)} are no labels (n,). Pass targets.astype(int) "
-            "if they are class numbers, or leave out the names"
+            f"{place}: classes are named, and targets {_kind_of(targets)} are no labels (n,). Pass np.asarray(targets)."
+            f"{fix}, or leave out the names"
         )
     if given is None:
         values = np.unique(labels)
@@ -151,7 +176,7 @@ def labels_in(place: str, targets: Any, classes: Any) -> Labels | None:
     names = tuple(map(str, given))
     if len(set(names)) < len(names):
         refuse(place, "classes", "names of which no two are the same", classes)
-    numbers = labels.dtype.kind in "iu" and not all(isinstance(each, (int, np.integer)) for each in given)
+    numbers = labels.dtype.kind in "biu" and not all(isinstance(each, (int, np.integer)) for each in given)
     values = np.arange(len(given)) if numbers else np.asarray(given)
     return Labels(values.astype(str) if labels.dtype.kind == "U" else values, names)
 
@@ -167,8 +192,8 @@ def as_targets(place: str, given: Any, labels: Labels | None) -> Any:
     if labels is None:
         if values is not None:
             return _amounts(place, values)
-        return _amounts(place, _of_columns(place, given) if _is_frame(given) else given)
-    if values is None or (values.dtype.kind == "U") != (labels.values.dtype.kind == "U"):
+        return _amounts(place, _of_columns(place, "targets", given) if _is_frame(given) else given)
+    if values is None or values.dtype.kind == "f" or (values.dtype.kind == "U") != (labels.values.dtype.kind == "U"):
         raise ValueError(
             f"{place}: the labels must be like the classes, {_listed(labels.names)}, got {_kind_of(given)}"
         )
@@ -177,16 +202,22 @@ def as_targets(place: str, given: Any, labels: Labels | None) -> Any:
     numbers = order[at]
     unknown = labels.values[numbers] != values
     if unknown.any():
+        known = zip(map(str, labels.values.tolist()), labels.names, strict=True)
         raise ValueError(
             f"{place}: {np.count_nonzero(unknown):,} of {len(values):,} labels are none of the classes, "
-            f"{_listed(labels.names)}: {_listed(np.unique(values[unknown]).tolist())}. Name all in classes="
+            f"{_listed(value if value == name else f'{value} ({name})' for value, name in known)}: "
+            f"{_listed(np.unique(values[unknown]).tolist())}. Name all in classes="
         )
     return numbers
 
 
 def _one_each(place: str, given: Any) -> Array | None:
-    """The targets as labels (n,), texts, bools or whole numbers; None for amounts, and several for an example."""
-    values = np.asarray(given) if not isinstance(given, Stored) else given[:]
+    """The targets (n,), texts or numbers, one for each example, objects too and in a column; None of other targets."""
+    if isinstance(given, Stored) and given.ndim > 1:
+        return None
+    values = np.asarray(given)
+    if values.dtype.kind in "US" and not isinstance(given, (np.ndarray, Stored)):
+        values = np.asarray(given, object)  # of a list that has texts, NumPy would make texts of the rest, as of NaN
     if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind != "f":
         values = values[:, 0]  # a DataFrame of one column
     if values.dtype.kind == "O" and values.ndim == 1:
@@ -194,44 +225,57 @@ def _one_each(place: str, given: Any) -> Array | None:
     if values.dtype.kind in "US" and values.ndim != 1:
         refuse(place, "targets", "one label for each example (n,)", values.shape)
     if values.dtype.kind == "S":
-        values = values.astype(str)
-    return values if values.ndim == 1 and values.dtype.kind in "Ubiu" else None
+        try:
+            values = np.char.decode(values, "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{place}: targets are bytes that are no UTF-8 ({error}). Decode them, as np.char.decode(targets, "
+                "'latin-1') does"
+            ) from error
+    return values if values.ndim == 1 and values.dtype.kind in "Ubiuf" else None
 
 
 def _of_objects(place: str, values: Array) -> Array:
-    """What pandas keeps as objects: texts, whole numbers or bools, all of one kind."""
+    """What pandas and lists keep as objects: texts, bools or numbers, all of one kind."""
     missing = [i for i, each in enumerate(values) if _is_missing(each)]
     if missing:
         raise ValueError(
             f"{place}: {len(missing):,} of {len(values):,} targets are missing, the first in row {missing[0]}. Leave "
             "out those rows"
         )
-    for kind, dtype in (
+    kinds_of: tuple[tuple[Any, Any], ...] = (
         (str, str),
+        (bytes, bytes),
         ((bool, np.bool_), bool),
         ((int, np.integer), np.int64),
-        ((int, float), np.float64),
-    ):
+        ((Real, Decimal), np.float64),
+    )
+    for kind, dtype in kinds_of:
         if all(isinstance(each, kind) for each in values):
-            return values.astype(dtype)
+            with suppress(OverflowError):  # whole numbers of more than 64 bits are floats
+                return values.astype(dtype)
     kinds = ", ".join(sorted({type(each).__name__ for each in values}))
     raise ValueError(
-        f"{place}: targets must be all texts or all numbers, got {kinds}. Convert them: targets.astype(str)"
+        f"{place}: targets must be all texts or all numbers, got {kinds}. Convert them: np.asarray(targets, str)"
     )
 
 
 def _amounts(place: str, given: Any) -> Any:
     amounts = as_stored(place, "targets", given)
     if isinstance(amounts, Stored):
+        if amounts.ndim > 1:
+            return amounts
+        amounts = np.asarray(amounts)
+    if amounts.dtype.kind != "f" and amounts.ndim != 1:
         return amounts
-    if amounts.dtype.kind == "f" and not np.isfinite(amounts).all():
-        rows = np.flatnonzero(~np.isfinite(amounts).reshape(len(amounts), -1).all(axis=1))
+    amounts = _as_float32(amounts)
+    if amounts.ndim and not np.isfinite(amounts).all():
+        bad = np.flatnonzero(~np.isfinite(amounts).reshape(len(amounts), -1).all(axis=1))
         raise ValueError(
-            f"{place}: targets of {len(rows):,} examples are not finite, the first in row {rows[0]}. Leave out these"
+            f"{place}: targets of {len(bad):,} examples are not finite as float32, the first in row {bad[0]}. Leave "
+            "out these, or scale what is too large"
         )
-    if amounts.ndim == 1:
-        return amounts.astype(np.float32)[:, None]
-    return amounts.astype(np.float32, copy=False) if amounts.dtype.kind == "f" else amounts
+    return amounts[:, None] if amounts.ndim == 1 else amounts
 
 
 def _kind_of(given: Any) -> str:

@@ -31,13 +31,13 @@ UNLIKE = "it is unlike what the net was trained on"
 class Prediction:
     """What a net sees in one image.
 
-    `name` is the likeliest class and `shares` (classes,) the probabilities of all, `stored` the image as the net is
+    `name` is the likeliest class and `probabilities` (classes,) are those of all, `stored` the image as the net is
     given it, of `in_shape`; where nothing is drawn, these are "", None and None. `warning` says why to doubt it, "" if
     nothing speaks against it.
     """
 
     name: str
-    shares: Array | None
+    probabilities: Array | None
     stored: Array | None
     warning: str
 
@@ -70,6 +70,7 @@ def prepared(trained: Trained, image: Array) -> tuple[Array, str]:
         return pixels_of(whole, (height, width), channels), ""
     examined = getattr(trained.prepare, "examined", None)
     stored, odd = examined(image) if examined else (trained.prepare(image), "")
+    stored = np.asarray(stored)
     if stored.shape != trained.in_shape:
         raise ValueError(f"prepared: prepare gave an image {stored.shape}, and the net takes {trained.in_shape}")
     return stored, odd

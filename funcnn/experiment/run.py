@@ -37,7 +37,7 @@ from funcnn.report.figures import can_draw
 from funcnn.report.history import Row, best_row, row_of, write_history
 from funcnn.report.progress import progress
 from funcnn.report.table import layer_table
-from funcnn.settings import as_code
+from funcnn.settings import as_code, refuse
 from funcnn.sweep.grid import SweepError
 from funcnn.system.files import make_folder, write_json
 from funcnn.system.lock import locked
@@ -159,7 +159,7 @@ def run(
     Raises OSError before training if the folder cannot be written or another run has it (`FolderInUse`),
     CheckpointError for a checkpoint of other settings, data or more epochs, or one whose history.csv or
     model.safetensors is not whole, TreeError for an initial model of another net, and ValueError for a metric that
-    gives no number.
+    gives no number, or for parts that lack some of what a `Part` has.
     """
     folder = make_folder(options.out).absolute()  # wherever the process goes meanwhile
     with serving(), locked(folder, "a run"):
@@ -175,6 +175,7 @@ def _run(
     folder: Path,
 ) -> dict[str, Any]:
     started = time.perf_counter()
+    _check_parts(dataset)
     say = printer(options.quiet)
     shards = shards_of(options)
     workers = min(options.workers, shards, cores()) if ranks() == 1 else ranks()  # none of which changes a bit
@@ -245,6 +246,16 @@ def _run(
     left = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     say(f"results in {options.out}: {', '.join(left)}")
     return written
+
+
+def _check_parts(dataset: Dataset) -> None:
+    """Raise ValueError for parts that have no more than training reads: a run also keeps, hashes and draws of them."""
+    for name in ("train", "validation", "test"):
+        part = getattr(dataset, name)
+        lacking = [each for each in ("inputs", "targets", "preprocess", "thin") if not hasattr(part, each)]
+        if part is not None and lacking:
+            fix = f"Train on examples without {', '.join(lacking)} by a loop around funcnn.train.train"
+            refuse("run", f"dataset.{name}", "a Part, or what has all of its fields", part, fix)
 
 
 def _try_out(problem: Problem, state: TrainState, dataset: Dataset) -> None:

@@ -79,7 +79,7 @@ def run_predict(options: Namespace) -> None:
     if options.plots and can_draw(printer(options.quiet or options.csv)):
         path = folder / "predictions.png"
         drawn = [each for each in predictions if each.stored is not None]
-        stored, shares = (np.stack([getattr(each, what) for each in drawn]) for what in ("stored", "shares"))
+        stored, shares = (np.stack([getattr(each, what) for each in drawn]) for what in ("stored", "probabilities"))
         try:
             draw_samples(stored, None, shares, trained.classes, path, title="predicted, with its probability")
         except Exception as error:  # the predictions are there, and a picture is no reason to fail
@@ -113,7 +113,7 @@ def _tell(names: list[str], predictions: list[Prediction], classes: tuple[str, .
 
 def _row(name: str, prediction: Prediction, classes: tuple[str, ...]) -> tuple[Any, ...]:
     """An image's row: its name, the two best classes and their probabilities, and the warning."""
-    shares = np.zeros(0) if prediction.shares is None else prediction.shares
+    shares = np.zeros(0) if prediction.probabilities is None else prediction.probabilities
     best: list[tuple[str, float | None]] = [(classes[i], float(shares[i])) for i in shares.argsort()[::-1][:2]]
     best += [("", None)] * (2 - len(best))
     return (name, *best[0], *best[1], prediction.warning)

@@ -122,10 +122,10 @@ class _Served:
                 "prepared": None,
                 "layers": None,
             }
-            if seen.shares is not None and seen.stored is not None:
+            if seen.probabilities is not None and seen.stored is not None:
                 answer |= {
-                    "probability": float(seen.shares.max()),
-                    "probabilities": [float(each) for each in seen.shares],
+                    "probability": float(seen.probabilities.max()),
+                    "probabilities": [float(each) for each in seen.probabilities],
                     "prepared": png(_shown(self.trained, seen.stored)),
                 }
                 if with_layers:

@@ -1,5 +1,6 @@
 """Own arrays and tables as a data set: how they are split, numbered, standardised, and what is refused by name."""
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,8 @@ def test_parts_may_be_given_or_none() -> None:
     [
         (["no", "yes", "no"], None, ("no", "yes"), [0, 1, 0]),
         (np.array([b"no", b"yes"]), None, ("no", "yes"), [0, 1]),
+        (np.array(["größer".encode(), b"a"], object), None, ("a", "größer"), [1, 0]),
+        ([True, False], ("ham", "spam"), ("ham", "spam"), [1, 0]),
         (np.array(["b", "a"], object), ("b", "a", "c"), ("b", "a", "c"), [0, 1]),
         ([True, False], None, ("False", "True"), [1, 0]),
         ([7, -3, 7], None, ("-3", "7"), [1, 0, 1]),
@@ -101,6 +104,19 @@ def test_amounts_become_columns_of_float32_that_a_net_can_learn() -> None:
         assert list(train(problem, init_state(problem, Key(0), data.in_shape), data, epochs=1, batch_size=32))
 
 
+def test_amounts_may_be_objects_as_pandas_keeps_them_among_others() -> None:
+    for amounts in ([1, 2.5], [np.float32(1), 2.5], [Decimal(1), 2.5]):
+        data = Dataset.from_arrays(X[:2], np.array(amounts, object), validation=None, test=None)
+        assert data.train.targets.tolist() == [[1.0], [2.5]]
+
+
+def test_examples_one_by_one_in_a_tuple_are_no_inputs_of_several_kinds() -> None:
+    inputs, labels = zip(*((row, label) for row, label in zip(X, Y, strict=True)), strict=True)
+    data = Dataset.from_arrays(inputs, labels)
+    for part, other in zip(parts(data), parts(Dataset.from_arrays(X, Y)), strict=True):
+        assert np.array_equal(rows(part), rows(other))
+
+
 def test_several_inputs_and_outputs_are_split_alike() -> None:
     data = Dataset.from_arrays((X, X[:, :2].astype(np.float32)), (Y[:, None] + 0.5, X))
     assert data.in_shape == ((4,), (2,))
@@ -121,6 +137,17 @@ def test_standardised_by_the_training_part_alone() -> None:
     assert abs(made.std(axis=0) - 1).max() < 1e-5
     mean, deviation = data.train.inputs.mean(axis=0), data.train.inputs.std(axis=0)
     np.testing.assert_allclose(rows(data.test), (data.test.inputs - mean) / deviation, rtol=1e-4, atol=1e-5)
+
+
+def test_small_differences_of_large_numbers_are_kept() -> None:
+    """As of times in seconds, which float32 has 128 apart: to subtract the mean of such would leave nothing."""
+    seconds = 1.7e9 + np.arange(200.0)[:, None]
+    for stored in (seconds, seconds.astype(int)):
+        data = Dataset.from_arrays(stored, Y, standardise=True)
+        made = rows(data.train)
+        assert made.dtype == np.float32
+        order = data.train.inputs[:, 0] - 1.7e9
+        np.testing.assert_allclose(made[:, 0], (order - order.mean()) / order.std(), rtol=1e-5, atol=1e-6)
 
 
 def test_floats_become_float32_and_whole_numbers_stay_unless_prepared() -> None:
@@ -153,6 +180,15 @@ def test_a_table_is_taken_by_column() -> None:
     gaps = pandas.array([None, 1, *range(198)], "Int64")
     assert "column 'gaps' has 1 missing or infinite values of 200, the first in row 0. Fill" in refused(gaps=gaps)
     assert "column 'b' has 1 missing" in refused(b=[np.nan, *range(199)])
+    assert "column 'e' holds no numbers, but object" in refused(e=[[1, 2]] * 200)
+    for columns in (["b", "a", "c", "d"], ["a", "b", "c"]):  # each would count as another by its position
+        text = message(ValueError, Dataset.from_arrays, table, labels, test=(table[columns], labels))
+        assert f"the test part's columns are {', '.join(columns)}, and those to train on a, b, c, d. Pass" in text
+    fixed = table[["b", "a", "c"]].reindex(columns=table.columns, fill_value=0)  # what the message says
+    assert Dataset.from_arrays(table, labels, test=(fixed, labels)).in_shape == (4,)
+    assert "targets.drop(columns=['city'])" in message(
+        ValueError, Dataset.from_arrays, table, pandas.DataFrame({"city": ["Bern"] * 200, "b": X[:, 0]})
+    )
     assert "1 of 200 targets are missing, the first in row 0" in message(
         ValueError, Dataset.from_arrays, table, labels.where(labels.index > 0)
     )
@@ -172,13 +208,23 @@ def test_a_table_is_taken_by_column() -> None:
         (X[:4], Y[:4], {"test": 0.01}, "test=0.01 of 4 examples is none, or all of them"),
         (X[:10], [*"aaaaaaaaab"], {"test": 0.6, "validation": None}, "class 'b' has 1 example, and none is left"),
         (X[:, 0], Y, {}, "inputs must be examples (n, ...), got single numbers (200,). Give each an axis: "),
+        (X[:, 0], Y, {"standardise": True}, "inputs must be examples (n, ...), got single numbers (200,). Give each"),
         (np.where(X > 8, np.nan, X), Y, {}, "inputs have "),
-        (X, np.where(Y == 1, np.inf, 0.5), {}, "targets of 67 examples are not finite, the first in row 1."),
+        (np.where(Y[:, None] == 1, 1e300, X), Y, {}, "268 values that are not finite as float32, the first, 1e+300"),
+        (X, np.where(Y == 1, np.inf, 0.5), {}, "targets of 67 examples are not finite as float32, the first in row 1."),
+        (X, np.where(Y == 1, 1e300, 0.5), {}, "targets of 67 examples are not finite as float32, the first in row 1."),
+        (X, Y, {"standardise": True, "test": (X[:, :2], Y)}, "the test part's inputs are of shape (2,), and those to"),
+        (X, ["a", float("nan")] * 100, {}, "100 of 200 targets are missing, the first in row 1."),
+        (X, ["a", 1] * 100, {}, "targets must be all texts or all numbers, got int, str. Convert them: np.asarray("),
+        (X, [b"\xff", b"a"] * 100, {}, "targets are bytes that are no UTF-8 ("),
+        (X, np.eye(3)[Y], {"classes": [*"xyz"]}, "Pass np.asarray(targets).argmax(axis=1) if each row marks a"),
+        (X, DRAW.permutation(200), {}, "or hold out less. If the numbers are amounts, pass classes=()"),
+        (X, Y, {"test": (X, Y + 0.0)}, "the labels must be like the classes, 0, 1, 2, got float64 (200,)"),
         (X, [*"ab"] * 100, {"classes": "ab"}, "classes must be the classes' names in order"),
         (X, [*"ab"] * 100, {"classes": ("a", "c")}, "100 of 200 labels are none of the classes, a, c: b. Name all in"),
         (X, [*"ab"] * 100, {"classes": ()}, "classes must be not (), since the targets are texts"),
-        (X, Y, {"classes": ("x", "y")}, "66 of 200 labels are none of the classes, x, y: 2"),
-        (X, Y + 0.5, {"classes": ("x", "y", "z")}, "targets float64 (200,) are no labels (n,). Pass targets.as"),
+        (X, Y, {"classes": ("x", "y")}, "66 of 200 labels are none of the classes, 0 (x), 1 (y): 2"),
+        (X, Y + 0.5, {"classes": ("x", "y", "z")}, "(200,) are no labels (n,). Pass np.asarray(targets).astype(int)"),
         (X, Y + 0.5, {"test": (X, [*"ab"] * 100)}, "targets must be numbers, got"),
         (X, [*"ab"] * 100, {"test": (X, Y)}, "the labels must be like the classes, a, b, got int64 (200,)"),
         (X, np.array(["a", 1] * 100, object), {}, "targets must be all texts or all numbers, got int, str."),

@@ -102,10 +102,24 @@ def test_a_data_set_in_a_file_gives_what_one_in_memory_gives(path: Path) -> None
     assert "it is the same file" in message(ValueError, mixed.without_validation)
 
 
+def test_what_is_made_of_a_mapped_array_in_memory_is_in_memory(path: Path) -> None:
+    """NumPy's copies of one are of its class: none of them has a file, from which another process could read."""
+    for made in (mapped(path).copy(), mapped(path).astype(np.float64)):
+        assert type(made) is np.memmap
+        data = Dataset.from_arrays(made, np.arange(60) % 2)
+        assert (type(data.train.inputs), data.train.inputs.dtype) == (np.ndarray, np.float32)
+        assert len(pickle.loads(pickle.dumps(data.train.inputs))) == 43
+
+
 def test_wide_floats_become_float32_when_they_are_taken(tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", ROWS.astype(np.float64))
     data = Dataset.from_arrays(mapped(tmp_path / "wide.npy"), np.arange(60) % 2)
     assert data.train.take([0])[0].dtype == np.float32
+    np.save(tmp_path / "amounts.npy", ROWS[:, 0].astype(np.float64))
+    amounts = Dataset.from_arrays(mapped(tmp_path / "wide.npy"), mapped(tmp_path / "amounts.npy"), test=None)
+    inputs, taken = amounts.train.take(slice(None))
+    assert (taken.dtype, taken.shape) == (np.float32, (54, 1))
+    assert np.array_equal(taken, inputs[:, :1])
     targets = Part(mapped(tmp_path / "wide.npy"), mapped(tmp_path / "wide.npy"))
     assert isinstance(targets.select([1]).targets, Stored)  # of an autoencoder
 

@@ -100,16 +100,16 @@ def test_what_the_net_is_given_can_be_seen() -> None:
     stored, odd = prepared(MNIST, image)
     assert odd == ""
     assert seen.stored is not None
-    assert seen.shares is not None
+    assert seen.probabilities is not None
     np.testing.assert_array_equal(seen.stored, stored)
-    np.testing.assert_array_equal(seen.shares, probabilities(MNIST, stored[None])[0])
-    assert (seen.name, seen.shares.argmax()) == ("7", 7)
+    np.testing.assert_array_equal(seen.probabilities, probabilities(MNIST, stored[None])[0])
+    assert (seen.name, seen.probabilities.argmax()) == ("7", 7)
 
 
 def test_where_nothing_is_drawn_there_is_no_class() -> None:
     first, blank, last = predict_images(MNIST, [drawing(1, 0, plain), BLANK, drawing(2, 0, inverted)])
     assert (first.name, last.name) == ("1", "2")
-    assert (blank.name, blank.shares, blank.stored) == ("", None, None)
+    assert (blank.name, blank.probabilities, blank.stored) == ("", None, None)
     assert blank.warning.startswith("there is nothing drawn on it")
     assert [each.name for each in predict_images(MNIST, [BLANK])] == [""]
     assert predict_images(MNIST, []) == []
@@ -162,6 +162,8 @@ def test_a_preparation_of_ones_own_is_a_function() -> None:
         ValueError, match=r"^prepared: prepare gave an image \(5, 9, 1\), and the net takes \(28, 28, 1\)$"
     ):
         predict_images(own, [np.zeros((5, 9, 1), np.uint8)])
+    with pytest.raises(ValueError, match=r"^prepared: prepare gave an image \(\), and the net takes"):
+        prepared(attrs.evolve(MNIST, prepare=lambda image: None), BLANK)
 
 
 @pytest.mark.parametrize(
