@@ -44,10 +44,16 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
-def started(*arguments: object, **options: object) -> "subprocess.Popen[str]":
+def _hears_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell's background jobs ignore
+
+
+def started(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "funcnn", *map(str, arguments)]
-    return subprocess.Popen(command, text=True, env=environment, stdout=subprocess.PIPE, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen(
+        command, text=True, env=environment, stdout=subprocess.PIPE, cwd=cwd, preexec_fn=_hears_ctrl_c
+    )
 
 
 # --- The list of commands -------------------------------------------------------------------------------------
