@@ -42,6 +42,7 @@ from funcnn.sweep import (
     sweep,
     workers,
 )
+from funcnn.sweep.pool import _looking
 from funcnn.sweep.results import ResultsFile, StorageError
 from funcnn.sweep.trials import trial_name, trial_version
 from funcnn.system.lock import FolderInUse
@@ -773,7 +774,9 @@ def test_a_process_that_is_killed_while_it_starts_is_replaced(times: int, starts
 
     def kill_those_that_start() -> None:
         while not over.is_set() and len(killed) < times:
-            for child in multiprocessing.active_children():
+            with _looking:  # which the pool's threads hold too: of two that look, one learns no exit code
+                children = multiprocessing.active_children()
+            for child in children:
                 if child.pid not in killed and len(killed) < times:
                     killed.add(child.pid)
                     child.kill()
