@@ -37,7 +37,7 @@ Events: TypeAlias = Callable[[Iterable[Step | Epoch]], Iterable[Step | Epoch]]
 Self = TypeVar("Self", bound="NetEstimator")
 
 _LARGEST_SEED = 2**31 - 1
-_AUTO_BATCH = 200
+_AUTO_BATCH, _BATCHES = (200, 1000), 50  # a table of more than 10,000 rows is 50 batches, until these are of 1,000
 _RATE = 5e-3  # with a tol of 1e-3: tables are learned as well as with 1e-3 and 1e-4, in a third of the epochs
 _ROWS = 1024  # of a batch in prediction
 
@@ -334,7 +334,10 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         if self.batch_size != "auto":
             return int(self.batch_size)
         # L-BFGS fits a curve to one loss, that of all examples.
-        return n if self.optimizer is not None and self.optimizer.name == "lbfgs" else min(_AUTO_BATCH, n)
+        if self.optimizer is not None and self.optimizer.name == "lbfgs":
+            return n
+        smallest, largest = _AUTO_BATCH
+        return min(n, max(smallest, min(n // _BATCHES, largest)))
 
     # --- Predicting -----------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
     in_shape: an example's shape as the net takes it, where X has it flat: ``(28, 28, 1)``.
     standardise: whether inputs are standardised along their last axis, by the training examples' mean and deviation.
     class_weight: a dict from labels to weights; or "balanced", each class's total the same.
-    batch_size: 200 where it is "auto", or all examples if they are fewer.
+    batch_size: "auto" is a fiftieth of the examples, but at least 200 (or all, if they are fewer) and at most 1,000.
     max_iter, tol, n_iter_no_change: at most so many epochs; it stops when the loss (or the validation score) has not
         become better by `tol` for so many. None: all epochs.
     early_stopping, validation_fraction: whether a part is held out, by class; the params of the best epoch on it count.
