@@ -83,7 +83,7 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         in_shape: Shape | None = None,
         standardise: bool = True,
         batch_size: int | str = "auto",
-        max_iter: int = 200,
+        max_iter: int = 50,  # a regressor's; a classifier has its own
         tol: float | None = 1e-3,
         n_iter_no_change: int = 10,
         early_stopping: bool = False,

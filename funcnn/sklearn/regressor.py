@@ -7,12 +7,11 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
 
-from funcnn.losses import Loss, mean_squared_error
+from funcnn.losses import mean_squared_error
 from funcnn.metrics import Metric
-from funcnn.optimizers import Optimizer
-from funcnn.sklearn.base import Events, Net, NetEstimator
+from funcnn.sklearn.base import NetEstimator
 from funcnn.sklearn.examples import Examples, Scale
-from funcnn.tree import Array, Shape
+from funcnn.tree import Array
 
 __all__ = ["NetRegressor"]
 
@@ -37,30 +36,6 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]
     """
 
     _loss = staticmethod(mean_squared_error)
-
-    def __init__(
-        self,
-        net: Net = (100,),
-        *,
-        optimizer: Optimizer | None = None,
-        loss: Loss | None = None,
-        in_shape: Shape | None = None,
-        standardise: bool = True,
-        batch_size: int | str = "auto",
-        max_iter: int = 50,
-        tol: float | None = 1e-3,
-        n_iter_no_change: int = 10,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        warm_start: bool = False,
-        events: Events | None = None,
-        random_state: Any = None,
-    ) -> None:
-        super().__init__(
-            net, optimizer=optimizer, loss=loss, in_shape=in_shape, standardise=standardise, batch_size=batch_size,
-            max_iter=max_iter, tol=tol, n_iter_no_change=n_iter_no_change, early_stopping=early_stopping,
-            validation_fraction=validation_fraction, warm_start=warm_start, events=events, random_state=random_state,
-        )  # fmt: skip
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -17,7 +17,7 @@ from funcnn.data.dataset import Dataset
 from funcnn.keys import Key
 from funcnn.sweep.grid import Configuration, SweepError, shown
 from funcnn.sweep.results import StorageError
-from funcnn.train import Epoch, Metrics, Problem, TrainState
+from funcnn.train import Epoch, Problem, TrainState
 
 __all__ = ["Make", "Training", "TrainingTrial"]
 
@@ -131,13 +131,14 @@ class TrainingTrial:
             epochs=training.epochs, batch_size=training.batch_size, workers=training.workers, shards=training.shards,
         )  # fmt: skip
         event = next(event for event in events if isinstance(event, Epoch) and event.epoch == until)
-        nothing = Metrics(None, None)  # type: ignore[arg-type]
         measured = {
             "train": event.train,
-            "validation": event.validation or nothing,
-            "test": nothing if data.test is None else train.evaluate(problem, event.state, data.test),
+            "validation": event.validation,
+            "test": None if data.test is None else train.evaluate(problem, event.state, data.test),
         }
         metrics = {
-            f"{part}_{name}": getattr(each, name) for part, each in measured.items() for name in ("loss", "accuracy")
+            f"{part}_{name}": getattr(each, name, None)  # None of a part that is not there
+            for part, each in measured.items()
+            for name in ("loss", "accuracy")
         }
         return event.state, {"epochs": until} | metrics
