@@ -6,10 +6,9 @@ one for each example or each position of the targets: losses and metrics are mea
 
 from typing import Any
 
-import numpy as np
-
 from funcnn import tree
 from funcnn.settings import shown
+from funcnn.system.devices import has_form
 from funcnn.tree import Array
 
 __all__ = ["Batch", "as_batch", "check_as_many", "length", "inputs_in", "is_several_arrays", "rows", "unpacked"]
@@ -22,7 +21,7 @@ def is_several_arrays(values: Any) -> bool:
     return (
         type(values) is tuple
         and len(values) > 0
-        and all(is_several_arrays(each) or (isinstance(each, np.ndarray) and each.ndim > 0) for each in values)
+        and all(is_several_arrays(each) or (has_form(each) and each.ndim > 0) for each in values)
     )
 
 
@@ -55,7 +54,7 @@ def rows(values: Any, part: slice) -> Any:
 
 def inputs_in(given: Any, part: slice) -> Any:
     """The inputs of some of the examples in an array, in a tuple of arrays, or in a part of a data set."""
-    return rows(given, part) if isinstance(given, (np.ndarray, tuple)) else given.take(part)[0]
+    return rows(given, part) if isinstance(given, tuple) or has_form(given) else given.take(part)[0]
 
 
 def as_batch(inputs: Any, targets: Any, weights: Array | None = None) -> Batch:

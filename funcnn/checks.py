@@ -7,13 +7,13 @@ import numpy as np
 
 from funcnn.keys import Key
 from funcnn.settings import Described
+from funcnn.system.devices import is_array, is_device_array
 from funcnn.tree import Array, Shape, node
 
 __all__ = [
-    "NUMBERS", "Form", "FuncnnWarning", "LayerError", "ShapeError", "add_place", "as_array", "check_array",
-    "check_distributions", "check_dy", "check_dy_array", "check_float", "check_input", "check_key", "check_labels",
-    "check_params", "check_residuals", "check_shape", "check_weight", "check_whole", "has_shape", "is_several",
-    "size_of",
+    "NUMBERS", "Form", "FuncnnWarning", "LayerError", "ShapeError", "add_place", "as_array", "check_array", "check_dy",
+    "check_dy_array", "check_float", "check_input", "check_key", "check_labels", "check_params", "check_residuals",
+    "check_shape", "check_weight", "check_whole", "has_shape", "is_several", "range_of", "size_of",
 ]  # fmt: skip
 
 
@@ -75,6 +75,10 @@ def as_array(place: str, name: str, value: Any, *, kinds: str | None = NUMBERS) 
     """
     if type(value) is np.ndarray and (kinds is None or value.dtype.kind in kinds):
         return value
+    if is_device_array(value):  # it stays where it is
+        if kinds is not None and value.dtype.kind not in kinds:
+            raise ValueError(_other_kind(place, name, value, value))
+        return value  # type: ignore[no-any-return]
     _check_unmasked(f"{place}: {name}", name, value)
     try:
         array = np.asarray(value)
@@ -117,21 +121,11 @@ def check_labels(place: str, labels: Array, n: int, classes: int) -> None:
     if labels.shape != (n,):
         fix = ". Pass labels[:, 0]" if labels.shape == (n, 1) else ""
         raise ValueError(f"{place}: expected labels of shape ({n},), one for each output row, got {labels.shape}{fix}")
-    low, high = int(np.minimum.reduce(labels)), int(np.maximum.reduce(labels))  # what `min` and `max` call
+    low, high = range_of(labels)
     if low < 0 or high >= classes:
         raise ValueError(
             f"{place}: labels must be from 0 to {classes - 1}, got {low} to {high}. "
             f"Number the classes from 0, and give the net at least {high - min(low, 0) + 1} outputs"
-        )
-
-
-def check_distributions(place: str, labels: Array, fix: str) -> None:
-    """Raise ValueError unless the rows of labels (n, classes) are none negative and add to 1 each."""
-    sums = labels.sum(axis=1)
-    if not (labels.min() >= 0 and abs(sums - 1).max() <= 1e-3):
-        raise ValueError(
-            f"{place}: rows of labels must be distributions, none negative and each adding to 1; "
-            f"got values from {labels.min()}, sums from {sums.min()} to {sums.max()}. {fix}"
         )
 
 
@@ -191,8 +185,8 @@ def check_whole(settings: Described, x: Array, vocabulary: int | None = None) ->
         )
     if x.ndim == 0:
         raise ShapeError(repr(settings), "expected a batch of examples, got a single number", "Pass x[None]")
-    if vocabulary is not None and x.size:
-        low, high = int(x.min()), int(x.max())
+    if vocabulary is not None:
+        low, high = range_of(x)
         if low < 0 or high >= vocabulary:
             raise LayerError(
                 repr(settings),
@@ -201,12 +195,23 @@ def check_whole(settings: Described, x: Array, vocabulary: int | None = None) ->
             )
 
 
+def range_of(values: Array) -> tuple[int, int]:
+    """The smallest and the largest of whole numbers; (0, 0) of none, and of a device's, where to look is to wait.
+
+    >>> range_of(np.array([3, -1]))
+    (-1, 3)
+    """
+    if not values.size or is_device_array(values):
+        return 0, 0
+    return int(np.minimum.reduce(values, None)), int(np.maximum.reduce(values, None))  # what `min` and `max` call
+
+
 def check_array(settings: Described, x: Array, dtype: Any) -> None:
     """Raise unless `x` is a plain array, and suggest a dtype.
 
     A subclass may compute by rules of its own: a matrix multiplies, a masked array leaves values out.
     """
-    if isinstance(x, np.memmap):
+    if isinstance(x, np.memmap) or is_device_array(x):
         return
     if isinstance(x, tuple):
         problem, fix = (
@@ -242,7 +247,7 @@ def check_dy(settings: Described, dy: Array, shape: tuple[int, ...], dtype: Any 
 
 def check_dy_array(place: str, dy: Any) -> None:
     """Raise unless `dy` is a plain array; what a loss gives is told apart."""
-    if type(dy) is np.ndarray or isinstance(dy, np.memmap):
+    if is_array(dy) or isinstance(dy, np.memmap):
         return
     if isinstance(dy, (float, np.floating, tuple)):
         got = "a tuple" if isinstance(dy, tuple) else f"the number {dy}"
@@ -268,7 +273,7 @@ def check_params(settings: Described, params: Any, kind: type) -> None:
 
 def has_shape(value: Any, shape: tuple[int, ...]) -> bool:
     """Whether a value is a plain array of a shape."""
-    return type(value) is np.ndarray and value.shape == shape
+    return is_array(value) and value.shape == shape
 
 
 def check_weight(settings: Described, name: str, value: Array, shape: tuple[int | None, ...]) -> None:
@@ -276,7 +281,7 @@ def check_weight(settings: Described, name: str, value: Array, shape: tuple[int 
 
     `has_shape` asks the same of a shape without None, in less time.
     """
-    plain = type(value) in (np.ndarray, np.memmap)
+    plain = is_array(value) or type(value) is np.memmap
     if plain and len(value.shape) == len(shape):
         fits = [want is None or want == have for want, have in zip(shape, value.shape, strict=True)]
         if all(fits):
@@ -317,7 +322,7 @@ def check_residuals(settings: Described, residuals: Any, kind: type = object) ->
             "backward needs the residuals of a training pass, got None",
             "Call apply(params, state, x, key=key, train=True) and pass on its residuals",
         )
-    if not isinstance(residuals, kind):
+    if not isinstance(residuals, kind) and not (kind is np.ndarray and is_device_array(residuals)):
         raise LayerError(
             repr(settings),
             f"expected residuals of its own, a value of class {kind.__name__}, got {type(residuals).__name__}",

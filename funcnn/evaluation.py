@@ -1,5 +1,6 @@
 """Evaluation and prediction: what a trained net gives for examples, batch by batch, on one process or several."""
 
+import math
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator
@@ -10,13 +11,14 @@ import numpy as np
 from funcnn import tree
 from funcnn.batch import Batch, check_as_many, inputs_in, is_several_arrays, length, unpacked
 from funcnn.checks import FuncnnWarning, LayerError, as_array
+from funcnn.device import to_host
 from funcnn.keys import Key, check_is_key, fold_in, generator
 from funcnn.layer import Layer, out_shape_of
 from funcnn.nn.prediction import forward_for
 from funcnn.problem import Examples, Problem, check_examples, check_problem
 from funcnn.settings import as_int, check_counts, refuse
 from funcnn.team.mpi import team_of
-from funcnn.team.step import Metrics, Model, TrainState, measured, summed
+from funcnn.team.step import Metrics, Model, TrainState, check_on_host, measured, summed, there
 
 __all__ = ["BEGUN", "batches", "evaluate", "for_evaluation", "mean_of", "predict", "recounted"]
 
@@ -62,6 +64,17 @@ def evaluate(
     The params are those that the optimizer gives for it, such as an average (`for_evaluation`). Several `workers`
     (processes, which take a while to start) share the batches, to the same bits.
 
+    >>> from funcnn import Key
+    >>> from funcnn.data import load
+    >>> from funcnn.models import fully_connected
+    >>> from funcnn.losses import softmax_cross_entropy
+    >>> from funcnn.optimizers import adam
+    >>> from funcnn.train import init_state
+    >>> digits = load("digits")
+    >>> problem = Problem(fully_connected([32], 10), softmax_cross_entropy, adam(3e-3))
+    >>> evaluate(problem, init_state(problem, Key(0), digits.in_shape), digits.test).accuracy < 0.3  # not trained
+    True
+
     Raises ValueError for no examples, a batch size that is no positive int, or arguments of another kind. Warns of a
     loss that is not finite, which is given as it is, and of the state that training began with.
     """
@@ -71,6 +84,7 @@ def evaluate(
     check_examples("evaluate", "the examples", examples)
     state = for_evaluation(problem, state)
     if workers > 1:
+        check_on_host("evaluate", state)
         with team_of(workers, workers) as team:
             return mean_of("evaluate", team.evaluate(problem, _bare(state), 0, batch_size, examples))
     forward = forward_for(problem.net, state.params, state.state, batches=-(-len(examples) // batch_size))
@@ -135,7 +149,8 @@ def recounted(problem: Problem, state: TrainState | Model, examples: Examples, *
     counted = state.state
     for i, batch in enumerate(batches(examples, batch_size, key=Key(0))):
         key = fold_in(Key(0), i) if problem.net.config.stochastic else None
-        counted = problem.net.apply(state.params, counted, unpacked(batch)[0], key=key, train=True).state
+        (inputs,) = there(unpacked(batch)[:1], state)
+        counted = problem.net.apply(state.params, counted, inputs, key=key, train=True).state
     return Model(state.params, counted)
 
 
@@ -145,8 +160,10 @@ def mean_of(place: str, made: Iterable[tuple[Metrics, str]]) -> Metrics:
     mean = summed(each)
     if mean.weight == 0:
         raise ValueError(f"{place}: the weights of all examples are zero, so that they have no mean loss")
-    if any(reasons):
-        warnings.warn(f"{place}: {next(filter(None, reasons))}", FuncnnWarning, stacklevel=3)
+    if any(reasons) or not math.isfinite(mean.loss):
+        warnings.warn(
+            f"{place}: {next(filter(None, reasons), f'the loss is {mean.loss}')}", FuncnnWarning, stacklevel=3
+        )
     return mean
 
 
@@ -196,12 +213,14 @@ def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: i
     check_as_many("predict", inputs)
     n = length(inputs)
     if workers > 1 and n:
+        check_on_host("predict", state)
         with team_of(workers, workers) as team:
             return team.predict(net, _bare(state), inputs, batch_size)
     starts = range(0, max(n, 1), batch_size)
     forward = forward_for(net, state.params, state.state, batches=len(starts))
-    made = [forward(inputs_in(inputs, slice(start, start + batch_size))) for start in starts]
-    return tree.map(lambda *leaves: np.concatenate(leaves), *made)
+    parts = (inputs_in(inputs, slice(start, start + batch_size)) for start in starts)
+    made = [forward(*there((part,), state)) for part in parts]
+    return tree.map(lambda *leaves: np.concatenate(leaves), *map(to_host, made))
 
 
 def _is_several(net: Layer, inputs: Any) -> bool:

@@ -30,6 +30,7 @@ from funcnn.losses import (
 from funcnn.metrics import default_metric
 from funcnn.optimizers import Optimizer
 from funcnn.settings import as_code, as_float, as_tuple, function_of, refuse, shown
+from funcnn.system.devices import has_form, is_array, is_device_array
 from funcnn.tree import Array, brief
 
 __all__ = [
@@ -72,6 +73,12 @@ class Problem:
     The augmentations are ``(inputs, key) -> inputs``, applied in order to each training batch (`funcnn.data.augment`).
     One that has the attribute ``mixes = True`` makes a batch of a batch, targets and all: ``((inputs, targets), key) ->
     (inputs, targets)`` (`funcnn.data.mixing`).
+
+    >>> from funcnn.layers import dense
+    >>> from funcnn.losses import softmax_cross_entropy
+    >>> from funcnn.optimizers import sgd
+    >>> Problem(dense(10), softmax_cross_entropy, sgd(0.1)).metric.__name__
+    'accuracy'
 
     Raises ValueError for a part of another kind. Warns of a net that ends in softmax, if the loss applies it itself.
     """
@@ -161,12 +168,12 @@ def call_loss(
         raise TypeError(f"{as_code(loss)}: a loss must return (value, d_outputs), got {got}")
     value, d_outputs, *weight = made
     if not _is_like(d_outputs, outputs):
-        form = f"an array {outputs.dtype} {outputs.shape}" if isinstance(outputs, np.ndarray) else brief(outputs)
+        form = f"an array {brief(outputs)}" if has_form(outputs) else brief(outputs)
         raise TypeError(
             f"{as_code(loss)}: the d_outputs of a loss must be like the outputs, {form}, got {shown(d_outputs)}. "
             "Give the loss's slope in each output, in outputs.dtype"
         )
-    value = value if type(value) is float else _number(loss, "the value of a loss", value)
+    value = value if type(value) is float or _stays(value) else _number(loss, "the value of a loss", value)
     return value, d_outputs, _weight(loss, *weight) if weight else None
 
 
@@ -181,7 +188,7 @@ def call_metric(
         return None, None
     made = _called("metric", metric, outputs, targets, weights)
     value, weight = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    value = value if type(value) is float else _number(metric, "a metric", value)
+    value = value if type(value) is float or _stays(value) else _number(metric, "a metric", value)
     return value, None if weight is None else _weight(metric, weight)
 
 
@@ -233,8 +240,8 @@ def _called(what: str, function: Callable[..., Any], outputs: Any, targets: Any,
 
 def _is_like(made: Any, outputs: Any) -> bool:
     """Whether a gradient has the form of the outputs: their structure, shapes and dtypes."""
-    if type(outputs) is np.ndarray:
-        return type(made) is np.ndarray and made.shape == outputs.shape and made.dtype == outputs.dtype
+    if is_array(outputs):
+        return type(made) is type(outputs) and made.shape == outputs.shape and made.dtype == outputs.dtype
     if type(outputs) is not tuple or type(made) is not tuple or len(made) != len(outputs):
         return False
     return all(map(_is_like, made, outputs))
@@ -242,7 +249,7 @@ def _is_like(made: Any, outputs: Any) -> bool:
 
 def _is_values(values: Any) -> bool:
     """Whether they are an array, or a tuple of such."""
-    return type(values) is np.ndarray or (type(values) is tuple and all(map(_is_values, values)))
+    return is_array(values) or (type(values) is tuple and all(map(_is_values, values)))
 
 
 def _has_rows(values: Any, n: int) -> bool:
@@ -250,7 +257,14 @@ def _has_rows(values: Any, n: int) -> bool:
     return _is_values(values) and all(leaf.ndim > 0 and len(leaf) == n for leaf in tree.flatten(values))
 
 
+def _stays(value: Any) -> bool:
+    """Whether it is a number on a device, which is not looked at."""
+    return is_device_array(value) and value.ndim == 0
+
+
 def _weight(function: Callable[..., Any], value: Any) -> float:
+    if _stays(value):
+        return value  # type: ignore[no-any-return]
     weight = as_float(value)
     if not isinstance(weight, float) or not 0 <= weight < math.inf:
         raise TypeError(

@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike
 
 from funcnn.batch import Batch
 from funcnn.checks import FuncnnWarning
+from funcnn.device import device_of_tree
 from funcnn.evaluation import BEGUN, batches, evaluate, for_evaluation, mean_of, predict, recounted
 from funcnn.keys import Key, check_is_key, fold_in
 from funcnn.metrics.shared import is_lower_better, rank
@@ -27,10 +28,22 @@ from funcnn.nn.fold import fold
 from funcnn.nn.prediction import predictor
 from funcnn.problem import Augment, Examples, Parts, Problem, check_asks_no_loss, check_examples, check_problem
 from funcnn.settings import check_counts, is_number, refuse
+from funcnn.team.ahead import Ahead, check_there
 from funcnn.team.calls import FromOrder
+from funcnn.team.events import Epoch, Step
 from funcnn.team.member import epoch_order
 from funcnn.team.mpi import team_of
-from funcnn.team.step import ADVICE, Metrics, Model, NonFiniteError, TrainState, step, step_in_shards, summed
+from funcnn.team.step import (
+    ADVICE,
+    Metrics,
+    Model,
+    NonFiniteError,
+    TrainState,
+    check_on_host,
+    step,
+    step_in_shards,
+    summed,
+)
 from funcnn.team.team import Team
 from funcnn.tree import Array, Shape
 
@@ -39,43 +52,6 @@ __all__ = [
     "batches", "early_stopping", "evaluate", "fold", "for_evaluation", "init_state", "make_step", "predict",
     "predictor", "recounted", "train",
 ]  # fmt: skip
-
-
-@attrs.frozen
-class Step:
-    """One step was taken: its number in the run and in its epoch (from 1), its batch's metrics, the epoch's so far."""
-
-    step: int
-    epoch: int
-    batch: int
-    batches: int
-    loss: float
-    accuracy: float | None
-    epoch_loss: float
-    epoch_accuracy: float | None
-    learning_rate: float
-
-
-@attrs.frozen(eq=False)
-class Epoch:
-    """One epoch (from 1) is done: the state after it, means over its steps, the validation part's metrics, seconds.
-
-    After a start within an epoch, the means and seconds cover the steps since. `subset` (some of the training examples,
-    evaluated as the other parts are) and `test` are for loops that measure more. `lower` says that a lower metric is
-    better, and `is_best` whether the epoch is the best so far on the validation part, if `early_stopping` has looked.
-    """
-
-    epoch: int
-    epochs: int
-    state: TrainState = attrs.field(repr=lambda state: f"{type(state).__name__}(...)")
-    train: Metrics
-    validation: Metrics | None
-    learning_rate: float
-    seconds: float
-    subset: Metrics | None = None
-    test: Metrics | None = None
-    lower: bool = attrs.field(default=False, repr=False)
-    is_best: bool | None = None
 
 
 def init_state(problem: Problem, key: Key, in_shape: Shape, dtype: DTypeLike = np.float32) -> TrainState:
@@ -192,6 +168,8 @@ def train(
         check_asks_no_loss("train", problem)
     if not isinstance(state, TrainState):
         refuse("train", "state", "a TrainState, such as init_state makes", state)
+    if shards > 1:
+        check_on_host("train", state)
     if not (hasattr(dataset, "train") and hasattr(dataset, "validation")):
         expected = "a data set with the parts train and validation (or None)"
         refuse("train", "dataset", expected, dataset, "Of a part make Dataset(part, None, None, classes, in_shape)")
@@ -201,6 +179,7 @@ def train(
     return _train(problem, state, dataset, epochs, batch_size, epoch_steps, _Crew(problem, dataset, workers, shards))
 
 
+_LOOK = 100  # steps, after which what is on a device is looked at
 _EXPLODED = 1e3  # of the first step's loss, or of 1 if that is less
 
 
@@ -228,17 +207,18 @@ def _train(
                 which, place = divmod(state.step, per_pass)
                 batch = FromOrder(which, place * batch_size, min((place + 1) * batch_size, n))
                 rate = problem.optimizer.learning_rate(state.step, state.opt_state)
-                state, metrics = crew.step(state, batch)
+                state, metrics = crew.step(state, batch, _following(batch, batch_size, n))
                 mean = summed([mean, metrics]) if mean else metrics
                 limit = limit or _EXPLODED * max(1.0, abs(metrics.loss))
-                event = Step(
-                    state.step, epoch + 1, i + 1, per_epoch,
-                    metrics.loss, metrics.accuracy, mean.loss, mean.accuracy, rate,
-                )  # fmt: skip
+                measures = *metrics.as_they_lie, *mean.as_they_lie
+                event = Step(state.step, epoch + 1, i + 1, per_epoch, *measures, rate)
+                if (i + 1) % _LOOK == 0:
+                    check_there(state, mean)
                 seconds += time.perf_counter() - started
                 yield event
                 started = time.perf_counter()  # the time that the caller took is not the training's
             assert mean is not None  # an epoch that is begun has a step to come
+            check_there(state, mean)
             validation = crew.validate(state)
             opt_state = problem.optimizer.observe(state.opt_state, validation or mean)
             if opt_state is not state.opt_state:
@@ -251,6 +231,13 @@ def _train(
                 BEGUN.add(start)
             lower = is_lower_better(problem.metric)
             yield Epoch(epoch + 1, epochs, state, mean, validation, rate, seconds, lower=lower)
+
+
+def _following(batch: FromOrder, batch_size: int, n: int) -> FromOrder:
+    """The batch after another."""
+    if batch.last == n:
+        return FromOrder(batch.epoch + 1, 0, min(batch_size, n))
+    return FromOrder(batch.epoch, batch.last, min(batch.last + batch_size, n))
 
 
 def early_stopping(events: Iterable[Step | Epoch], *, patience: int, min_delta: float = 0.0) -> Iterator[Step | Epoch]:
@@ -324,6 +311,7 @@ class _Crew:
         self.team: Team | None = None
         self.alone = make_step(problem, shards=shards)
         self.order: tuple[int, Array] | None = None
+        self.ahead: Ahead | None = None
 
     def __enter__(self) -> "_Crew":
         workers, shards = self.size
@@ -333,11 +321,16 @@ class _Crew:
     def __exit__(self, *error: object) -> None:
         if self.team:
             self.team.close()
+        if self.ahead:
+            self.ahead.close()
 
-    def step(self, state: TrainState, batch: FromOrder) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, batch: FromOrder, following: FromOrder) -> tuple[TrainState, Metrics]:
         examples = self.dataset.train
         if self.team:
             return self.team.step(self.problem, state, batch, examples, self.dataset.validation)
+        if device_of_tree(state.params) != "cpu":
+            self.ahead = self.ahead or Ahead(self.problem, examples)
+            return self.ahead.step(state, batch, following)
         if self.order is None or self.order[0] != batch.epoch:
             self.order = batch.epoch, epoch_order(state.seed, batch.epoch, len(examples))
         return self.alone(state, examples.take(self.order[1][batch.first : batch.last]))

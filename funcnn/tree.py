@@ -32,6 +32,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from funcnn.system.devices import has_form, is_device_array, module_of
 from funcnn.system.text import Text, call_text, cut, text_table
 
 __all__ = [
@@ -104,9 +105,9 @@ def _children(tree: Any) -> tuple[Any, ...] | None:
 
 def _labels(tree: Any) -> tuple[str, ...]:
     """The names of a tree's children, in the order of `_children`."""
-    if type(tree) is tuple:
-        return tuple(str(i) for i in range(len(tree)))
-    return getattr(type(tree), "__tree_fields__", ())
+    return (
+        tuple([f"{i}" for i in range(len(tree))]) if type(tree) is tuple else getattr(type(tree), "__tree_fields__", ())
+    )
 
 
 def _append_leaves(tree: Any, leaves: list[Any]) -> None:
@@ -257,7 +258,7 @@ def _kind(tree: Any) -> str:
     children = _children(tree)
     if tree is None:
         return "None"
-    if isinstance(tree, (np.ndarray, np.generic)):
+    if isinstance(tree, np.generic) or has_form(tree):
         return f"an array of shape {tree.shape}"
     if children is None:
         return f"a leaf ({type(tree).__name__})"
@@ -311,6 +312,8 @@ def equal(tree: Any, other: Any) -> bool:
 
 
 def _same_bits(a: Any, b: Any) -> bool:
+    if type(a) is type(b) and is_device_array(a):
+        return _same_bits(*map(module_of(a).asnumpy, (a, b)))
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return a is b or (a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
     return type(a) is type(b) and bool(a == b)
@@ -327,7 +330,7 @@ def nbytes(tree: Any) -> int:
 
 def _arrays(tree: Any) -> list[Array]:
     """A tree's arrays, each once."""
-    return list({id(leaf): leaf for leaf in flatten(tree) if isinstance(leaf, np.ndarray)}.values())
+    return list({id(leaf): leaf for leaf in flatten(tree) if has_form(leaf)}.values())
 
 
 def read_only(tree: T) -> T:
@@ -353,7 +356,7 @@ def brief(value: Any) -> str:
     >>> brief(np.zeros((2, 3))), brief((np.zeros((2, 3)), None, (np.ones(3),))), brief((1, None))
     ('float64 (2, 3)', '<2 arrays of float64: 9 numbers, 72 bytes>', '(1, None)')
     """
-    if isinstance(value, np.ndarray):
+    if has_form(value):
         return f"{value.dtype} {value.shape}"
     if type(value) is not tuple:
         return repr(value)
@@ -365,11 +368,7 @@ def brief(value: Any) -> str:
         return cut(repr(value), 60)
     count = f"{len(arrays):,} array{'s'[: len(arrays) > 1]}"
     dtypes = "/".join(sorted({str(array.dtype) for array in arrays}))
-    return f"<{count} of {dtypes}: {_numbers(value)}, {nbytes(value):,} bytes>"
-
-
-def _numbers(tree: Any) -> str:
-    return f"{sum(array.size for array in _arrays(tree)):,} numbers"
+    return f"<{count} of {dtypes}: {sum(array.size for array in arrays):,} numbers, {nbytes(value):,} bytes>"
 
 
 def _node_text(self: Any) -> str:
@@ -389,11 +388,11 @@ def show(tree: Any) -> Text:
 
     Raises TreeError for what is no tree.
     """
-    rows: list[tuple[Any, ...]] = []
-    for path, leaf in zip(paths(tree), flatten(tree), strict=True):
-        if isinstance(leaf, np.ndarray):
-            rows.append((path, leaf.shape, leaf.dtype, f"{leaf.nbytes:,}"))
-        else:
-            rows.append((path, None, type(leaf).__name__, None))
-    total = ("total", _numbers(tree), "", f"{nbytes(tree):,}")
+    rows: list[tuple[Any, ...]] = [
+        (path, leaf.shape, leaf.dtype, f"{leaf.nbytes:,}")
+        if has_form(leaf)
+        else (path, None, type(leaf).__name__, None)
+        for path, leaf in zip(paths(tree), flatten(tree), strict=True)
+    ]
+    total = ("total", f"{sum(array.size for array in _arrays(tree)):,} numbers", "", f"{nbytes(tree):,}")
     return text_table(("path", "shape", "dtype", "bytes"), [*rows, total], left=3)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from funcnn import Key, layers, losses, serial
+from funcnn.data import one_hot
 from funcnn.layer import Array
 from funcnn.losses import (
     Loss,
@@ -778,6 +779,15 @@ def test_outputs_that_are_no_rows_of_scores(loss: Loss) -> None:
 def test_targets_of_another_shape_are_not_broadcast(loss: Loss, shape: tuple[int, ...]) -> None:
     problem, _ = refused(loss, gaussian(5, 3), np.zeros(shape))
     assert problem == f"{name_of(loss)}: expected targets of the outputs' shape (5, 3), got {shape}"
+
+
+@pytest.mark.parametrize("loss", [mean_squared_error, sigmoid_cross_entropy])
+def test_class_numbers_for_a_loss_of_rows_are_told_both_ways_out(loss: Loss) -> None:
+    outputs, targets = gaussian(5, 3), class_numbers(5, 3)
+    _, advice = refused(loss, outputs, targets)
+    assert advice == "Of class numbers make rows, one_hot(targets, 3), or take softmax_cross_entropy"
+    assert loss(outputs, one_hot(targets, 3, dtype=np.float64))[0] > 0
+    assert softmax_cross_entropy(outputs, targets)[0] > 0
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ Each goes over its leaf block by block (`updates.by_block`), in place, and treat
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from funcnn.arrays import elementwise, threads
-from funcnn.arrays.updates import by_block, squared_norm, walk
+from funcnn.arrays.updates import by_block, scratch_like, squared_norm, walk
+from funcnn.arrays.weighing import larger, root, trust
 from funcnn.tree import Array
 
 __all__ = [
@@ -36,7 +38,7 @@ def adagrad_update(leaf: Array, gradient: Array, square: Array, *, rate: float, 
     """s' = s + g², and leaf - rate · g / (sqrt(s') + epsilon)."""
 
     def fill(old: Array, g: Array, old_s: Array, new: Array, s: Array) -> None:
-        root = threads.scratch("optimizer", g.shape, g.dtype)
+        root = scratch_like("optimizer", g)
         np.multiply(g, g, out=root)
         np.add(old_s, root, out=s)
         _divide(g, s, epsilon, root)
@@ -139,7 +141,7 @@ def _by_moments(
         m += root
         upper = m
         if ahead is not None:
-            upper = threads.scratch("ahead", g.shape, g.dtype)
+            upper = scratch_like("ahead", g)
             np.multiply(m, ahead[0], out=upper)
             upper += np.multiply(g, ahead[1], out=root)
         if largest:
@@ -167,7 +169,7 @@ def adamax_update(
     factor = -rate / (1 - b1 ** (step + 1))
 
     def fill(old: Array, g: Array, old_m: Array, old_u: Array, new: Array, m: Array, u: Array) -> None:
-        part = threads.scratch("optimizer", g.shape, g.dtype)
+        part = scratch_like("optimizer", g)
         np.multiply(g, 1 - b1, out=part)
         np.multiply(old_m, b1, out=m)
         m += part
@@ -213,8 +215,7 @@ def lamb_update(
     factor = root_correction / (1 - b1 ** (step + 1))
     row = (leaf, gradient, mean, square)
     new, m, v = _by_moments(*row, b1=b1, b2=b2, factor=factor, epsilon=root_correction * epsilon, keep=weight_decay)
-    norms = math.sqrt(squared_norm(leaf)), math.sqrt(squared_norm(new))
-    return _step_in_place(leaf, new, -rate * (norms[0] / norms[1] if all(norms) else 1.0)), m, v
+    return _step_in_place(leaf, new, -rate * trust(root(squared_norm(leaf)), root(squared_norm(new)))), m, v
 
 
 def adafactor_update(
@@ -225,11 +226,11 @@ def adafactor_update(
 
     u = g / sqrt(r · c / mean(r)), and keep · leaf - rate · max(least_scale, rms(leaf)) · u / max(1, rms(u) / clip).
     """
-    scale = max(least_scale, _rms(leaf))
-    u = np.array(gradient, leaf.dtype, order="C")
+    scale = larger(_rms(leaf), least_scale)
+    u = gradient.astype(leaf.dtype, order="C")[...]  # a number becomes an array ()
     np.square(u, out=u)
     means = (u.mean(axis=-1, keepdims=True), u.mean(axis=-2, keepdims=True)) if len(squares) == 2 else (u,)
-    squares = tuple([np.asarray(old + share * (mean - old)) for old, mean in zip(squares, means, strict=True)])
+    squares = tuple([(old + share * (mean - old))[...] for old, mean in zip(squares, means, strict=True)])
     if len(squares) == 2:
         rows, columns = squares
         rows = rows / np.maximum(rows.mean(axis=-2, keepdims=True), epsilon)
@@ -239,15 +240,15 @@ def adafactor_update(
     np.maximum(u, _in_dtype(epsilon * epsilon, u), out=u)
     np.sqrt(u, out=u)
     np.divide(gradient, u, out=u)
-    factor = -rate * scale / max(1.0, _rms(u) / clip)
+    factor = -rate * scale / larger(_rms(u) / clip, 1.0)
     return _step_in_place(leaf if keep == 1 else leaf * keep, u, factor), *squares
 
 
-def _rms(array: Array) -> float:
-    return math.sqrt(squared_norm(array) / max(array.size, 1))
+def _rms(array: Array) -> Any:
+    return root(squared_norm(array) / max(array.size, 1))
 
 
-def _step_in_place(leaf: Array, direction: Array, factor: float) -> Array:
+def _step_in_place(leaf: Array, direction: Array, factor: Any) -> Array:
     """leaf + factor · direction, in the direction's memory."""
     old, new = leaf.reshape(-1), direction.reshape(-1)
 
@@ -255,7 +256,8 @@ def _step_in_place(leaf: Array, direction: Array, factor: float) -> Array:
         new[block] *= factor
         new[block] += old[block]
 
-    threads.for_each(fill, elementwise.blocks(new.size))
+    blocks = elementwise.blocks(new.size) if isinstance(new, np.ndarray) else [slice(None)]
+    threads.for_each(fill, blocks)
     return direction
 
 
@@ -269,7 +271,7 @@ def _in_dtype(epsilon: float, like: Array) -> float:
 
 def _mean_square(g: Array, old: Array, decay: float, *, out: Array) -> Array:
     """out = decay · old + (1 - decay) · g²; returns an array of their size to compute in."""
-    square = threads.scratch("optimizer", g.shape, g.dtype)
+    square = scratch_like("optimizer", g)
     np.multiply(g, g, out=square)
     square *= 1 - decay
     np.multiply(old, decay, out=out)

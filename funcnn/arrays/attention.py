@@ -31,11 +31,12 @@ import numpy as np
 
 from funcnn.arrays.conv_products import multiply
 from funcnn.arrays.masks import LEVELS, keep_mask
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import in_tasks, scratch, slices
 from funcnn.keys import Key, fold_in
 from funcnn.tree import Array, node
 
-__all__ = ["Drop", "Kept", "Sight", "attend", "attend_back", "attention", "attention_gradients"]
+__all__ = ["Drop", "Kept", "Sight", "attend", "attend_back", "attention", "attention_gradients", "whole_factors"]
 
 _SHORT = 2**16  # scores of a head at most, for the weights to be kept; with more, to make them anew costs less
 _SCORES = 2**18  # in a block, about: they and their gradients stay in cache
@@ -66,6 +67,16 @@ class Drop(NamedTuple):
         factors = keep_mask(fold_in(fold_in(self.key, part), block), shape, self.threshold).astype(dtype)
         factors *= LEVELS / (LEVELS - self.threshold)
         return factors
+
+
+def whole_factors(drop: Drop, shape: tuple[int, ...], dtype: Any, *, causal: bool) -> Array:
+    """The factors of all parts and blocks of weights (n, heads, rows, keys) together; 1 where `attend` draws none."""
+    whole, (n, heads, rows, keys) = np.ones(shape, dtype), shape
+    for number, part in enumerate(_parts(n, heads, rows, keys)):
+        for block, at in enumerate(_blocks(rows, keys)):
+            its = whole[part][:, :, at, : at.stop if causal else keys]
+            its[...] = drop.factors(number, block, its.shape, dtype)
+    return whole
 
 
 @node
@@ -190,6 +201,7 @@ def _blocks(rows: int, keys: int) -> list[slice]:
     return slices(rows, min(_MOST, max(_ROWS, _SCORES // keys)))
 
 
+@tuned
 def attend(
     q: Array, k: Array, v: Array, sight: Sight = ALL, drop: Drop | None = None, *, train: bool = False
 ) -> tuple[Array, Kept | None]:  # fmt: skip
@@ -224,6 +236,7 @@ def attend(
     return o, Kept(weights, log_sums) if train else None
 
 
+@tuned
 def attend_back(
     q: Array, k: Array, v: Array, o: Array, kept: Kept, do: Array, out: tuple[Array, Array, Array],
     sight: Sight = ALL, drop: Drop | None = None,

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from funcnn.arrays.geometry import Geometry
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import even_slices, in_tasks, scratch, slices, sum_in_tasks
 from funcnn.tree import Array
 
@@ -33,6 +34,7 @@ _SMALL = 100**3  # multiply-adds that OpenBLAS takes as factors lie in memory (`
 _FEW = 16  # rows of such a product, at least
 
 
+@tuned
 def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int, bias: Array | None = None) -> Array:
     """y (n, out, filters) of x (n, time, channels).
 
@@ -56,6 +58,7 @@ def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int, bias: Arra
     return _joined(y)
 
 
+@tuned
 def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int) -> Array:
     """dweight (taps, channels / groups, filters) of x (n, time, channels) and dy (n, out, filters)."""
     taps, inner, filters = geo.window[0], x.shape[2] // groups, dy.shape[2]
@@ -76,6 +79,7 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int) -> Arr
     return np.ascontiguousarray(total.transpose(1, 0, 2)).reshape(taps, inner, filters)
 
 
+@tuned
 def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int) -> Array:
     """dx (n, time, channels) of dy (n, out, filters)."""
     taps, inner, filters = weight.shape

@@ -15,7 +15,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from funcnn.arrays.seam import named, refuse_both_kinds, tuned
 from funcnn.arrays.threads import for_each, in_a_task, slices
+from funcnn.system.devices import has_form
 from funcnn.tree import Array
 
 __all__ = [
@@ -41,14 +43,17 @@ def fused(formula: str, **values: Array | float) -> Array:
     >>> fused("a * x + 1", a=0.5, x=np.ones(2, np.float32))
     array([1.5, 1.5], dtype=float32)
     """
-    like = next(value for value in values.values() if isinstance(value, np.ndarray))
+    like: Any = next(value for value in values.values() if has_form(value))
     number = like.dtype.type  # for NumPy too: what is made of numbers alone is then rounded as by numexpr
-    cast = {name: value if isinstance(value, np.ndarray) else number(value) for name, value in values.items()}
-    if like.size >= _NUMEXPR_FROM:
+    cast = {name: value if has_form(value) else number(value) for name, value in values.items()}
+    if like.size >= _NUMEXPR_FROM and isinstance(like, np.ndarray):
         import numexpr  # here, since small nets never need it
 
         return numexpr.evaluate(formula, local_dict=cast, global_dict={})  # type: ignore[no-any-return]
-    return eval(_compiled(formula), {"__builtins__": {}}, cast)  # type: ignore[no-any-return]
+    return eval(_compiled(formula), _NAMES, cast)  # type: ignore[no-any-return]
+
+
+_NAMES = {"__builtins__": {"__import__": __import__}}  # for CuPy, which imports when it compiles a kernel
 
 
 @cache
@@ -59,6 +64,8 @@ def _compiled(formula: str) -> CodeType:
 def elementwise(function: Callable[..., Array], *arrays: Array) -> Array:
     """An element-wise function of arrays of one shape, block by block where they are large, in their memory order."""
     first = arrays[0]
+    if not isinstance(first, np.ndarray):
+        return function(*arrays)  # a device needs no blocks
     if first.size <= BLOCK or in_a_task() or any(array.strides != first.strides for array in arrays):
         return function(*arrays)
     flat = [array.ravel(order="K") for array in arrays]
@@ -79,6 +86,7 @@ def blocks(n: int) -> list[slice]:
     return slices(n, BLOCK)
 
 
+@tuned
 def positive_part(x: Array, y: Array | None = None) -> Array:
     """max(x, 0). Against a row of zeros, since the maximum with a scalar is not vectorised and takes twice as long."""
     y = np.empty_like(x) if y is None else y
@@ -133,7 +141,8 @@ def filled(fill: Fill, *arrays: Array) -> Array:
 def _by_blocks(fill: Fill, *arrays: Array) -> None:
     """Let a function go over arrays of one shape, in blocks where they are large and lie in memory alike."""
     first = arrays[0]
-    if first.size <= BLOCK or any(array.strides != first.strides for array in arrays):
+    small = first.size <= BLOCK or not isinstance(first, np.ndarray)  # a device needs no blocks
+    if small or any(array.strides != first.strides for array in arrays):
         fill(*arrays)
         return
     flat = [array.ravel(order="K") for array in arrays]
@@ -160,6 +169,11 @@ def underflow_is_zero(function: Callable[P, T]) -> Callable[P, T]:
             return function(*arguments, **options)
         except FloatingPointError:
             pass
+        except (AttributeError, TypeError, ValueError) as error:
+            its = named(function, arguments, options)
+            place = repr(its["settings"]) if "settings" in its else function.__name__
+            refuse_both_kinds(error, place, **its)
+            raise
         # Once more, and only now: np.errstate at every call would take as long as a small layer.
         with np.errstate(under="ignore"):
             return function(*arguments, **options)

@@ -33,7 +33,7 @@ Padding = Literal["valid", "same"] | int | Sides
 Taps = tuple[tuple[slice, slice], ...]  # `tap` of each tap of a kernel along one axis
 
 
-@attrs.frozen(slots=False)  # so that what follows from the fields can be kept beside them
+@attrs.frozen(slots=False, cache_hash=True)  # so that what follows from the fields can be kept beside them
 class Geometry:
     """A kernel on an image: sizes as (height, width), padding as `Sides`; a pool's window is its kernel."""
 

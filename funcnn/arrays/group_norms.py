@@ -20,6 +20,7 @@ import numpy as np
 from funcnn.arrays.elementwise import BLOCK
 from funcnn.arrays.layout import adjacent, empty_adjacent, lies_by_rows, rows, wide
 from funcnn.arrays.row_norms import LARGE_MEAN
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import in_tasks, scratch, slices
 from funcnn.tree import Array
 
@@ -29,6 +30,7 @@ _POSITIONS = 4  # in a block at least, so that it is larger than what all its po
 _OPERATIONS = 16  # for a number, as the threads count them
 
 
+@tuned
 def normalize_groups(
     x: Array, groups: int, scale: Array | None, shift: Array | None, epsilon: float
 ) -> tuple[Array, Array, Array]:
@@ -47,6 +49,7 @@ def normalize_groups(
     return y.astype(dtype, copy=False), mean, inverse
 
 
+@tuned
 def normalize_groups_back(
     dy: Array, x: Array, mean: Array, inverse: Array, scale: Array | None, *, need_dx: bool
 ) -> tuple[Array | None, Array, Array]:

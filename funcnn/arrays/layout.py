@@ -27,13 +27,14 @@ import math
 
 import numpy as np
 
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import scratch
 from funcnn.tree import Array
 
 __all__ = [
-    "add_to_examples", "adjacent", "channel_rows", "contiguous_rows", "copy_columns", "dot_channels", "empty_adjacent",
-    "empty_like_channels", "for_channels", "images", "lies_by_rows", "rows", "sum_channels", "sum_examples",
-    "unit_rows", "wide",
+    "add_line", "add_to_examples", "adjacent", "by_rows", "channel_rows", "contiguous", "contiguous_rows",
+    "copy_columns", "dot_channels", "empty_adjacent", "empty_like_channels", "for_channels", "images", "lies_by_rows",
+    "of_channel_rows", "row_products", "rows", "sum_channels", "sum_examples", "unit_rows", "wide",
 ]  # fmt: skip
 
 
@@ -61,6 +62,18 @@ def contiguous_rows(x: Array) -> Array:
     moved = scratch("apart", (n, size + apart), x.dtype)[:, :size]
     moved[...] = x.reshape(n, size)
     return np.ascontiguousarray(rows(moved.reshape(x.shape)))
+
+
+@tuned
+def contiguous(x: Array) -> Array:
+    """The same array in C order: itself or a copy."""
+    return np.ascontiguousarray(x)
+
+
+@tuned
+def by_rows(x: Array) -> Array:
+    """Images that lie by rows, to every function the same: x itself or a copy."""
+    return images(contiguous_rows(x))
 
 
 def lies_by_rows(x: Array) -> bool:
@@ -97,6 +110,7 @@ def copy_columns(to: Array, source: Array) -> None:
 # channel is repeated along a row first, since NumPy's loops over an array and a single number are not vectorised well.
 
 
+@tuned
 def channel_rows(x: Array) -> Array:
     """The view (..., c) -> (m, c, p) of a batch: of images (h, c, w · n), else (all but channels, c, 1)."""
     if x.ndim == 4:
@@ -105,6 +119,16 @@ def channel_rows(x: Array) -> Array:
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1], 1)
 
 
+@tuned
+def of_channel_rows(x: Array, shape: tuple[int, ...]) -> Array:
+    """`channel_rows` as a batch of a shape again."""
+    if len(shape) != 4:
+        return x.reshape(shape)
+    n, h, w, c = shape
+    return images(x.reshape(h, c, w, n))
+
+
+@tuned
 def empty_like_channels(x: Array) -> Array:
     """A new array like a batch, of which `channel_rows` is a view."""
     if x.ndim == 4:
@@ -118,6 +142,7 @@ def wide(x: Array) -> Array:
     return x.astype(np.float32) if x.dtype.char == "e" else x
 
 
+@tuned
 def sum_channels(x: Array) -> Array:
     """The sum of each channel, (m, c, p) -> (c,), in float64; before, BLAS adds up rows of p numbers in x's dtype."""
     sums = x[..., 0] if x.shape[2] == 1 else x @ np.ones(x.shape[2], x.dtype)
@@ -125,6 +150,7 @@ def sum_channels(x: Array) -> Array:
     return total
 
 
+@tuned
 def dot_channels(x: Array, y: Array) -> Array:
     """The sum of products of each channel of two arrays, (m, c, p) -> (c,), rounded as in `sum_channels`."""
     if x.shape[2] > 1:
@@ -133,11 +159,21 @@ def dot_channels(x: Array, y: Array) -> Array:
     return sum_channels(x * y)
 
 
+@tuned
 def for_channels(values: Array, x: Array) -> Array:
     """Numbers (c,), one for each channel of an array (m, c, p), ready to be combined with it: -> (c, p)."""
     return np.repeat(values, x.shape[2]).reshape(len(values), x.shape[2])
 
 
+@tuned
+def add_line(out: Array, x: Array, factor: Array, constant: Array) -> None:
+    """out += factor · x + constant, for each channel of (m, c, p)."""
+    line = np.multiply(x, for_channels(factor, x), out=scratch("line", x.shape, x.dtype))
+    line += for_channels(constant, x)
+    out += line
+
+
+@tuned
 def sum_examples(x: Array) -> Array:
     """The sum over a batch: (n, ...) -> (...)."""
     if x.ndim == 4 and len(x) > 1 and rows(x).flags.c_contiguous:
@@ -148,6 +184,7 @@ def sum_examples(x: Array) -> Array:
     return np.asarray(np.add.reduce(x, axis=0))  # what `sum` calls, after a microsecond
 
 
+@tuned
 def add_to_examples(x: Array, value: Array) -> Array:
     """x (n, ...) + value (...)."""
     if x.ndim != 4:
@@ -158,6 +195,14 @@ def add_to_examples(x: Array, value: Array) -> Array:
     return y
 
 
+@tuned
+def row_products(a: Array, b: Array) -> Array:
+    """The product of each row of one matrix and that of another, (n, features) -> (n,)."""
+    products: Array = np.vecdot(a, b)
+    return products
+
+
+@tuned
 def unit_rows(rows: Array) -> tuple[Array, Array, Array]:
     """Each row divided by its length: (n, features) -> (n, features), and the lengths as norm · largest, (n, 1) each.
 

@@ -4,15 +4,17 @@ import math
 
 import numpy as np
 
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import single_blas_thread
 from funcnn.arrays.updates import squared_norm
 from funcnn.tree import Array
 
-__all__ = ["newton_schulz"]
+__all__ = ["QUINTIC", "newton_schulz"]
 
-_QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at zero, and bounded by about 1.2 for singular values up to 1
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at zero, and bounded by about 1.2 for singular values up to 1
 
 
+@tuned
 def newton_schulz(matrix: Array, steps: int) -> Array:
     """U Vᵀ of a matrix U Σ Vᵀ, but for singular values between about 0.7 and 1.2.
 
@@ -22,7 +24,7 @@ def newton_schulz(matrix: Array, steps: int) -> Array:
     >>> turned[0, 1], (np.diag(turned) > 0.6).all(), (np.diag(turned) < 1.3).all()
     (np.float64(0.0), np.True_, np.True_)
     """
-    a, b, c = _QUINTIC
+    a, b, c = QUINTIC
     norm = max(math.sqrt(squared_norm(matrix)), 1e-7)
     tall = matrix.shape[0] > matrix.shape[1]
     x: Array = np.ascontiguousarray(matrix.T if tall else matrix) / matrix.dtype.type(norm)

@@ -6,11 +6,13 @@ import numpy as np
 
 from funcnn.arrays.geometry import Geometry
 from funcnn.arrays.layout import wide
+from funcnn.arrays.seam import tuned
 from funcnn.tree import Array
 
-__all__ = ["avg_pool_backward", "avg_pool_forward", "max_pool_backward", "max_pool_forward"]
+__all__ = ["avg_pool_backward", "avg_pool_forward", "global_max_backward", "max_pool_backward", "max_pool_forward"]
 
 
+@tuned
 def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Array, Array | None]:
     """The largest of each window (n, out, channels), and the taps that it lies under, of equals the first.
 
@@ -35,11 +37,13 @@ def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Ar
     return y, winners
 
 
+@tuned
 def max_pool_backward(dy: Array, winners: Array, geo: Geometry) -> Array:
     """dx: each winner gets its window's share."""
     return _spread(geo, dy, lambda k, outputs: dy[:, outputs] * (winners[:, outputs] == k))
 
 
+@tuned
 def avg_pool_forward(x: Array, geo: Geometry) -> Array:
     """The mean of the steps in each window, padding left out."""
     y = np.zeros((len(x), geo.out_size[0], x.shape[2]), wide(x[:0]).dtype)
@@ -49,10 +53,19 @@ def avg_pool_forward(x: Array, geo: Geometry) -> Array:
     return y.astype(x.dtype, copy=False)
 
 
+@tuned
 def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
     """dx: each step of a window gets an equal share."""
     share = dy * _shares(geo, dy)
     return _spread(geo, dy, lambda k, outputs: share[:, outputs])
+
+
+@tuned
+def global_max_backward(dy: Array, winners: Array, time: int) -> Array:
+    """dy (n, channels) to the steps that won, (n, 1, channels), zeros to the others: -> (n, time, channels)."""
+    dx = np.zeros((len(dy), time, dy.shape[1]), dy.dtype)
+    np.put_along_axis(dx, winners, dy[:, None], axis=1)
+    return dx
 
 
 def _shares(geo: Geometry, like: Array) -> Array:

@@ -25,6 +25,7 @@ from numpy.typing import DTypeLike
 
 from funcnn.arrays.geometry import Geometry, Size, geometry
 from funcnn.arrays.layout import copy_columns, images, rows
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import even_slices, for_each, in_a_task
 from funcnn.tree import Array
 
@@ -43,6 +44,7 @@ _TASK = 2**20  # numbers worth a task
 # --- Maximum --------------------------------------------------------------------------------------------------
 
 
+@tuned
 def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Array, Winners | None]:
     """The largest value in each window, and (if asked for) which of the window's cells holds it.
 
@@ -89,6 +91,7 @@ def _max_along(axis: int, cells: Cells, best: Array, winner: Array | None) -> No
         np.maximum(so_far, values, out=so_far)
 
 
+@tuned
 def max_pool_backward(dy: Array, winners: Winners, geo: Geometry) -> Array:
     """Each window's gradient to the cell that won, added where windows overlap.
 
@@ -132,11 +135,13 @@ def _to_winners(axis: int, dy: Array, winner: Array, dx: Sequence[Array], geo: G
 # --- Mean -----------------------------------------------------------------------------------------------------
 
 
+@tuned
 def avg_pool_forward(x: Array, geo: Geometry) -> Array:
     """The mean of each window's cells, padded ones not counted: x (n, h, w, c) -> (n, oh, ow, c)."""
     return sum_pool(x, geo, _shares(geo, len(x), x.dtype))
 
 
+@tuned
 def sum_pool(x: Array, geo: Geometry, shares: Array | None = None) -> Array:
     """The sum of each window's cells, times shares (oh, 1, ow, n) if given: x (n, h, w, c) -> (n, oh, ow, c)."""
     n, _, w, c = x.shape
@@ -167,11 +172,13 @@ def _sum_along(axis: int, cells: Cells, total: Array) -> None:
         there += values
 
 
+@tuned
 def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
     """Each window's gradient in equal shares to its cells: dy (n, oh, ow, c) -> (n, h, w, c)."""
     return spread(dy, geo, _shares(geo, len(dy), dy.dtype))
 
 
+@tuned
 def spread(dy: Array, geo: Geometry, shares: Array | None = None) -> Array:
     """Each window's number, times shares (oh, 1, ow, n) if given, to all its cells; the transpose of `sum_pool`.
 
@@ -216,6 +223,7 @@ def _shares(geo: Geometry, n: int, dtype: DTypeLike) -> Array:
 # --- The whole image ------------------------------------------------------------------------------------------
 
 
+@tuned
 def global_max_forward(x: Array, *, keep_winners: bool) -> tuple[Array, Winners | None]:
     """The largest value of each channel, a pool with one window: x (n, h, w, c) -> (n, c), and as for that."""
     size = x.shape[1], x.shape[2]
@@ -223,6 +231,7 @@ def global_max_forward(x: Array, *, keep_winners: bool) -> tuple[Array, Winners 
     return y[:, 0, 0], winners
 
 
+@tuned
 def global_max_backward(dy: Array, winners: Winners, size: Size) -> Array:
     """dy (n, c) to the cells that won, zeros to the others: -> (n, h, w, c)."""
     n, c = dy.shape

@@ -5,14 +5,16 @@ from functools import partial
 
 import numpy as np
 
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import TASK_OPERATIONS, TASKS, blas_is_single, run, single_blas_thread, slices
 from funcnn.tree import Array
 
-__all__ = ["as_rows", "matmul"]
+__all__ = ["as_rows", "column_sums", "matmul"]
 
 _BLOCK_WIDTH = 128  # rows or columns at least: every block packs the whole other factor
 
 
+@tuned
 def matmul(a: Array, b: Array) -> Array:
     """a · b for matrices (m, k) and (k, n), cut into blocks of rows or columns that are computed on all threads.
 
@@ -42,6 +44,17 @@ def matmul(a: Array, b: Array) -> Array:
     else:
         run([partial(np.matmul, a, b[:, cut], out=y[:, cut]) for cut in cuts])
     return y
+
+
+@tuned
+def column_sums(y: Array) -> Array:
+    """The sum of each column, (m, k) -> (k,), as a product.
+
+    >>> column_sums(np.ones((3, 2)))
+    array([3., 3.])
+    """
+    sums: Array = matmul(np.ones((1, len(y)), y.dtype), y)[0]
+    return sums
 
 
 def as_rows(x: Array) -> Array:

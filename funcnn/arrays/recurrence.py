@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from funcnn.arrays.conv_products import multiply
+from funcnn.arrays.seam import tuned_by
 from funcnn.arrays.threads import in_tasks, scratch, slices
 from funcnn.tree import Array, node
 
@@ -80,6 +81,7 @@ class Cell(NamedTuple):
 # --- All cells ------------------------------------------------------------------------------------------------
 
 
+@tuned_by(lambda cell, x, *_: x)
 def forward(cell: Cell, x: Array, weights: Weights, carry: Sequence[Array] = ()) -> Run:
     """Sequences (n, time, features) through a cell, which begins with a carry, (h,) or (h, c), or else with zeros."""
     (n, time, features), units = x.shape, len(weights.recurrent_weight)
@@ -106,6 +108,7 @@ def forward(cell: Cell, x: Array, weights: Weights, carry: Sequence[Array] = ())
     return run
 
 
+@tuned_by(lambda cell, run, *_: run.gates)
 def backward(
     cell: Cell, run: Run, weights: Weights, dys: Array | None, dcarry: Sequence[Array], *, need_dx: bool
 ) -> tuple[Weights, Array | None, tuple[Array, ...]]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from funcnn.arrays.geometry import Sides, Size
 from funcnn.arrays.layout import contiguous_rows, copy_columns, images, rows
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import scratch
 from funcnn.tree import Array
 
@@ -27,6 +28,7 @@ _ROWS, _COLUMNS = 0, 2  # axes of an array by rows, (h, c, w, n)
 # --- Bilinear -------------------------------------------------------------------------------------------------
 
 
+@tuned
 def bilinear(x: Array, factor: Size) -> Array:
     """Images enlarged by a factor, pixels beyond the edge as those at it: (n, h, w, c) -> (n, h·fh, w·fw, c).
 
@@ -37,6 +39,7 @@ def bilinear(x: Array, factor: Size) -> Array:
     return images(_enlarge(_ROWS, _enlarge(_COLUMNS, contiguous_rows(x), factor[1]), factor[0]))
 
 
+@tuned
 def bilinear_transpose(dy: Array, factor: Size) -> Array:
     """What reaches the pixels of x from those of `bilinear` of x: (n, h·fh, w·fw, c) -> (n, h, w, c)."""
     return images(_reduce(_COLUMNS, _reduce(_ROWS, contiguous_rows(dy), factor[0]), factor[1]))
@@ -124,6 +127,7 @@ def _at(axis: int, part: slice) -> tuple[slice, ...]:
 # --- Edges ----------------------------------------------------------------------------------------------------
 
 
+@tuned
 def pad(x: Array, sides: Sides) -> Array:
     """Images with rows and columns of zeros around them: (n, h, w, c) -> (n, top + h + bottom, left + w + right, c)."""
     (top, bottom), (left, right) = sides
@@ -146,6 +150,7 @@ def crop(x: Array, sides: Sides) -> Array:
 # --- Channels as pixels ---------------------------------------------------------------------------------------
 
 
+@tuned
 def pixels_of_channels(x: Array, factor: int) -> Array:
     """Runs of factor² channels as squares of pixels: (n, h, w, c·f²) -> (n, h·f, w·f, c), channel (c·f + i)·f + j."""
     source = contiguous_rows(x)
@@ -157,6 +162,7 @@ def pixels_of_channels(x: Array, factor: int) -> Array:
     return images(y.reshape(h * factor, split.shape[1], w * factor, n))
 
 
+@tuned
 def pixels_of_channels_transpose(y: Array, factor: int) -> Array:
     """The other way round: (n, h·f, w·f, c) -> (n, h, w, c·f²)."""
     source = contiguous_rows(y)

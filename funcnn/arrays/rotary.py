@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from funcnn.arrays.elementwise import BLOCK
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import scratch, slices
 from funcnn.tree import Array
 
-__all__ = ["rotate", "rotate_back"]
+__all__ = ["angle_tables", "rotate", "rotate_back"]
 
 
+@tuned
 def rotate(x: Array, *, offset: int = 0, base: float = 10000.0) -> Array:
     """Turn x (..., time, features) by its positions, which begin at `offset`: -> a new array of its shape and order.
 
@@ -32,9 +34,10 @@ def rotate(x: Array, *, offset: int = 0, base: float = 10000.0) -> Array:
     array([[1.   , 0.   ],
            [0.54 , 0.841]])
     """
-    return _turned(x, *_tables(*x.shape[-2:], offset, float(base), x.dtype, 1))
+    return _turned(x, *angle_tables(*x.shape[-2:], offset, float(base), x.dtype, 1))
 
 
+@tuned
 def rotate_back(y: Array, *, offset: int = 0, base: float = 10000.0) -> Array:
     """Turn y (..., time, features) the other way: the inverse of `rotate`, and its gradient.
 
@@ -42,11 +45,13 @@ def rotate_back(y: Array, *, offset: int = 0, base: float = 10000.0) -> Array:
     >>> bool(np.allclose(rotate_back(rotate(x, offset=5), offset=5), x))
     True
     """
-    return _turned(y, *_tables(*y.shape[-2:], offset, float(base), y.dtype, -1))
+    return _turned(y, *angle_tables(*y.shape[-2:], offset, float(base), y.dtype, -1))
 
 
 @lru_cache(maxsize=64)  # a step of attention asks for the same two in every layer
-def _tables(time: int, features: int, offset: int, base: float, dtype: np.dtype[Any], way: int) -> tuple[Array, Array]:
+def angle_tables(
+    time: int, features: int, offset: int, base: float, dtype: np.dtype[Any], way: int
+) -> tuple[Array, Array]:
     """(cos, cos) and (-sin, sin) of the angles, each (time, features); of their negatives, if way is -1."""
     half = features // 2
     angles = way * np.outer(np.arange(offset, offset + time), base ** (-np.arange(half) / half))

@@ -19,6 +19,7 @@ import numpy as np
 from funcnn.arrays.elementwise import BLOCK
 from funcnn.arrays.layout import adjacent, empty_adjacent, lies_by_rows, rows, wide
 from funcnn.arrays.products import as_rows
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import in_tasks, scratch, slices
 from funcnn.tree import Array
 
@@ -36,6 +37,7 @@ class RowGradients(NamedTuple):
     dshift: Array
 
 
+@tuned
 def normalize_rows(
     x: Array, scale: Array | None, shift: Array | None, epsilon: float, *, centre: bool
 ) -> tuple[Array, Array, Array]:
@@ -63,6 +65,7 @@ def normalize_rows(
     return y.astype(dtype, copy=False), mean, inverse
 
 
+@tuned
 def normalize_rows_back(
     dy: Array, x: Array, mean: Array, inverse: Array, scale: Array | None, *, centre: bool, need_dx: bool
 ) -> RowGradients:

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from funcnn.arrays.layout import wide
+from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import for_each, slices
 from funcnn.tree import Array
 
@@ -17,6 +18,7 @@ _OFTEN = 16  # rows of one number, from which on a product of their own pays
 _BLOCK = 2**17  # numbers, to stay in cache
 
 
+@tuned
 def take_rows(table: Array, numbers: Array) -> Array:
     """table[numbers] for numbers that are known to be below its length: (rows, features), (m,) -> (m, features).
 
@@ -34,6 +36,7 @@ def _take(table: Array, numbers: Array, taken: Array, part: slice) -> None:
     np.take(table, numbers[part], axis=0, out=taken[part], mode="clip")  # any other mode takes a copy in between
 
 
+@tuned
 def sum_rows(values: Array, numbers: Array, count: int) -> Array:
     """The sums of the rows that have each number below `count`: (m, features), (m,) -> (count, features).
 

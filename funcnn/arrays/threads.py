@@ -84,6 +84,12 @@ def threads() -> int:
 def set_threads(number: int) -> None:
     """Use a number of threads from now on; the results are the same with any.
 
+    >>> before = threads()
+    >>> set_threads(1)
+    >>> threads()
+    1
+    >>> set_threads(before)
+
     Raises ValueError unless it is a positive int.
     """
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
@@ -96,7 +102,11 @@ def set_threads(number: int) -> None:
 
 
 def cores() -> int:
-    """The cores that this process may use: its CPU affinity, and a container's share where there is one."""
+    """The cores that this process may use: its CPU affinity, and a container's share where there is one.
+
+    >>> cores() >= 1
+    True
+    """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
@@ -335,5 +345,10 @@ def _set_blas_threads(library: Any, number: int) -> None:
 
 
 def blas_is_single() -> bool:
-    """Whether BLAS is on one thread already: this thread, or the one that gave it its task, has set it so."""
+    """Whether BLAS is on one thread already: this thread, or the one that gave it its task, has set it so.
+
+    >>> with single_blas_thread():
+    ...     blas_is_single()
+    True
+    """
     return _setting.thread.inside > 0 or _setting.thread.busy

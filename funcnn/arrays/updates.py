@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from funcnn.arrays import elementwise, threads
+from funcnn.arrays.seam import tuned, tuned_by
+from funcnn.system.devices import has_form, is_device_array, is_device_class
 from funcnn.tree import Array
 
 __all__ = [
-    "Update", "accumulate_update", "average_update", "by_block", "lion_update", "moment_dtype", "momentum_update",
-    "over_leaves", "schedule_free_update", "sgd_update", "squared_norm", "walk",
+    "Update", "accumulate_update", "average_update", "by_block", "clipped", "frozen", "lion_update", "moment_dtype",
+    "momentum_update", "over_leaves", "schedule_free_update", "scratch_like", "sgd_update", "squared_norm", "walk",
     "writing_to",
 ]  # fmt: skip
 
@@ -46,7 +48,9 @@ def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = 
     if type(join) is not bool:
         raise TypeError(f"update_leaves: elementwise must be True or False, got {type(join).__name__}")
     foreign = {type(array) for row in rows for array in row} - _ARRAYS
-    foreign = {kind for kind in foreign if not issubclass(kind, np.generic)}  # as arithmetic makes of arrays ()
+    foreign = {
+        kind for kind in foreign if not (issubclass(kind, np.generic) or is_device_class(kind))
+    }  # numbers will do
     if foreign:
         names = ", ".join(sorted(kind.__name__ for kind in foreign))
         raise TypeError(f"update_leaves: the leaves of all trees must be arrays, got {names}. Make them np.array(...)")
@@ -76,7 +80,7 @@ def moment_dtype(leaf: Array) -> np.dtype[Any]:
     >>> moment_dtype(np.zeros(2, np.float16)), moment_dtype(np.zeros(2))
     (dtype('float32'), dtype('float64'))
     """
-    dtype: np.dtype[Any] = np.asarray(leaf).dtype
+    dtype: np.dtype[Any] = leaf.dtype if has_form(leaf) else np.asarray(leaf).dtype
     return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
@@ -89,10 +93,7 @@ def _call(update: Update, row: Row) -> list[Array]:
             "update_leaves: expected update(leaf, gradient, *moments) to return (leaf, *moments), a tuple of arrays "
             f"of shapes {wanted}, got {f'shapes {got}' if got else type(made).__name__}"
         )
-    results = [np.asarray(each, like.dtype).view() for each, like in zip(made, (leaf, *row[2:]), strict=True)]
-    for array in results:
-        array.flags.writeable = False
-    return results
+    return [frozen(each, like.dtype) for each, like in zip(made, (leaf, *row[2:]), strict=True)]
 
 
 class _Thread(threading.local):
@@ -128,9 +129,9 @@ def by_block(fill: Callable[..., None], *row: Array) -> tuple[Array, ...]:
     leaf = row[0]
     new = _thread.destinations.get(id(leaf), ())
     if len(new) != len(row) - 1:  # none, or those of an optimizer around this one, which has more
-        new = tuple([np.empty(leaf.shape, leaf.dtype) for _ in row[1:]])
+        new = tuple([np.empty_like(leaf, order="C") for _ in row[1:]])
     flat = [array.reshape(-1) for array in (*row, *new)]
-    if leaf.size <= elementwise.BLOCK:
+    if leaf.size <= elementwise.BLOCK or not isinstance(leaf, np.ndarray):
         fill(*flat)
     else:
         threads.for_each(lambda block: fill(*[array[block] for array in flat]), elementwise.blocks(leaf.size))
@@ -153,7 +154,7 @@ def momentum_update(
     """v' = decay · v - rate · g, and leaf + v', or with Nesterov's look ahead leaf + decay · v' - rate · g."""
 
     def fill(old: Array, g: Array, old_v: Array, new: Array, v: Array) -> None:
-        descent = np.multiply(g, -rate, out=threads.scratch("optimizer", g.shape, g.dtype))
+        descent = np.multiply(g, -rate, out=scratch_like("optimizer", g))
         np.multiply(old_v, decay, out=v)
         v += descent
         if nesterov:
@@ -172,7 +173,7 @@ def lion_update(
     """leaf - rate · (sign(b1·m + (1-b1)·g) + weight_decay · leaf), and m' = b2·m + (1-b2)·g."""
 
     def fill(old: Array, g: Array, old_m: Array, new: Array, m: Array) -> None:
-        part = threads.scratch("optimizer", g.shape, g.dtype)
+        part = scratch_like("optimizer", g)
         _mix(old_m, b1, g, 1 - b1, part, out=new)
         np.sign(new, out=part)  # NumPy's loop in place takes ten times as long
         part *= -rate
@@ -197,11 +198,36 @@ def schedule_free_update(
     def fill(y: Array, g: Array, old_z: Array, new: Array, z: Array) -> None:
         u = g
         if weight_decay:
-            u = np.multiply(y, weight_decay, out=threads.scratch("optimizer", g.shape, g.dtype))
+            u = np.multiply(y, weight_decay, out=scratch_like("optimizer", g))
             u += g
         walk(u, y, old_z, new, z, rate, momentum, share)
 
     return by_block(fill, leaf, gradient, base)
+
+
+@tuned_by(lambda purpose, like: like)
+def scratch_like(purpose: str, like: Array) -> Array:
+    """Memory to compute in, like an array, valid until this thread asks for the same purpose again."""
+    return threads.scratch(purpose, like.shape, like.dtype)
+
+
+def frozen(value: Any, dtype: Any) -> Array:
+    """What an update gives, as a read-only view of a dtype; a device's arrays cannot be protected."""
+    if is_device_array(value):
+        return value.astype(dtype, copy=False)  # type: ignore[no-any-return]
+    array = np.asarray(value, dtype).view()
+    array.flags.writeable = False
+    return array
+
+
+@tuned
+def clipped(g: Array, norm: float, limit: float) -> Array:
+    """g · min(1, limit / norm), g itself where it is short enough.
+
+    >>> clipped(np.array([3.0, 4.0]), 5.0, 1.0)
+    array([0.6, 0.8])
+    """
+    return g if norm <= limit else g * (limit / norm)
 
 
 def walk(u: Array, y: Array, old_z: Array, new: Array, z: Array, rate: float, momentum: float, share: float) -> None:
@@ -214,7 +240,7 @@ def walk(u: Array, y: Array, old_z: Array, new: Array, z: Array, rate: float, mo
     np.subtract(old_z, y, out=new)
     new *= share
     new += y
-    new += np.multiply(u, rate * (momentum * (1 - share) - 1), out=threads.scratch("walk", u.shape, u.dtype))
+    new += np.multiply(u, rate * (momentum * (1 - share) - 1), out=scratch_like("walk", u))
 
 
 def average_update(average: Array, leaf: Array, *, share: float) -> tuple[Array, ...]:
@@ -239,6 +265,7 @@ def accumulate_update(total: Array, gradient: Array, *, share: float, first: boo
     return by_block(fill, total, gradient)
 
 
+@tuned
 def squared_norm(array: Array) -> float:
     """The sum of squares in float64, in one order whatever the array's layout and the number of threads.
 

@@ -6,8 +6,9 @@ import attrs
 import numpy as np
 
 from funcnn.arrays.elementwise import underflow_is_zero
-from funcnn.checks import as_array, check_distributions, check_labels
+from funcnn.checks import as_array, check_labels
 from funcnn.keys import Key, generator
+from funcnn.losses.checks import check_distributions
 from funcnn.settings import Described, as_tuple, is_number, refuse, shown
 from funcnn.tree import Array
 

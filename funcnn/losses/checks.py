@@ -7,11 +7,12 @@ import numpy as np
 
 from funcnn.checks import as_array, check_labels
 from funcnn.settings import is_number, refuse
+from funcnn.system.devices import is_device_array
 from funcnn.tree import Array
 
 __all__ = [
-    "check_at_least", "check_batch", "check_between", "check_flag", "check_probabilities", "check_same_shape",
-    "class_numbers", "class_weights_of", "floats_and", "has_class_numbers", "without",
+    "check_at_least", "check_batch", "check_between", "check_distributions", "check_flag", "check_probabilities",
+    "check_same_shape", "class_numbers", "class_weights_of", "floats_and", "has_class_numbers", "without",
 ]  # fmt: skip
 
 
@@ -43,11 +44,15 @@ def check_same_shape(place: str, outputs: Array, targets: Array) -> None:
             fix = ". Pass targets[..., None]"
         elif targets.shape == (*outputs.shape[:1], 1) and targets.dtype.kind in "iu":
             fix = ". Pass class numbers: targets[:, 0]"
+        elif targets.shape == outputs.shape[:-1] and targets.dtype.kind in "iu":
+            fix = f". Of class numbers make rows, one_hot(targets, {outputs.shape[-1]}), or take softmax_cross_entropy"
         raise ValueError(f"{place}: expected targets of the outputs' shape {outputs.shape}, got {targets.shape}{fix}")
 
 
 def check_probabilities(place: str, targets: Array) -> None:
     """Raise ValueError unless all targets are from 0 to 1."""
+    if is_device_array(targets):
+        return  # to look would make the host wait
     low, high = np.minimum.reduce(targets, axis=None), np.maximum.reduce(targets, axis=None)
     if not (low >= 0 and high <= 1):
         raise ValueError(
@@ -99,6 +104,18 @@ def without(place: str, labels: Array, ignore: Any) -> tuple[Array, Array]:
         refuse(place, "ignore", "an int, the label of what is not to count, or None", ignore)
     counts = labels != ignore
     return np.where(counts, labels, labels.dtype.type(0)), counts.astype(np.float64)
+
+
+def check_distributions(place: str, labels: Array, fix: str) -> None:
+    """Raise ValueError unless the rows of labels (n, classes) are none negative and add to 1 each."""
+    if is_device_array(labels):
+        return  # to look would make the host wait
+    sums = labels.sum(axis=1)
+    if not (labels.min() >= 0 and abs(sums - 1).max() <= 1e-3):
+        raise ValueError(
+            f"{place}: rows of labels must be distributions, none negative and each adding to 1; "
+            f"got values from {labels.min()}, sums from {sums.min()} to {sums.max()}. {fix}"
+        )
 
 
 def class_weights_of(place: str, class_weights: Any, classes: int) -> Array:

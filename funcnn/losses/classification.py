@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 
 from funcnn.arrays.elementwise import underflow_is_zero
-from funcnn.checks import check_distributions
+from funcnn.arrays.layout import contiguous
+from funcnn.arrays.softmax import log_softmax_rows, own_places
+from funcnn.arrays.weighing import product_where
 from funcnn.losses.checks import (
     check_at_least,
     check_between,
+    check_distributions,
     check_same_shape,
     class_numbers,
     class_weights_of,
@@ -18,6 +21,7 @@ from funcnn.losses.checks import (
 )
 from funcnn.losses.reduce import Addend, Result, reduce
 from funcnn.settings import is_number
+from funcnn.system.devices import beside
 from funcnn.tree import Array
 
 __all__ = ["kl_divergence", "multiclass_hinge", "softmax_cross_entropy", "softmax_focal"]
@@ -62,7 +66,7 @@ def softmax_cross_entropy(
     if class_weights is None:
         terms = _cross_entropy(log_p, slopes, labels, label_smoothing)
     else:
-        by_class = class_weights_of(place, class_weights, logits.shape[-1])
+        by_class = beside(class_weights_of(place, class_weights, logits.shape[-1]), logits)
         terms, norms = _weighed_cross_entropy(log_p, slopes, labels, label_smoothing, by_class)
     return reduce(
         place, terms, slopes.reshape(logits.shape), logits.shape[:-1], weights, reduction, own=kept, norms=norms
@@ -73,12 +77,11 @@ def _cross_entropy(log_p: Array, p: Array, labels: Array, smoothing: float) -> t
     """The terms, by rows (m, classes), labels (m,) or (m, classes); p becomes the slopes."""
     on, off = 1 - smoothing, smoothing / p.shape[1]
     if labels.ndim == 1:
-        own = _places(p.shape, labels)
-        each = log_p.reshape(-1)[own]
+        own, each = own_places(log_p, labels)
         p.reshape(-1)[own] -= on
     else:
         # A class of probability 0 counts nothing, also where its log-likelihood is -inf.
-        each = np.multiply(labels, log_p, where=labels > 0, out=np.zeros_like(log_p), casting="same_kind")
+        each = product_where(labels > 0, labels, log_p)
         p -= np.multiply(labels, on, dtype=p.dtype)
     if not smoothing:
         return ((-on, each),)
@@ -96,21 +99,22 @@ def _weighed_cross_entropy(
     on, off = 1 - smoothing, smoothing / len(by_class)
     weights = by_class.astype(p.dtype)
     if labels.ndim == 1:
-        own, norms = _places(p.shape, labels), by_class[labels]
-        each = np.multiply(norms, log_p.reshape(-1)[own], where=norms > 0, out=np.zeros(len(norms)))
+        own, each = own_places(log_p, labels)
+        norms = by_class[labels]
+        each = product_where(norms > 0, each, norms)
         p *= (on * norms + off * by_class.sum()).astype(p.dtype)[:, None]
         p.reshape(-1)[own] -= on * norms
     else:
         shares = np.multiply(labels, weights, dtype=p.dtype, casting="same_kind")
         norms = shares.sum(axis=1, dtype=np.float64)
-        each = np.multiply(shares, log_p, where=shares > 0, out=np.zeros_like(log_p))
+        each = product_where(shares > 0, shares, log_p)
         p *= (on * norms + off * by_class.sum()).astype(p.dtype)[:, None]
         shares *= on
         p -= shares
     if not smoothing:
         return ((-on, each),), norms
     p -= off * weights
-    return ((-on, each), (-off, np.multiply(log_p, weights, where=weights > 0, out=np.zeros_like(log_p)))), norms
+    return ((-on, each), (-off, product_where(weights > 0, weights, log_p))), norms
 
 
 @underflow_is_zero
@@ -141,12 +145,13 @@ def softmax_focal(
     logits, labels = floats_and(place, "labels", logits, labels)
     numbers, counts = _only_numbers(place, logits, labels, class_weights, ignore)
     log_p, slopes = _log_softmax(logits)
-    places, flat = _places(log_p.shape, numbers), slopes.reshape(-1)
-    own, log_own = flat[places], log_p.reshape(-1)[places]
+    places, log_own = own_places(log_p, numbers)
+    flat = slopes.reshape(-1)
+    own = flat[places]
     left = -np.expm1(log_own)  # 1 - p, accurate near p = 1
     easing = left**gamma
     # -log p / (1 - p), 1 in the limit p = 1: so no power of 1 - p is negative.
-    ratio = np.divide(-log_own, left, where=left > 0, out=np.ones_like(left))
+    ratio = np.where(left > 0, -log_own / np.where(left > 0, left, 1), 1)
     flat[places] -= 1
     slopes *= (easing * (1 + gamma * own * ratio))[:, None]
     terms = ((-1.0, easing * log_own),)
@@ -174,9 +179,7 @@ def kl_divergence(logits: Array, targets: Array, weights: Array | None = None, *
     targets = _distributions(place, logits, targets, None).astype(logits.dtype, copy=False)
     log_p, slopes = _log_softmax(logits)
     some = targets > 0
-    terms = np.log(targets, where=some, out=np.zeros_like(targets))
-    terms = np.subtract(terms, log_p, where=some, out=terms)
-    terms *= targets
+    terms = product_where(some, targets, np.log(np.where(some, targets, 1)) - log_p)
     slopes -= targets
     return reduce(place, ((1.0, terms),), slopes.reshape(logits.shape), logits.shape[:-1], weights, reduction)
 
@@ -208,14 +211,14 @@ def multiclass_hinge(
     scores, labels = floats_and(place, "labels", scores, labels)
     numbers, counts = _only_numbers(place, scores, labels, class_weights, ignore)
     rows = _rows(scores)
-    own = _places(rows.shape, numbers)
-    excess = rows - rows.reshape(-1)[own][:, None]
+    own, its_scores = own_places(rows, numbers)
+    excess = rows - its_scores[:, None]
     excess += margin
     excess.reshape(-1)[own] = 0
     np.maximum(excess, 0, out=excess)
     within = excess > 0
     slopes = within.astype(scores.dtype)
-    slopes.reshape(-1)[own] = -np.count_nonzero(within, axis=1)
+    slopes.reshape(-1)[own] = -within.sum(axis=1)
     return reduce(
         place, ((1.0, excess),), slopes.reshape(scores.shape), scores.shape[:-1], weights, reduction, own=counts
     )
@@ -226,24 +229,12 @@ def multiclass_hinge(
 
 def _rows(outputs: Array) -> Array:
     """Outputs as rows in C order, of which a flat array is a view: (n, ..., classes) -> (m, classes)."""
-    return np.ascontiguousarray(outputs).reshape(-1, outputs.shape[-1])
-
-
-def _places(shape: tuple[int, ...], numbers: Array) -> Array:
-    """Where each row's own class is in the flat array: of one index, twice as fast as of two."""
-    rows, classes = shape
-    return np.arange(0, rows * classes, classes) + numbers
+    return contiguous(outputs).reshape(-1, outputs.shape[-1])
 
 
 def _log_softmax(logits: Array) -> tuple[Array, Array]:
     """The log-likelihoods and the likelihoods of the classes, as rows: (n, ..., classes) -> two of (m, classes)."""
-    rows = _rows(logits)
-    log_p = rows - np.maximum.reduce(rows, axis=1, keepdims=True)
-    p = np.exp(log_p)
-    total = np.add.reduce(p, axis=1, keepdims=True)
-    p /= total
-    log_p -= np.log(total, out=total)
-    return log_p, p
+    return log_softmax_rows(_rows(logits))
 
 
 def _only_numbers(
@@ -254,7 +245,7 @@ def _only_numbers(
     numbers, kept = class_numbers(place, outputs, labels, ignore)
     if class_weights is None:
         return numbers, kept
-    counts = class_weights_of(place, class_weights, outputs.shape[-1])[numbers]
+    counts = beside(class_weights_of(place, class_weights, outputs.shape[-1]), outputs)[numbers]
     return numbers, counts if kept is None else counts * kept
 
 

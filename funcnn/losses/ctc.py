@@ -14,6 +14,7 @@ from funcnn.checks import as_array
 from funcnn.losses.checks import check_batch, floats_and
 from funcnn.losses.reduce import Result, reduce
 from funcnn.settings import refuse
+from funcnn.system.devices import is_device_array
 from funcnn.tree import Array
 
 __all__ = ["ctc"]
@@ -45,6 +46,8 @@ def ctc(
     Raises ValueError for unfit labels or steps, and for more labels than steps, each repeat counting as one more.
     """
     place = "ctc"
+    if is_device_array(logits):
+        raise ValueError(f"{place}: it is computed on the host alone. Take to_host(logits), or train on the CPU")
     labels, steps = targets if isinstance(targets, tuple) and len(targets) == 2 else (targets, None)
     logits, labels = floats_and(place, "labels", logits, labels)
     if logits.ndim != 3:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.arrays.elementwise import underflow_is_zero
-from funcnn.arrays.layout import unit_rows, wide
+from funcnn.arrays.layout import contiguous, row_products, unit_rows, wide
 from funcnn.losses.checks import check_at_least, check_batch, check_flag, check_same_shape, floats_and
 from funcnn.losses.reduce import Result, reduce
 from funcnn.tree import Array
@@ -33,7 +33,7 @@ def cosine_distance(outputs: Array, targets: Array, weights: Array | None = None
         raise ValueError(f"{place}: expected outputs (n, ..., features), vectors, got {outputs.shape}")
     u, norm, largest = unit_rows(outputs.reshape(-1, outputs.shape[-1]))
     v, _, _ = unit_rows(targets.reshape(u.shape).astype(u.dtype, copy=False))
-    cosine = np.vecdot(wide(u), wide(v))
+    cosine = row_products(wide(u), wide(v))
     u *= cosine[:, None].astype(u.dtype, copy=False)
     u -= v
     u /= norm
@@ -71,7 +71,7 @@ def triplet(
     three, apart = _three(place, outputs)
     a, p, q = (wide(three[:, i]) for i in range(3))
     to_p, to_q = a - p, a - q
-    far = np.vecdot(to_p, to_p), np.vecdot(to_q, to_q)
+    far = row_products(to_p, to_p), row_products(to_q, to_q)
     if not squared:
         far = np.sqrt(far[0]), np.sqrt(far[1])
         to_p /= np.where(far[0] > 0, far[0], 1)[:, None]
@@ -85,7 +85,7 @@ def triplet(
     value, d_three, *weight = reduce(
         place, ((1.0, terms),), slopes, (len(three),), weights, reduction, factor=2.0 if squared else 1.0
     )
-    d_outputs = tuple(np.ascontiguousarray(d_three[:, i]) for i in range(3)) if apart else d_three
+    d_outputs = tuple(contiguous(d_three[:, i]) for i in range(3)) if apart else d_three
     return value, d_outputs, *weight
 
 

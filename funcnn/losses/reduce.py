@@ -5,12 +5,16 @@ The plain mean goes first and alone, since every step of training takes it: one 
 """
 
 import math
+from functools import reduce as reduce_by
+from operator import add
 from typing import Any
 
 import numpy as np
 
+from funcnn.arrays.weighing import along, product_where, ratio, scale_slopes, total_of
 from funcnn.checks import as_array
 from funcnn.settings import refuse
+from funcnn.system.devices import is_device_array
 from funcnn.tree import Array
 
 __all__ = ["Addend", "Result", "check_weights", "reduce"]
@@ -57,75 +61,46 @@ def reduce(
     if weights is None and own is None and norms is None and reduction == "mean":
         size = math.prod(shape)
         total = 0.0
-        for times, array in terms:  # what `sum` calls, after a microsecond
-            total += times * float(np.add.reduce(array, axis=None, dtype=np.float64))
+        for times, array in terms:
+            total += times * total_of(array)
         slopes *= factor / size
         return total / size, slopes
-    given = None if weights is None else _along(check_weights(place, weights, shape), len(shape))
+    given = None if weights is None else along(check_weights(place, weights, shape), len(shape))
     own, norms = (None if each is None else each.reshape(shape) for each in (own, norms))
     scale = given if own is None else own if given is None else own * given
     each_term = _weighed(_each(terms, shape), scale)
     if reduction == "none":
-        return each_term.astype(slopes.dtype), _scaled(slopes, factor, scale)
-    value = float(each_term.sum())
+        return each_term.astype(slopes.dtype), scale_slopes(slopes, factor, scale)
+    value = total_of(each_term)
     if reduction == "sum":
-        return value, _scaled(slopes, factor, scale)
-    counted = np.asarray(1.0 if scale is None else scale)
-    if norms is not None:
-        counted = counted * norms
-    weight = float(counted.sum())
+        return value, scale_slopes(slopes, factor, scale)
+    counted: Any = scale if norms is None else norms if scale is None else scale * norms
+    weight = total_of(counted)
     total = weight * (each_term.size // counted.size)  # of weights for several terms each
-    if total == 0:
-        slopes[...] = 0
-        return 0.0, slopes, 0.0
-    return value / total, _scaled(slopes, factor / total, scale), weight
+    return ratio(value, total), scale_slopes(slopes, ratio(factor, total), scale), weight
 
 
 def check_weights(place: str, weights: Any, shape: tuple[int, ...]) -> Array:
     """Weights as an array of float64; raises ValueError unless their shape is the beginning of another."""
-    array = as_array(place, "weights", weights)
+    array: Any = as_array(place, "weights", weights)
     if array.ndim == 0 or array.shape != shape[: array.ndim]:
         every = f", or one for each position, {shape}" if len(shape) > 1 else ""
         raise ValueError(
             f"{place}: expected weights of shape {shape[:1]}, one for each example{every}, got {array.shape}"
         )
-    if not (array.min() >= 0 and array.max() < math.inf):
+    if not (is_device_array(array) or (array.min() >= 0 and array.max() < math.inf)):
         raise ValueError(
             f"{place}: weights must be finite and not negative, got {array.min()} to {array.max()}. "
             "Weigh by 0 what is not to count"
         )
-    return array.astype(np.float64)
-
-
-def _along(weights: Array, ndim: int) -> Array:
-    """Weights with the terms' number of axes, the missing ones of size 1."""
-    return weights.reshape(weights.shape + (1,) * (ndim - weights.ndim))
+    return array.astype(np.float64)  # type: ignore[no-any-return]
 
 
 def _each(terms: tuple[Addend, ...], shape: tuple[int, ...]) -> Array:
     """Each term by itself, in float64."""
-    made = np.zeros(shape)
-    for factor, array in terms:
-        made += factor * array.reshape(*shape, -1).sum(axis=-1, dtype=np.float64)
-    return made
+    return reduce_by(add, [times * array.reshape(*shape, -1).sum(axis=-1, dtype=np.float64) for times, array in terms])
 
 
 def _weighed(terms: Array, scale: Array | None) -> Array:
     """The terms times their weights; 0 for a weight of 0, also where a term is not finite."""
-    if scale is None:
-        return terms
-    return np.multiply(terms, scale, where=scale > 0, out=np.zeros_like(terms))
-
-
-def _scaled(slopes: Array, factor: float, scale: Array | None) -> Array:
-    """The slopes times a factor and their terms' weights, in place; 0 for a weight of 0."""
-    if scale is None:
-        slopes *= factor
-        return slopes
-    if not scale.all():
-        without = scale == 0
-        while without.ndim > 1 and without.shape[-1] == 1:  # by whole examples, if it is by examples
-            without = without[..., 0]
-        slopes[without] = 0
-    slopes *= (_along(scale, slopes.ndim) * factor).astype(slopes.dtype)
-    return slopes
+    return terms if scale is None else product_where(scale > 0, scale, terms)

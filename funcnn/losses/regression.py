@@ -9,6 +9,7 @@ from funcnn.arrays.layout import wide
 from funcnn.losses.checks import check_batch, check_between, check_flag, check_same_shape, floats_and
 from funcnn.losses.reduce import Result, reduce
 from funcnn.settings import refuse
+from funcnn.system.devices import is_device_array
 from funcnn.tree import Array
 
 __all__ = [
@@ -118,7 +119,7 @@ def quantile(
     error = _errors("quantile", outputs, targets)
     number = error.dtype.type
     slopes = np.where(error > 0, number(1 - q), number(-q))
-    slopes[error == 0] = 0
+    slopes = np.where(error == 0, number(0), slopes)
     return reduce("quantile", ((1.0, error * slopes),), slopes, error.shape, weights, reduction)
 
 
@@ -140,7 +141,7 @@ def poisson(
     outputs, targets = floats_and("poisson", "targets", outputs, targets)
     check_same_shape("poisson", outputs, targets)
     check_flag("poisson", "log_input", log_input)
-    if not targets.min() >= 0:
+    if not (is_device_array(targets) or targets.min() >= 0):
         refuse("poisson", "targets", "counts, none negative", targets.min().item())
     counts = targets.astype(outputs.dtype, copy=False)
     if log_input:
@@ -148,7 +149,7 @@ def poisson(
         terms = slopes - counts * outputs
         slopes -= counts
     else:
-        if not outputs.min() >= 0:
+        if not (is_device_array(outputs) or outputs.min() >= 0):
             fix = "Pass log_input=True for logarithms of rates"
             refuse("poisson", "outputs", "rates, none negative", outputs.min().item(), fix)
         rate = wide(outputs) + 1e-8

@@ -8,6 +8,7 @@ from funcnn.checks import as_array
 from funcnn.losses.checks import without
 from funcnn.metrics.shared import class_rows, flat_weights, over_part, share
 from funcnn.settings import is_number, refuse
+from funcnn.system.devices import is_device_array
 from funcnn.tree import Array
 
 __all__ = ["MOST_CLASSES", "accuracy", "binary_accuracy", "confusion_matrix", "top_k_accuracy"]
@@ -28,7 +29,7 @@ def accuracy(outputs: Array, labels: Array, weights: Array | None = None, *, ign
     """
     rows, numbers, kept = class_rows("accuracy", outputs, labels, ignore)
     right = rows.argmax(axis=1) == numbers
-    if np.isnan(rows).any():
+    if is_device_array(rows) or np.isnan(rows).any():
         right &= ~np.isnan(rows).any(axis=1)
     return share("accuracy", right, weights, kept, rows_of=outputs)
 
@@ -48,7 +49,7 @@ def top_k_accuracy(
     rows, numbers, kept = class_rows("top_k_accuracy", outputs, labels, ignore)
     if not (is_number(k) and 1 <= k <= rows.shape[1]):
         raise ValueError(f"top_k_accuracy: k must be from 1 to the {rows.shape[1]} classes, got {k!r}")
-    own = rows[np.arange(len(numbers)), numbers][:, None]
+    own = np.take_along_axis(rows, numbers[:, None], axis=1)
     # "Not at most", so that a comparison with NaN counts against the label.
     right = (~(rows <= own)).sum(axis=1) < k
     return share("top_k_accuracy", right, weights, kept, rows_of=outputs)
@@ -82,7 +83,7 @@ def binary_accuracy(
     kept = None
     if ignore is not None:
         targets, kept = without("binary_accuracy", targets, ignore)
-    if not (targets.min() >= 0 and targets.max() <= 1):
+    if not (is_device_array(targets) or (targets.min() >= 0 and targets.max() <= 1)):
         raise ValueError(
             f"binary_accuracy: targets must be from 0 to 1, got {targets.min()} to {targets.max()}. "
             "Pass 0 or 1 for no or yes; regression has no accuracy: use metric=None"

@@ -3,14 +3,17 @@
 import math
 import warnings
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
 import numpy as np
 
-from funcnn.checks import FuncnnWarning, as_array, check_distributions, check_labels
-from funcnn.losses.checks import check_flag, class_numbers
+from funcnn.arrays.weighing import total_of
+from funcnn.checks import FuncnnWarning, as_array, check_labels
+from funcnn.losses.checks import check_distributions, check_flag, class_numbers
 from funcnn.losses.reduce import check_weights, reduce
 from funcnn.settings import function_of
+from funcnn.system.devices import is_device_array, module_of
 from funcnn.tree import Array
 
 __all__ = [
@@ -47,9 +50,21 @@ def rank(accuracy: float | None, loss: float | None, *, lower: bool) -> tuple[fl
 
 
 def over_part(metric: F) -> F:
-    """Mark a metric that is no mean over examples: its value over a part is not the mean of its values over batches."""
-    metric.over_part = True  # type: ignore[attr-defined]
-    return metric
+    """Mark a metric that is no mean over examples: its value over a part is not the mean of its values over batches.
+
+    It takes arrays to the host first, since it is asked once.
+    """
+
+    @wraps(metric)
+    def on_the_host(*arguments: Any, **options: Any) -> Any:
+        return metric(*map(_hosted, arguments), **options)
+
+    on_the_host.over_part = True  # type: ignore[attr-defined]
+    return on_the_host  # type: ignore[return-value]
+
+
+def _hosted(value: Any) -> Any:
+    return module_of(value).asnumpy(value) if is_device_array(value) else value
 
 
 def share(place: str, right: Array, weights: Any, own: Array | None = None, *, rows_of: Any = None) -> Any:
@@ -61,10 +76,10 @@ def share(place: str, right: Array, weights: Any, own: Array | None = None, *, r
     (0.75, 4.0)
     """
     if weights is None and own is None:
-        return float(np.count_nonzero(right)) / right.size
+        return total_of(right) / right.size
     if rows_of is not None:
         right = right.reshape(np.shape(rows_of)[:-1])
-    value, _, weight = reduce(place, ((1.0, right),), np.zeros(right.shape), right.shape, weights, own=own)
+    value, _, weight = reduce(place, ((1.0, right),), np.zeros_like(right, np.float64), right.shape, weights, own=own)
     return value, weight
 
 

@@ -17,7 +17,8 @@ from funcnn.checks import LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
 from funcnn.settings import check_finite, config, number, shown
-from funcnn.tree import Array
+from funcnn.system.devices import has_form
+from funcnn.tree import Array, brief
 
 __all__ = ["Activation", "elementwise", "identity", "scale"]
 
@@ -198,8 +199,8 @@ class _Elementwise(Activation):
             raise LayerError(repr(self), f"its {which} fails ({error})", fix) from error
 
     def _like(self, x: Array, which: str, made: Array) -> Array:
-        if not isinstance(made, np.ndarray) or made.shape != x.shape or made.dtype != x.dtype:
-            got = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
+        if not has_form(made) or made.shape != x.shape or made.dtype != x.dtype:
+            got = brief(made) if has_form(made) else type(made).__name__
             raise LayerError(
                 repr(self),
                 f"expected of {which} an array {x.dtype} {x.shape} like its x, got {got}",

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from funcnn.arrays.attention import Drop, Kept, Sight, attend, attend_back
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.masks import LEVELS
-from funcnn.arrays.products import as_rows, matmul
+from funcnn.arrays.products import as_rows, column_sums, matmul
 from funcnn.arrays.rotary import rotate, rotate_back
 from funcnn.checks import (
     LayerError,
@@ -22,6 +22,7 @@ from funcnn.checks import (
     check_residuals,
     check_weight,
     is_several,
+    range_of,
 )
 from funcnn.init import Initializer, check_initializer, glorot_uniform, zeros
 from funcnn.keys import Key, fold_in
@@ -233,8 +234,9 @@ class _Attention(Config):
                 f"expected a mask of booleans {sequences[-1].shape[:2]}, got {mask.dtype} {mask.shape}",
                 "Give one for each position, True where it may be looked at, last in the tuple",
             )
-        if mask is not None and mask.dtype.kind != "b" and mask.size and not 0 <= mask.min() <= mask.max() <= 1:
-            problem = f"expected a mask of booleans, or of 0 and 1, got {mask.min()} to {mask.max()}"
+        low, high = (0, 1) if mask is None or mask.dtype.kind == "b" else range_of(mask)
+        if not 0 <= low <= high <= 1:
+            problem = f"expected a mask of booleans, or of 0 and 1, got {low} to {high}"
             raise LayerError(repr(self), problem, "Pass mask != 0")
         return sequences, None if mask is None else mask != 0
 
@@ -328,7 +330,7 @@ def _backward(settings: _Attention, params: Any, residuals: Any, dy: Array, *, n
     out, do = _product_back(o, params.out, dy)
     width = o.shape[-1]
     made = [
-        np.empty((*x.shape[:2], count * width), o.dtype)
+        np.empty_like(o, shape=(*x.shape[:2], count * width))
         for x, count in zip(sequences, settings.makes.values(), strict=True)
     ]
     dq, dk, dv = [
@@ -367,6 +369,6 @@ def _product(x: Array, params: DenseParams) -> Array:
 def _product_back(x: Array, params: DenseParams, dy: Array, *, need_dx: bool = True) -> tuple[DenseParams, Any]:
     """The gradients of a product, and dx if it is needed."""
     rows, dy = as_rows(x), as_rows(dy)
-    bias = matmul(np.ones((1, len(dy)), dy.dtype), dy)[0] if params.bias is not None else None
+    bias = column_sums(dy) if params.bias is not None else None
     dx = matmul(dy, params.weight.T).reshape(x.shape) if need_dx else None
     return DenseParams(matmul(rows.T, dy), bias), dx

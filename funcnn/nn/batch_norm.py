@@ -4,7 +4,8 @@ The chunks' sums are added up in float64, first chunk to last; float16 is comput
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any, ClassVar, NamedTuple
 
 import attrs
@@ -12,16 +13,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from funcnn import tree
-from funcnn.arrays import threads
 from funcnn.arrays.layout import (
+    add_line,
     channel_rows,
     dot_channels,
     empty_like_channels,
     for_channels,
-    images,
+    of_channel_rows,
     sum_channels,
     wide,
 )
+from funcnn.arrays.moments import Moments, moments, surely_positive
 from funcnn.checks import (
     LayerError,
     ShapeError,
@@ -87,15 +89,6 @@ def _init(settings: "_BatchNorm", key: Key, in_shape: Shape, dtype: DTypeLike = 
 
 
 # --- What chunks say and are sent; all of it for each channel -------------------------------------------------
-
-
-class _Moments(NamedTuple):
-    """Of a chunk: how many numbers, a centre c, Σ (x - c) and Σ (x - c)²."""
-
-    size: int
-    centre: Array
-    total: Array
-    squares: Array
 
 
 class _Statistics(NamedTuple):
@@ -200,31 +193,31 @@ class _BatchNorm(Coupled):
     def apply_chunk(self, params: BatchNormParams, x: Array) -> Coroutine:
         self.check(params, x)
         dtype, x = x.dtype, wide(x)
-        centred, moments = _moments(x)
-        mean, factor, shift, inverse_deviation = yield moments
+        centred, its_moments = moments(x)
+        mean, factor, shift, inverse_deviation = yield its_moments
         # x - mean = centred + offset
-        offset = (moments.centre - mean).astype(x.dtype)
+        offset = (its_moments.centre - mean).astype(x.dtype)
         y, kept, pooled = _normalise_and_pool(
-            _shaped(centred, x.shape), factor, shift + offset * factor, self.pool, train=True
+            of_channel_rows(centred, x.shape), factor, shift + offset * factor, self.pool, train=True
         )
         kept = _ChunkResiduals(y.shape, centred, offset, inverse_deviation, kept, pooled)
         return y.astype(dtype, copy=False), kept
 
     def meet(
-        self, params: BatchNormParams, state: BatchNormState, said: Sequence[_Moments]
+        self, params: BatchNormParams, state: BatchNormState, said: Sequence[Moments]
     ) -> tuple[_Statistics, BatchNormState]:
         self.check_state(params, state)
-        counts = np.array([each.size for each in said], np.float64)[:, None]
-        centres, sums, squares = (np.stack(each) for each in list(zip(*said, strict=True))[1:])
-        if counts.sum() == 0:
+        count = sum(each.size for each in said)
+        if count == 0:
             raise LayerError(repr(self), "an empty batch has no mean", "Train on batches of at least one example")
         dtype = params.scale.dtype
-        mean = (sums + counts * centres).sum(axis=0) / counts.sum()
+        mean = _sum([each.total + each.size * each.centre for each in said]) / count
         # Moments about the chunks' centres c, then about the mean μ:
         # Σ (x - μ)² = Σ (x - c)² + 2 (c - μ) Σ (x - c) + n (c - μ)²
-        offsets = centres - mean
-        total = squares.sum(axis=0) + (offsets * (2 * sums + counts * offsets)).sum(axis=0)
-        var = (np.maximum(total, 0) / counts.sum()).astype(np.promote_types(dtype, np.float32))
+        offsets = [each.centre - mean for each in said]
+        crossed = [off * (2 * each.total + each.size * off) for off, each in zip(offsets, said, strict=True)]
+        total = _sum([each.squares for each in said]) + _sum(crossed)
+        var = (np.maximum(total, 0) / count).astype(np.promote_types(dtype, np.float32))
         inverse_deviation = 1 / np.sqrt(var + self.epsilon)
         keep, take = self.momentum, 1 - self.momentum
         running = BatchNormState(
@@ -261,8 +254,8 @@ class _BatchNorm(Coupled):
         # The means are dshift / count and dscale / count.
         sizes, along, total, (inverse_deviation, *_) = zip(*said, strict=True)
         dtype, count = inverse_deviation.dtype, sum(sizes)
-        dscale = (np.sum(along, axis=0) * inverse_deviation).astype(dtype)
-        dshift = np.sum(total, axis=0).astype(dtype)
+        dscale = (_sum(along) * inverse_deviation).astype(dtype)
+        dshift = _sum(total).astype(dtype)
         factor = wide(params.scale) * inverse_deviation
         sent = _Projection(factor, -factor * inverse_deviation * dscale / count, -factor * dshift / count)
         return sent, tree.map(lambda sums: sums.astype(params.scale.dtype, copy=False), BatchNormParams(dscale, dshift))
@@ -286,32 +279,6 @@ class _PooledNorm(_BatchNorm):
 
 # --- Arithmetic -----------------------------------------------------------------------------------------------
 
-_SAFE = 16.0  # Σx² in terms of Σ(x - mean)²: beyond it, differences of squares lose more than four bits
-
-
-def _moments(x: Array) -> tuple[Array, _Moments]:
-    """x less a centre, as `channel_rows`, and its moments.
-
-    The centre is 0 if x's dtype has digits enough for that, and otherwise the mean, which costs a pass and a copy.
-    """
-    source = channel_rows(x)
-    size = source.size // x.shape[-1]
-    total, squares = sum_channels(source), dot_channels(source, source)
-    centre = total / max(1, size)
-    if (squares <= _SAFE * (squares - total * centre)).all():
-        return source, _Moments(size, np.zeros(len(centre), x.dtype), total, squares)
-    centre = centre.astype(x.dtype)
-    centred = np.subtract(source, for_channels(centre, source))
-    return centred, _Moments(size, centre, sum_channels(centred), dot_channels(centred, centred))
-
-
-def _shaped(x: Array, shape: tuple[int, ...]) -> Array:
-    """`channel_rows` as a batch of a shape again."""
-    if len(shape) != 4:
-        return x.reshape(shape)
-    n, h, w, c = shape
-    return images(x.reshape(h, c, w, n))
-
 
 def _normalise_and_pool(
     x: Array, factor: Array, shift: Array, pool: Layer | None, *, train: bool
@@ -319,7 +286,7 @@ def _normalise_and_pool(
     """factor · x + shift, pooled; the pool's residuals; and x pooled, if the pool went first."""
     if pool is None:
         return _scale_and_shift(x, factor, shift), None, None
-    if (factor > 0).all():
+    if surely_positive(factor):
         pooled, _, kept = pool.apply(None, None, x, train=train)
         return _scale_and_shift(pooled, factor, shift), kept, pooled
     y, _, kept = pool.apply(None, None, _scale_and_shift(x, factor, shift), train=train)
@@ -342,11 +309,13 @@ def _project(
     kept: _ChunkResiduals, dy: Array, factor: Array, along_x: Array, along_1: Array, pool: Layer | None
 ) -> Array:
     """factor · dy + along_x · centred + along_1, dy taken back through the pool if that went first."""
-    x, gradient, scaled = kept.centred, channel_rows(dy), empty_like_channels(dy)
+    gradient, scaled = channel_rows(dy), empty_like_channels(dy)
     np.multiply(gradient, for_channels(factor, gradient), out=channel_rows(scaled))
     dx = _unpool(pool, kept, scaled) if pool is not None and kept.pooled is not None else scaled
-    rest = np.multiply(x, for_channels(along_x, x), out=threads.scratch("batch norm", x.shape, x.dtype))
-    rest += for_channels(along_1, x)
-    out = channel_rows(dx)
-    out += rest
+    add_line(channel_rows(dx), kept.centred, along_x, along_1)
     return dx
+
+
+def _sum(values: Sequence[Array]) -> Array:
+    """First to last."""
+    return reduce(add, values)

@@ -171,5 +171,5 @@ def add_up(tasks: Sequence[Callable[[], tuple[dict[int, Any], T]]]) -> tuple[dic
 
 
 def _add(a: dict[int, Any], b: dict[int, Any]) -> dict[int, Any]:
-    sums = tree.map(lambda x, y: np.asarray(x + y), tuple(a.values()), tuple(b.values()))
+    sums = tree.map(lambda x, y: (x + y)[...], tuple(a.values()), tuple(b.values()))
     return dict(zip(a, sums, strict=True))

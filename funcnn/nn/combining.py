@@ -14,6 +14,7 @@ from funcnn.checks import LayerError, ShapeError, add_place, check_float, check_
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Config, Initialised, Layer, Vocabulary, out_shape_of
 from funcnn.settings import config, shown
+from funcnn.system.devices import has_form
 from funcnn.tree import Shape
 
 __all__ = [
@@ -123,7 +124,7 @@ def init_wrapped(settings: Wrapped, key: Key, in_shape: Shape, dtype: DTypeLike 
 
 def shapes_of(x: Any) -> Any:
     """A batch's shape; of a tuple of arrays, a tuple of theirs; () for what is no array."""
-    if isinstance(x, np.ndarray):
+    if has_form(x):
         return x.shape
     return tuple([shapes_of(each) for each in x]) if type(x) is tuple else ()
 
@@ -182,7 +183,7 @@ def _check_kinds(settings: Config, x: Any, vocabulary: Vocabulary) -> None:
 
 def added(x: Any, y: Any) -> Any:
     """The sum of two arrays, or of tuples of them place by place; None and None give None."""
-    return x + y if type(x) is np.ndarray else tree.map(np.add, x, y)
+    return x + y if has_form(x) else tree.map(np.add, x, y)
 
 
 def check_values(settings: Composed, **values: Any) -> None:

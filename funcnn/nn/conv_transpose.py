@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 from funcnn.arrays.conv_choice import fastest
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.geometry import Geometry, Padding, Size, transposed_geometry
-from funcnn.arrays.layout import channel_rows, contiguous_rows, images, sum_channels
+from funcnn.arrays.layout import by_rows, channel_rows, sum_channels
 from funcnn.checks import ShapeError, check_dy, check_input, check_residuals
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key
@@ -152,7 +152,7 @@ def _transpose_apply(
 ) -> Applied:
     settings.check(params, x)
     geo, groups = settings.geometry(x.shape[1:]), settings.groups
-    x = images(contiguous_rows(x))  # once, for backward too
+    x = by_rows(x)  # once, for backward too
     products = fastest(geo, params.weight, groups, x)
     y = products.conv_input_gradient(x, params.weight, geo, groups, params.bias)
     return Applied(y, state, x if train else None)
@@ -166,7 +166,7 @@ def _transpose_backward(
     settings.check(params, x)
     geo, groups = settings.geometry(x.shape[1:]), settings.groups
     check_dy(settings, dy, (len(x), *geo.in_size, settings.filters), x.dtype)
-    dy = images(contiguous_rows(dy))
+    dy = by_rows(dy)
     products = fastest(geo, params.weight, groups, dy, spreads=False)
     weight = products.conv_weight_gradient(dy, x, geo, groups)
     bias = sum_channels(channel_rows(dy)).astype(dy.dtype) if params.bias is not None else None

@@ -17,7 +17,7 @@ from funcnn.arrays import conv_rows, conv_winograd
 from funcnn.arrays.conv_choice import fastest
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.geometry import Geometry, Padding, Size
-from funcnn.arrays.layout import channel_rows, contiguous_rows, images, sum_channels
+from funcnn.arrays.layout import by_rows, channel_rows, sum_channels
 from funcnn.checks import check_dy, check_input, check_residuals
 from funcnn.init import Initializer, check_initializer, he_normal, zeros
 from funcnn.keys import Key
@@ -128,7 +128,7 @@ class Conv2d(Filters):
 
     def products(self, geo: Geometry, weight: Array, values: Array, *, spreads: bool = True) -> ModuleType:
         """The module that computes with the values of a batch, x or dy; see `conv_choice.fastest`."""
-        if self.algorithm != "auto":
+        if self.algorithm != "auto" and isinstance(values, np.ndarray):
             return _MODULES[self.algorithm]
         return fastest(geo, weight, self.groups, values, spreads=spreads)
 
@@ -161,7 +161,7 @@ def conv_apply(
     """y, and x as the residuals."""
     settings.check(params, x)
     geo = settings.geometry(x.shape[1:])
-    x = images(contiguous_rows(x))  # once, for backward too
+    x = by_rows(x)  # once, for backward too
     y = settings.products(geo, params.weight, x).conv_forward(x, params.weight, geo, settings.groups, params.bias)
     return Applied(y, state, x if train else None)
 

@@ -11,6 +11,7 @@ from funcnn.layer import Applied, Gradients, Initialised, Layer, out_shape_of
 from funcnn.nn.combining import Composed, check_tuple, check_values, child_key, init_children, place
 from funcnn.nn.coupled import Coroutine, Meets, apply_chunk, backward_chunk, make_coupled
 from funcnn.settings import config
+from funcnn.system.devices import has_form
 from funcnn.tree import Array, Shape, node
 
 __all__ = ["dense_connections"]
@@ -82,7 +83,7 @@ class _DenseConnections(Composed, Meets):
         self, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
     ) -> Coroutine:
         check_values(self, params=params, state=state)
-        states, kept, sizes = [], [], [x.shape[-1] if isinstance(x, np.ndarray) and x.ndim > 1 else 0]
+        states, kept, sizes = [], [], [x.shape[-1] if has_form(x) and x.ndim > 1 else 0]
         for i, layer in enumerate(self.layers):
             with place(self.name, i):
                 its_key = child_key(key, layer, i)

@@ -27,6 +27,7 @@ from funcnn.init import Initializer, check_initializer, normal
 from funcnn.keys import Key, fold_in
 from funcnn.layer import Applied, Config, Gradients, Initialised, Layer, make_layer
 from funcnn.settings import as_int, check_count, check_counts, check_positive, config, count, number
+from funcnn.system.devices import beside
 from funcnn.tree import Array, Shape, node
 
 __all__ = [
@@ -315,7 +316,7 @@ def _sinusoidal_apply(
 ) -> Applied:
     check_float(settings, x)
     settings.out_shape(x.shape[1:])
-    y = x + _sinusoids(*x.shape[1:], settings.base, x.dtype)
+    y = x + beside(_sinusoids(*x.shape[1:], settings.base, x.dtype), x)
     return Applied(y, state, Form(x.shape, x.dtype) if train else None)
 
 

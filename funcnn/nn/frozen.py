@@ -18,7 +18,7 @@ __all__ = ["frozen"]
 
 
 def frozen(layer: Layer) -> Layer:
-    """The layer with its params as they are: no optimizer meets them, gradients pass through.
+    """y = layer(x) with its params as they are: no optimizer meets them, gradients pass through.
 
     Its params are None and its state is ``(params, state)`` of the layer, so pretrained ones are put in by replacing
     that. Where nothing below has params to train, `serial` leaves the layer out of the backward pass.

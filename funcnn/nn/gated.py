@@ -175,7 +175,7 @@ def _empty_with_channels(like: Array, channels: int) -> Array:
     if like.ndim == 4 and rows(like).flags.c_contiguous:
         n, h, w, c = shape
         return images(np.empty((h, c, w, n), like.dtype))
-    return np.empty(shape, like.dtype)
+    return np.empty_like(like, shape=shape)
 
 
 # --- maxout ---------------------------------------------------------------------------------------------------

@@ -119,9 +119,7 @@ class _OfSequences(Filters):
 
 def _sum(dy: Array) -> Array:
     """The sum of each channel."""
-    flat = dy.reshape(dy.shape[0] * dy.shape[1], dy.shape[2])
-    total: Array = products.matmul(np.ones((1, len(flat)), dy.dtype), flat)[0]
-    return total
+    return products.column_sums(products.as_rows(dy))
 
 
 # --- conv1d ---------------------------------------------------------------------------------------------------

@@ -222,6 +222,4 @@ def _global_max_backward(
     check_dy(settings, dy, (n, channels), kept.form.dtype)
     if not need_dx:
         return Gradients(None, None)
-    dx = np.zeros(kept.form.shape, dy.dtype)
-    np.put_along_axis(dx, kept.winners, dy[:, None], axis=1)
-    return Gradients(None, dx)
+    return Gradients(None, pool_sequences.global_max_backward(dy, kept.winners, kept.form.shape[1]))

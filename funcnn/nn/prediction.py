@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from funcnn import tree
 from funcnn.arrays import threads
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.planned import Plan, held
@@ -21,6 +22,7 @@ from funcnn.layer import Layer, Values
 from funcnn.nn.fold import Folded, chain, fold, kind
 from funcnn.nn.operations import Dense, Operation, emit, operations
 from funcnn.nn.reshape import flatten, reshape
+from funcnn.system.devices import is_device_array
 from funcnn.tree import Array, Shape
 
 __all__ = ["Predictor", "forward_for", "predictor"]
@@ -60,7 +62,7 @@ def forward_for(net: Layer, params: Any, state: Any, *, batches: int) -> Callabl
 
     What overflows in folding shows in the outputs, and is no warning by itself.
     """
-    if batches < _BATCHES:
+    if batches < _BATCHES or is_device_array(next(iter(tree.flatten(params)), None)):
         return partial(_apply, net, params, state)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         return predictor(net, params, state)

@@ -275,7 +275,7 @@ def apply_from_carry(
         y = run.hidden[-1].copy()
     else:
         outputs = run.hidden[1:][::-1] if settings.reverse else run.hidden[1:]
-        y = np.ascontiguousarray(outputs.transpose(1, 0, 2))
+        y = outputs.transpose(1, 0, 2).copy()
     return CarryApplied(y, run.carry, run if train else None)
 
 
@@ -293,12 +293,12 @@ def backward_from_carry(
     check_dy(settings, dy, (n, units) if settings.only_last else (n, time, units), dtype)
     x = run.inputs.reshape(time, n, run.inputs.shape[1]).swapaxes(0, 1)[..., :-1]
     weights = settings.check(params, x)
-    given = [*dcarry] or [np.zeros((n, units), dtype) for _ in range(settings.carry)]
+    given = [*dcarry] or [np.zeros_like(run.hidden[0]) for _ in range(settings.carry)]
     if settings.only_last:
         given[0] = given[0] + dy
     dys = None if settings.only_last else dy[:, ::-1] if settings.reverse else dy
     with single_blas_thread():
         found, dx, carry = recurrence.backward(settings.kind(), run, weights, dys, given, need_dx=need_dx)
     if dx is not None and settings.reverse:
-        dx = np.ascontiguousarray(dx[:, ::-1])
+        dx = dx[:, ::-1].copy()
     return CarryGradients(RecurrentParams(*found), dx, carry)

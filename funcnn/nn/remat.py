@@ -14,7 +14,7 @@ __all__ = ["remat"]
 
 
 def remat(layer: Layer) -> Layer:
-    """The layer with little memory: it keeps x, state and key, and backward applies it again for the rest.
+    """y = layer(x) with little memory: it keeps x, state and key, and backward applies it again for the rest.
 
     y, gradients, params and state are the layer's own, to the bit. A net of k such layers keeps k inputs, and what one
     layer keeps while that is in its backward pass, for one more forward pass (Chen et al. 2016). PyTorch calls it

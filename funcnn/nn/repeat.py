@@ -18,7 +18,7 @@ __all__ = ["repeat"]
 
 
 def repeat(layer: Layer, times: int) -> Layer:
-    """The layer so many times, one after the other, each with its own params: ``serial(layer, layer, ...)``.
+    """y = layer(... layer(x)), so many times, each with its own params: ``serial(layer, layer, ...)``.
 
     Params, state, keys and residuals are those of that `serial`; so a deep net is a line long, and prints so. To take
     the same params each time, see `tied`.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from funcnn.arrays.layout import images, rows
+from funcnn.arrays.layout import by_rows
 from funcnn.checks import Form, ShapeError, check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
@@ -91,5 +91,5 @@ def _reshape_backward(settings: Config, params: Any, residuals: Any, dy: Array, 
         return Gradients(None, None)
     dx = dy.reshape(n, *in_shape)
     if len(in_shape) == 3:  # in the order in which the layers before hold their images in memory
-        dx = images(np.ascontiguousarray(rows(dx)))
+        dx = by_rows(dx)
     return Gradients(None, dx)

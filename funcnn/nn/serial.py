@@ -16,6 +16,7 @@ from funcnn.nn.combining import Composed, check_tuple, check_values, example_of,
 from funcnn.nn.coupled import Coroutine, Meets, alone, apply_chunk, backward_chunk
 from funcnn.nn.stages import Link, Stage, stage_sizes, stages
 from funcnn.settings import config
+from funcnn.system.devices import is_device_array
 from funcnn.tree import Shape, node
 
 __all__ = ["serial"]
@@ -124,6 +125,8 @@ class _Serial(Composed, Meets):
     def plan(self, x: Values) -> list[tuple[Stage, tuple[int, ...]]]:
         """The stages that a batch goes through, and the sizes of its chunks in each."""
         shape = shapes_of(x)
+        if is_device_array(x[0] if type(x) is tuple else x):
+            return [(self.whole, (example_of(shape)[0] or 0,))]  # chunks are for caches and threads
         if shape not in self._plans:
             n, in_shape = example_of(shape)
             try:

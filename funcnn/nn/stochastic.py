@@ -12,6 +12,7 @@ from funcnn.checks import Form, ShapeError, check_dy, check_float, check_key, ch
 from funcnn.keys import Key, generator
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
 from funcnn.settings import check_not_negative, check_number, config, number
+from funcnn.system.devices import beside
 from funcnn.tree import Array, Shape, node
 
 __all__ = ["alpha_dropout", "drop_path", "dropout", "gaussian_noise", "gaussian_sample", "spatial_dropout"]
@@ -238,7 +239,7 @@ def _dropout_apply(
         return Applied(x, state, None)
     if settings.rate == 0:
         return Applied(x, state, _DropoutResiduals(None, x.shape, x.dtype))
-    mask = settings.mask(check_key(settings, key), x.shape)
+    mask = beside(settings.mask(check_key(settings, key), x.shape), x)
     return Applied(_masked(x, mask, settings.factor), state, _DropoutResiduals(mask, x.shape, x.dtype))
 
 
@@ -290,7 +291,9 @@ def _noise_apply(
     if settings.stddev == 0:
         return Applied(x, state, Form(x.shape, x.dtype))
     single = x.dtype == np.float32
-    noise = generator(check_key(settings, key)).standard_normal(x.shape, np.float32 if single else np.float64)
+    noise = beside(
+        generator(check_key(settings, key)).standard_normal(x.shape, np.float32 if single else np.float64), x
+    )
     noise *= settings.stddev
     noise += x
     return Applied(noise.astype(x.dtype, copy=False), state, Form(x.shape, x.dtype))
@@ -335,7 +338,7 @@ def _sample_apply(
     single = x.dtype == np.float32
     drawn = generator(check_key(settings, key)).standard_normal(mean.shape, np.float32 if single else np.float64)
     slope = np.exp(x[..., half:] / 2)
-    slope *= drawn.astype(x.dtype, copy=False)
+    slope *= beside(drawn.astype(x.dtype, copy=False), x)
     y = mean + slope
     slope /= 2
     return Applied(y, state, slope)

@@ -14,6 +14,7 @@ from funcnn.layer import Gradients, Initialised, Layer, Values
 from funcnn.nn.combining import Wrapped, init_wrapped, place
 from funcnn.nn.coupled import Coroutine, Meets, apply_chunk, backward_chunk, make_coupled
 from funcnn.settings import as_tuple, config, refuse
+from funcnn.system.devices import has_form
 from funcnn.tree import Shape, TreeError
 
 __all__ = ["tied"]
@@ -22,7 +23,7 @@ _TRANSPOSE = ".T"
 
 
 def tied(layer: Layer, places: Mapping[str, str]) -> Layer:
-    """The layer with shared params: at each first place those of the second; the gradients of both are added.
+    """y = layer(x) with shared params: at each first place those of the second; the gradients of both are added.
 
     Places are paths of the layer's params, as `funcnn.tree.paths` gives them: of a leaf, or of all of a layer's
     params, which is then one layer in several places. So a language model's `unembedding` takes the weight of its
@@ -115,7 +116,7 @@ class _Tied(Wrapped, Meets):
         value = self._at(params, path)
         if not transposed:
             return value
-        if not isinstance(value, np.ndarray) or value.ndim != 2:
+        if not has_form(value) or value.ndim != 2:
             raise LayerError(
                 self.name, f"expected a matrix at {path!r}, got {tree.brief(value)}", f"Leave {_TRANSPOSE} out"
             )

@@ -50,9 +50,9 @@ def adagrad(lr: Rate, epsilon: float = 1e-10, *, initial: float = 0.0) -> Optimi
 
 
 def adadelta(lr: Rate = 1.0, decay: float = 0.9, epsilon: float = 1e-6) -> Optimizer:
-    """c' = decay·c + (1-decay)·g²; d = g · sqrt(u + epsilon) / sqrt(c' + epsilon); u' = decay·u + (1-decay)·d²;
+    """w' = w - lr · d, d = g · sqrt(u + epsilon) / sqrt(c' + epsilon) (Zeiler 2012, where lr is 1).
 
-    w' = w - lr · d (Zeiler 2012, where lr is 1). The state is `Changes`.
+    c' = decay·c + (1-decay)·g² and u' = decay·u + (1-decay)·d². The state is `Changes`.
 
     >>> optimizer = adadelta()
     >>> params = (np.zeros(1),)
@@ -179,7 +179,7 @@ def _squares(leaf: Array) -> tuple[Array, ...]:
     """The running means of a leaf at the start."""
     *others, rows, columns = leaf.shape if leaf.ndim > 1 else (1, 1)
     shapes = [(*others, rows, 1), (*others, 1, columns)] if leaf.ndim > 1 else [leaf.shape]
-    return tuple([tree.read_only(np.zeros(shape, moment_dtype(leaf))) for shape in shapes])
+    return tuple([tree.read_only(np.zeros_like(leaf, moment_dtype(leaf), shape=shape)) for shape in shapes])
 
 
 def _adafactor_init(settings: _Adafactor, params: Any) -> Any:

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import attrs
-import numpy as np
 
 from funcnn import tree
 from funcnn.arrays import updates
@@ -108,7 +107,7 @@ def _in_dtype_of(leaf: Array, average: Array) -> Array:
 
 def _as_average(leaf: Array) -> Array:
     """A leaf as the average that it alone is: read-only, in the dtype of moments, of its own memory."""
-    return tree.read_only(np.array(leaf, updates.moment_dtype(leaf), order="C"))
+    return updates.frozen(leaf.astype(updates.moment_dtype(leaf), order="C"), updates.moment_dtype(leaf))
 
 
 @config

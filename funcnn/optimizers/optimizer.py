@@ -13,6 +13,7 @@ from funcnn.optimizers.rule import Rule, Transform, check_gradients, check_setti
 from funcnn.schedules import Rate, scaled, value_at
 from funcnn.schedules.schedule import check_rate
 from funcnn.settings import Described, as_float, config, function_of, is_number, refuse, shown
+from funcnn.system.devices import has_form
 
 __all__ = [
     "LossAt", "Optimizer", "OptimizerSettings", "Wrapping", "chain", "check_optimizer", "make_optimizer", "unchanged",
@@ -165,6 +166,16 @@ def make_optimizer(
 
     ``update(settings, grads, opt_state, params, step) -> (params, opt_state)`` and ``init(settings, params) ->
     opt_state``; without `init` the state is None. Raises TypeError for settings without ``learning_rate(step)``.
+
+    >>> @config
+    ... class SignDescent(OptimizerSettings):
+    ...     name = "sign_descent"
+    ...     lr: Rate = 0.1
+    >>> def update(settings, grads, opt_state, params, step):
+    ...     return tree.map(lambda w, g: w - settings.learning_rate(step) * np.sign(g), params, grads), opt_state
+    >>> optimizer = make_optimizer(SignDescent(), update)
+    >>> optimizer.update((np.array([3.0, -2.0]),), None, (np.zeros(2),), step=0)[0]
+    (array([-0.1,  0.1]),)
     """
     check_settings("make_optimizer", settings, update, init)
     if not callable(getattr(settings, "learning_rate", None)):
@@ -177,13 +188,17 @@ def make_optimizer(
 
 
 def zeros_like(params: Any) -> Any:
-    """A tree of zeros like the params, read-only: a moment at the start; of float16 params in float32."""
+    """A tree of zeros like the params, read-only: a moment at the start; of float16 params in float32.
+
+    >>> zeros_like((np.ones(2), None))
+    (array([0., 0.]), None)
+    """
     return tree.map(lambda leaf: tree.read_only(np.zeros_like(leaf, updates.moment_dtype(leaf))), params)
 
 
 def unchanged(params: Any) -> Any:
     """The params as a step gives them that changes nothing: read-only views."""
-    return tree.map(lambda leaf: tree.read_only(np.asarray(leaf).view()), params)
+    return tree.map(lambda leaf: tree.read_only(leaf.view() if has_form(leaf) else np.asarray(leaf)), params)
 
 
 def update_leaves(

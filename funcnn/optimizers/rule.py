@@ -1,6 +1,5 @@
 """What transforms and optimizers share: settings with two pure functions, and masks that tell leaves apart."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,8 +8,11 @@ import attrs
 import numpy as np
 
 from funcnn import tree
+from funcnn.arrays.seam import refuse_both_kinds
 from funcnn.arrays.updates import squared_norm
+from funcnn.arrays.weighing import root
 from funcnn.settings import Described, as_code, function_of, refuse, shown
+from funcnn.system.devices import has_form
 from funcnn.tree import Array
 
 __all__ = [
@@ -38,7 +40,8 @@ class Rule:
                 made = self._update(grads, state, params, int(step), **asked)  # NumPy's own powers round differently
         except tree.TreeError:
             raise
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError) as error:
+            refuse_both_kinds(error, f"{self.name}.update", grads=grads, state=state, params=params)
             for what, values in (("gradients", grads), ("params", params)):
                 _check_floats(self.name, what, values)  # looked at only now, since a step has no time to spare
             raise
@@ -74,7 +77,7 @@ class Rule:
 def _check_floats(place: str, what: str, values: Any) -> None:
     """Raise TreeError unless all leaves are plain arrays of floats."""
     for path, leaf in zip(tree.paths(values), tree.flatten(values), strict=True):
-        if not isinstance(leaf, (np.ndarray, np.generic)) or leaf.dtype.kind != "f":
+        if not (isinstance(leaf, np.generic) or has_form(leaf)) or leaf.dtype.kind != "f":
             raise tree.TreeError(
                 f"{place}: expected {what} that are plain arrays of floats, got {shown(leaf)} at {path!r}. "
                 "Pass those that backward or init gave"
@@ -100,6 +103,15 @@ def make_transform(
 
     ``update(settings, grads, state, params, step) -> (grads, state)``, ``init(settings, params) -> state``; without
     `init` the state is None. Raises TypeError for settings that are no `Described`.
+
+    >>> from funcnn.settings import config
+    >>> @config
+    ... class Halved(Described):
+    ...     name = "halved"
+    >>> def update(settings, grads, state, params, step):
+    ...     return tree.map(lambda g: g / 2, grads), state
+    >>> make_transform(Halved(), update).update((np.ones(2),), None, (np.zeros(2),), 0)[0]
+    (array([0.5, 0.5]),)
     """
     check_settings("make_transform", settings, update, init)
     return Transform(settings.name, settings, partial(init or no_state, settings), partial(update, settings))
@@ -136,9 +148,9 @@ def global_norm(grads: Any) -> float:
     leaves = tree.flatten(grads)
     if any(isinstance(leaf, np.ma.MaskedArray) for leaf in leaves):
         raise TypeError("global_norm: the gradients are masked arrays. Pass plain ones: array.filled(0)")
-    if not all(isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "biuf" for leaf in leaves):
+    if not all((isinstance(leaf, np.generic) or has_form(leaf)) and leaf.dtype.kind in "biuf" for leaf in leaves):
         _check_floats("global_norm", "gradients", grads)
-    return math.sqrt(sum(squared_norm(leaf) for leaf in leaves))
+    return root(sum(squared_norm(leaf) for leaf in leaves))  # type: ignore[no-any-return]
 
 
 def weights_only(path: str, leaf: Array) -> bool:

@@ -117,7 +117,7 @@ def _known(settings: Any, opt_state: Any) -> ScheduleFree:
 
 
 def _start(leaf: Array) -> Array:
-    return tree.read_only(np.array(leaf, updates.moment_dtype(leaf), order="C"))
+    return updates.frozen(leaf.astype(updates.moment_dtype(leaf), order="C"), updates.moment_dtype(leaf))
 
 
 def _init(settings: Any, params: Any) -> ScheduleFree:

@@ -6,14 +6,14 @@
 None of them has a state. `docs/extending.md` writes one more.
 """
 
-import math
 from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 
 from funcnn import tree
-from funcnn.arrays.updates import squared_norm
+from funcnn.arrays.updates import clipped, squared_norm
+from funcnn.arrays.weighing import root
 from funcnn.optimizers.rule import (
     Mask,
     Transform,
@@ -124,9 +124,7 @@ def _clip_by_global_norm(
     settings: _ClipByGlobalNorm, grads: Any, state: None, params: Any, step: int
 ) -> tuple[Any, None]:
     norm = global_norm(grads)
-    if norm <= settings.limit:
-        return grads, None
-    return tree.map(lambda g: g * (settings.limit / norm), grads), None
+    return tree.map(lambda g: clipped(g, norm, settings.limit), grads), None
 
 
 @config
@@ -136,11 +134,7 @@ class _ClipByNorm(Described):
 
 
 def _clip_by_norm(settings: _ClipByNorm, grads: Any, state: None, params: Any, step: int) -> tuple[Any, None]:
-    def clip(g: Array) -> Array:
-        norm = math.sqrt(squared_norm(g))
-        return g if norm <= settings.limit else g * (settings.limit / norm)
-
-    return tree.map(clip, grads), None
+    return tree.map(lambda g: clipped(g, root(squared_norm(g)), settings.limit), grads), None
 
 
 @config
@@ -165,7 +159,7 @@ def _adaptive_clip(settings: _AdaptiveClip, grads: Any, state: None, params: Any
     def clip(g: Array, leaf: Array) -> Array:
         most = settings.limit * np.maximum(_unit_norms(leaf), settings.epsilon)
         norms = _unit_norms(g)
-        shares = np.divide(most, norms, out=np.ones_like(norms), where=norms > most)
+        shares = np.where(norms > most, most / np.where(norms > 0, norms, 1), 1)
         clipped: Array = g * shares.astype(g.dtype)
         return clipped
 
@@ -176,7 +170,7 @@ def _adaptive_clip(settings: _AdaptiveClip, grads: Any, state: None, params: Any
 def _unit_norms(array: Array) -> Array:
     """The norms over all axes but the last, or of a leaf of fewer than two over all, in float64."""
     axes = tuple(range(array.ndim - 1)) if array.ndim > 1 else None
-    norms: Array = np.asarray(np.sqrt(np.square(array, dtype=np.float64).sum(axis=axes)))
+    norms: Array = np.sqrt(np.square(array, dtype=np.float64).sum(axis=axes))[...]
     return norms
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from funcnn import tree
 from funcnn.arrays.finite import first_non_finite
 from funcnn.arrays.threads import single_blas_thread
+from funcnn.arrays.weighing import ratio
 from funcnn.batch import Batch, as_batch, check_as_many, length, rows, unpacked
 from funcnn.checks import LayerError
 from funcnn.keys import Key, fold_in
@@ -24,12 +25,13 @@ from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_c
 from funcnn.optimizers import LossAt
 from funcnn.problem import Problem, call_augment, call_loss, call_metric
 from funcnn.settings import shown
+from funcnn.system.devices import beside, is_device_array, on_host
 from funcnn.tree import Array, node
 
 __all__ = [
     "ADVICE", "QUIET", "Made", "Metrics", "Model", "NonFiniteError", "Shard", "TrainState", "add_up", "advised",
-    "check_finite", "cuttable", "forward_and_back", "measured", "prepared", "same_state", "shard_slices", "step",
-    "step_in_shards", "summed", "unlike", "updated", "why",
+    "check_finite", "check_on_host", "cuttable", "forward_and_back", "measured", "prepared", "same_state",
+    "shard_slices", "step", "step_in_shards", "step_on", "summed", "there", "unlike", "updated", "why",
 ]  # fmt: skip
 
 
@@ -52,17 +54,46 @@ class Model:
     state: Any
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Metrics:
     """The loss, and in `accuracy` the problem's metric (None without one): means over some examples.
 
-    The weights are what they are means over: the number of examples, unless the loss or the metric says another.
+    The weights are what they are means over: the number of examples, unless the loss or the metric says another. What
+    was computed on a device stays there until it is asked for, which waits for it.
     """
 
-    loss: float
-    accuracy: float | None
-    weight: float = attrs.field(default=1.0, repr=False)
-    accuracy_weight: float = attrs.field(default=1.0, repr=False)
+    _loss: Any
+    _accuracy: Any
+    _weight: Any = 1.0
+    _accuracy_weight: Any = 1.0
+
+    @property
+    def loss(self) -> float:
+        """The mean loss."""
+        return on_host(self._loss)  # type: ignore[no-any-return]
+
+    @property
+    def accuracy(self) -> float | None:
+        """The mean of the metric."""
+        return on_host(self._accuracy)  # type: ignore[no-any-return]
+
+    @property
+    def weight(self) -> float:
+        """What the loss is a mean over."""
+        return on_host(self._weight)  # type: ignore[no-any-return]
+
+    @property
+    def accuracy_weight(self) -> float:
+        """What the metric is a mean over."""
+        return on_host(self._accuracy_weight)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"Metrics(loss={self.loss}, accuracy={self.accuracy})"
+
+    @property
+    def as_they_lie(self) -> tuple[Any, Any]:
+        """The loss and the metric, on the device if they were computed there."""
+        return self._loss, self._accuracy
 
 
 # What overflows shows in the loss, the state or the gradients, which are checked: a warning before would say less.
@@ -93,11 +124,29 @@ class Made(NamedTuple):
 
 def step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """Forward, loss, backward, update. The metrics are the batch's, before the update. Raises NonFiniteError."""
-    batch = prepared(problem, state, batch)
+    return step_on(problem, state, there(prepared(problem, state, batch), state))
+
+
+def check_on_host(place: str, state: TrainState | Model) -> None:
+    """Raise ValueError for params on a device, where a batch is to be cut."""
+    if is_device_array(next(iter(tree.flatten(state.params)), None)):
+        raise ValueError(
+            f"{place}: the params are on a device, which takes a batch whole. Train with one worker and one shard"
+        )
+
+
+def step_on(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """`step`, with a batch that is prepared and lies where the params lie."""
     made = _made(problem, batch, state)
     loss = partial(_loss_at, problem, batch, state)  # for an optimizer that asks it
     params, opt_state = updated(problem, state, made.gradients, made.metrics.loss, loss)
     return TrainState(params, made.state, opt_state, state.step + 1, state.seed), made.metrics
+
+
+def there(batch: Batch, state: TrainState | Model) -> Batch:
+    """A batch where a state's params are: itself, or moved to their device."""
+    first = next(iter(tree.flatten(state.params)), None)
+    return tuple(tree.map(lambda leaf: beside(leaf, first), batch)) if is_device_array(first) else batch
 
 
 def _made(problem: Problem, batch: Batch, state: TrainState) -> Made:
@@ -116,6 +165,7 @@ def _loss_at(problem: Problem, batch: Batch, state: TrainState, params: Any) -> 
 
 def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """A step whose batch is cut into shards, on the threads of this process; for a net that `check_meets` lets pass."""
+    check_on_host("step", state)
     batch = cuttable(batch)
     n = length(batch[0])
     ways = []
@@ -146,18 +196,16 @@ def forward_and_back(problem: Problem, state: TrainState, batch: Batch, shard: S
         problem.net, state.params, state.state, inputs, key=key, train=True
     )
     loss, d_outputs, weight = call_loss(problem.loss, outputs, targets, weights)
-    if not math.isfinite(loss):
+    if not is_device_array(loss) and not math.isfinite(loss):  # to look at a device's would be to wait for it
         raise NonFiniteError(advised(state, f"the loss is {loss}{why(state, inputs)}"))
     bad = first_non_finite(net_state)
     if bad is not None:
         reach = f"the inputs reach {max(np.abs(leaf).max() for leaf in tree.flatten(inputs)):g}"
         raise NonFiniteError(advised(state, f"the state {bad} is not finite (loss {loss:g}, {reach})"))
     share = n / shard.examples if shard else 1.0
-    if weight is not None:
-        total = weight
-        if shard:
-            (total,) = yield Meeting(_totals, [weight])
-        share = weight / total if total else 0.0  # a batch of no weight has no say
+    if weight is not None and shard:
+        (total,) = yield Meeting(_totals, [weight])
+        share = weight / total if total else 0.0  # a shard of no weight has no say
     if share != 1:
         d_outputs = tree.map(lambda leaf: leaf * leaf.dtype.type(share), d_outputs)
     gradients, _ = yield from backward_chunk(problem.net, state.params, residuals, d_outputs, need_dx=False)
@@ -223,11 +271,13 @@ def measured(
     problem: Problem, params: Any, state: Any, batch: Batch, forward: Callable[[Any], Any]
 ) -> tuple[Metrics, str]:
     """The metrics of a batch given the net as a function, and why the loss is not finite, if it is not."""
-    inputs, targets, weights = unpacked(batch)
+    inputs, targets, weights = unpacked(there(batch, Model(params, state)))
     with np.errstate(**QUIET):
         outputs = forward(inputs)
         loss, _, weight = call_loss(problem.loss, outputs, targets, weights)
-    reason = "" if math.isfinite(loss) else f"the loss is {loss}{why(Model(params, state), inputs)}"
+    reason = (
+        "" if is_device_array(loss) or math.isfinite(loss) else f"the loss is {loss}{why(Model(params, state), inputs)}"
+    )
     return _metrics(problem, loss, weight, outputs, targets, weights, length(inputs)), reason
 
 
@@ -299,11 +349,10 @@ def _sum_of_trees(one: Any, other: Any) -> Any:
 
 def summed(made: Sequence[Metrics]) -> Metrics:
     """The metrics of several shards or batches together: their means, weighed by what they are means over."""
-    n, m = sum(each.weight for each in made), sum(each.accuracy_weight for each in made)
-    loss = sum(each.loss * each.weight for each in made) / n if n else 0.0
-    known = [each.accuracy * each.accuracy_weight for each in made if each.accuracy is not None]
-    mean = sum(known) / m if m else 0.0  # of nothing, as metrics say
-    return Metrics(loss, mean if known else None, n, m)
+    n, m = sum(each._weight for each in made), sum(each._accuracy_weight for each in made)
+    loss = ratio(sum(each._loss * each._weight for each in made), n)
+    known = [each._accuracy * each._accuracy_weight for each in made if each._accuracy is not None]
+    return Metrics(loss, ratio(sum(known), m) if known else None, n, m)
 
 
 def same_state(states: Sequence[Any]) -> Any:

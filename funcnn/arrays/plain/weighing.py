@@ -1,0 +1,32 @@
+"""Sums and means with weights, as arrays () that stay on the device."""
+
+from typing import Any
+
+import numpy as np
+
+from funcnn.arrays.weighing import along
+from funcnn.system.devices import module_of
+from funcnn.tree import Array
+
+__all__ = ["product_where", "scale_slopes", "total_of"]
+
+
+def total_of(array: Array) -> Any:
+    """The sum of all numbers, in float64."""
+    return array.sum(dtype=np.float64)
+
+
+def product_where(chosen: Array, a: Array, b: Array) -> Array:
+    """a · b where chosen, 0 elsewhere, whatever is there; in the dtype of b."""
+    return module_of(b).where(chosen, a * b, 0.0).astype(b.dtype)  # type: ignore[no-any-return]
+
+
+def scale_slopes(slopes: Array, factor: Any, scale: Array | None) -> Array:
+    """The slopes times a factor and their terms' weights, in place; 0 for a weight of 0."""
+    if scale is None:
+        slopes *= factor
+        return slopes
+    weights = along(scale, slopes.ndim)
+    slopes *= (weights * factor).astype(slopes.dtype)
+    slopes[...] = module_of(slopes).where(weights == 0, slopes.dtype.type(0), slopes)
+    return slopes

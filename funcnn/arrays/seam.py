@@ -1,0 +1,105 @@
+"""The seam between the host and devices: a function tuned for NumPy's arrays, and its plain form for all others.
+
+Tuned forms cut work into blocks for caches and threads, and lay arrays out for one kind of BLAS: on a device none of
+that holds. There the plain form runs, the function of the same name in `funcnn.arrays.plain`, written for any module
+made like NumPy. Which of the two is asked once a call, of the array's class, and only here: no layer knows.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from funcnn import tree
+from funcnn.system.devices import device_of, has_form
+
+__all__ = ["TUNED", "DeviceError", "named", "plain_module", "refuse_both_kinds", "tuned", "tuned_by"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TUNED: list[tuple[str, str]] = []  # the modules and names of all functions that have a plain form
+
+
+def tuned(function: Callable[P, T]) -> Callable[P, T]:
+    """A function whose first argument is an array, for NumPy's; called with any other, its plain form."""
+    TUNED.append((function.__module__, function.__name__))
+
+    @wraps(function)
+    def chosen(*arguments: P.args, **options: P.kwargs) -> T:
+        if isinstance(arguments[0], np.ndarray):
+            return function(*arguments, **options)
+        return _plain_form(function)(*arguments, **options)  # type: ignore[no-any-return]
+
+    return chosen
+
+
+def tuned_by(array_of: Callable[..., Any]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """`tuned`, for a function among whose arguments `array_of` finds the array."""
+
+    def mark(function: Callable[P, T]) -> Callable[P, T]:
+        TUNED.append((function.__module__, function.__name__))
+
+        @wraps(function)
+        def chosen(*arguments: P.args, **options: P.kwargs) -> T:
+            if isinstance(array_of(*arguments), np.ndarray):
+                return function(*arguments, **options)
+            return _plain_form(function)(*arguments, **options)  # type: ignore[no-any-return]
+
+        return chosen
+
+    return mark
+
+
+def _plain_form(function: Callable[..., Any]) -> Callable[..., Any]:
+    return getattr(plain_module(function.__module__.rpartition(".")[2]), function.__name__)  # type: ignore[no-any-return]
+
+
+@cache
+def plain_module(name: str) -> Any:
+    """A module of `funcnn.arrays.plain`, imported when a device first asks for it.
+
+    >>> plain_module("products").matmul(np.ones((2, 3)), np.ones((3, 1)))
+    array([[3.],
+           [3.]])
+    """
+    return importlib.import_module(f"funcnn.arrays.plain.{name}")
+
+
+class DeviceError(TypeError):
+    """Arrays of the host and of a device in one call; names a leaf of either, and says which to move."""
+
+
+def refuse_both_kinds(error: Exception, place: str, **arguments: Any) -> None:
+    """Raise DeviceError for a call that failed because of arrays of the host and of a device together.
+
+    That is looked at once it has failed, since neither NumPy nor CuPy takes the other's arrays unasked.
+    """
+    if isinstance(error, DeviceError):
+        return
+    found: dict[str, str] = {}  # devices, and the first array on each
+    try:
+        for name, value in arguments.items():
+            for path, leaf in zip(tree.paths(value), tree.flatten(value), strict=True):
+                if has_form(leaf):
+                    found.setdefault(device_of(leaf), ".".join(filter(None, (name, path))))
+    except tree.TreeError:
+        return
+    if len(found) > 1:
+        (one, here), (other, there), *_ = found.items()
+        where = {"cpu": "on the host"}
+        raise DeviceError(
+            f"{place}: {here} is {where.get(one, f'on {one!r}')}, {there} {where.get(other, f'on {other!r}')}. "
+            f"Move one of them: to_device({there.partition('.')[0]}, {one!r})"
+        ) from error
+
+
+def named(function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by their names; none of one that does not fit."""
+    try:
+        return inspect.signature(function).bind(*arguments, **options).arguments
+    except TypeError:
+        return {}
