@@ -15,6 +15,7 @@ from funcnn.checkpoint import CheckpointError
 from funcnn.checks import as_array, size_of
 from funcnn.data.handwriting import Prepare, check_prepare
 from funcnn.data.preprocess import Preprocess
+from funcnn.data.tables import as_inputs, is_frame
 from funcnn.init import shapes_only
 from funcnn.keys import Key
 from funcnn.layer import Layer
@@ -47,6 +48,12 @@ class Trained:
     any size (height, width, channels), as bytes, into a stored one of `in_shape`, as the training data were made; with
     None it is resized alone. `familiar_logit` is the least that the largest of an image's logits is to be if it is like
     the training data; the function of this name measures it. `funcnn.experiment.predict` asks both.
+
+    >>> from funcnn import Key
+    >>> from funcnn.layers import dense
+    >>> params, state, _ = dense(2).init(Key(0), (4,))
+    >>> Trained(dense(2), Model(params, state), (4,), ("cat", "dog")).classes
+    ('cat', 'dog')
 
     Raises ValueError for a `prepare` that makes images of another shape, or a `familiar_logit` that is not finite.
     """
@@ -116,6 +123,8 @@ def load_trained(
     given = constructors(layers)
     description = checkpoint.read_description(path)
     with _reading(path, "description"):
+        if not isinstance(description, dict):
+            raise ValueError("it describes no net, as a checkpoint that was saved without a description")
         fields = ("net", "in_shape", "dtype", "classes", "preprocess", "about")
         missing = [each for each in fields if each not in description]
         if missing:
@@ -246,6 +255,16 @@ _ENTERED = (
 def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> Array:
     """The probability of each class for stored images (n, height, width, channels) -> (n, classes), rows of sum 1.
 
+    Rows of features (n, features), and the columns of a DataFrame, by position, are taken as well.
+
+    >>> from funcnn import Key
+    >>> from funcnn.layers import dense
+    >>> params, state, _ = dense(2).init(Key(0), (4,))
+    >>> trained = Trained(dense(2), Model(params, state), (4,), ("cat", "dog"))
+    >>> zeros = np.zeros((1, 4), np.float32)
+    >>> probabilities(trained, zeros).tolist(), logits_of(trained, zeros).tolist()
+    ([[0.5, 0.5]], [[0.0, 0.0]])
+
     Raises ValueError for images of another shape than the net was trained on, what is no array of numbers, or a batch
     size that is no positive int.
     """
@@ -255,6 +274,9 @@ def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> 
 
 def logits_of(trained: Trained, stored: Array, *, batch_size: int = 256) -> Array:
     """The logits of stored images (n, height, width, channels) -> (n, classes); raises as `probabilities`."""
+    if is_frame(stored):  # its columns may have several dtypes, as those of a data set
+        bare = trained.preprocess is None
+        stored = as_inputs("probabilities", stored, None, numbers=bare, convert=bare)
     stored = as_array("probabilities", "stored", stored)
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         refuse("probabilities", "batch_size", "a positive int", batch_size)

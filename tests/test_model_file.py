@@ -347,6 +347,19 @@ def test_images_are_an_array_or_what_is_surely_one() -> None:
             probabilities(KINDS["dense"], images, batch_size=size)
 
 
+def test_a_frame_of_several_dtypes_is_taken_column_by_column() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"age": [30, 60], "income": [1.5, 2.5], "in_bern": [True, False]})
+    rows = np.array([[30, 1.5, 1], [60, 2.5, 0]])
+    net = serial(dense(2))
+    model = Model(*net.init(Key(0), (3,))[:2])
+    for preprocess in (None, standardise(rows)):
+        trained = Trained(net, model, (3,), ("no", "yes"), preprocess)
+        assert tree.equal(probabilities(trained, table), probabilities(trained, rows.astype(np.float32)))
+    with pytest.raises(ValueError, match="probabilities: column 'city' holds no numbers"):
+        probabilities(trained, table.assign(city="Bern"))
+
+
 # --- What is refused ------------------------------------------------------------------------------------------
 
 
@@ -397,7 +410,9 @@ def test_a_checkpoint_is_no_model_and_the_advice_leads_to_one(path: Path) -> Non
 def test_a_file_that_describes_no_net_is_refused(description: Any, path: Path) -> None:
     model = KINDS["dense"].model
     checkpoint.save(path, Model(model.params, model.state), description=description)
-    assert refused(path).endswith(advice(path))
+    text = refused(path)
+    assert text.endswith(advice(path))
+    assert ("it describes no net" in text) == (not isinstance(description, dict))
 
 
 def test_an_unknown_layer_is_named(path: Path) -> None:

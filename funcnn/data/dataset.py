@@ -141,7 +141,8 @@ class Dataset:
 
         With `standardise` every column or channel is brought to mean 0 and deviation 1, by the training part alone;
         `preprocess` is any other function of stored inputs. Without either, inputs that are floats become float32, and
-        whole numbers stay, as embeddings take them. What is in a file stays there (`Part`), and is not looked through.
+        whole numbers stay, as embeddings take them. A `preprocess` may fill what is missing: NaN is left to it. What is
+        in a file stays there (`Part`), and is not looked through.
 
         >>> rows = np.random.default_rng(0).normal(5, 2, (100, 3))
         >>> data = Dataset.from_arrays(rows, ["yes", "no"] * 50, standardise=True)
@@ -151,9 +152,9 @@ class Dataset:
         >>> bool(abs(inputs.mean()) < 1e-6), labels[:4]
         (True, array([0, 1, 0, 1]))
 
-        Raises ValueError, naming the column where there are such, for texts, dates or missing values among the inputs,
-        a part that has other columns than the one to train on, labels that `classes` does not name, fractions outside
-        (0, 1), or a class or part of which nothing is left.
+        Raises ValueError, naming the column where there are such, for texts or dates among the inputs, for missing
+        values unless there is a `preprocess`, for a part that has other columns than the one to train on, labels that
+        `classes` does not name, fractions outside (0, 1), or a class or part of which nothing is left.
         """
         return _from_arrays(cls, inputs, targets, weights, validation, test, classes, standardise, preprocess, key)
 

@@ -16,7 +16,7 @@ from funcnn.settings import refuse
 from funcnn.system.text import cut
 from funcnn.tree import Array
 
-__all__ = ["Labels", "as_inputs", "as_targets", "check_columns", "labels_in"]
+__all__ = ["Labels", "as_inputs", "as_targets", "check_columns", "is_frame", "labels_in"]
 
 
 # --- Inputs ---------------------------------------------------------------------------------------------------
@@ -25,20 +25,20 @@ __all__ = ["Labels", "as_inputs", "as_targets", "check_columns", "labels_in"]
 def as_inputs(place: str, given: Any, n: int | None, *, numbers: bool, convert: bool) -> Any:
     """Inputs as an array (n, ...), or a tuple of such, but for one of `n` examples; with `convert` floats are float32.
 
-    Raises ValueError, naming the column, for one that holds no numbers or lacks some; for values that are not finite;
-    for what are no `numbers`, if these are asked for, or have no axis but that of the examples.
+    Raises ValueError, naming the column, for one that holds no numbers. If `numbers` are asked for, also for a column
+    that lacks some, for values that are not finite, for what are no numbers or have no axis but that of the examples.
     """
     several = type(given) is tuple and is_several_arrays(tuple([_plain(each) for each in given]))
     if several and len(given) != n:
         return tuple([as_inputs(place, each, n, numbers=numbers, convert=convert) for each in given])
-    if _is_frame(given):
-        inputs = _of_columns(place, "inputs", given)
+    if is_frame(given):
+        inputs = _of_columns(place, "inputs", given, complete=numbers)
     else:
         inputs = as_stored(place, "inputs", given, kinds=NUMBERS if numbers else None)
     if inputs.ndim == 1 and numbers:
         raise ValueError(f"{place}: inputs must be examples (n, ...), got single numbers {inputs.shape}. Give each an "
                          "axis: np.asarray(inputs)[:, None]")  # fmt: skip
-    if isinstance(inputs, Stored) or inputs.dtype.kind != "f":
+    if isinstance(inputs, Stored) or inputs.dtype.kind != "f" or not numbers:  # a preprocessing may fill gaps
         return inputs
     made = _as_float32(inputs) if convert else inputs
     if not all(np.isfinite(each).all() for each in blocks(made)):
@@ -58,17 +58,17 @@ def _as_float32(values: Array) -> Array:
 
 
 def _plain(given: Any) -> Any:
-    return np.empty((len(given), 0)) if _is_frame(given) or isinstance(given, Stored) else given
+    return np.empty((len(given), 0)) if is_frame(given) or isinstance(given, Stored) else given
 
 
-def _is_frame(given: Any) -> bool:
+def is_frame(given: Any) -> bool:
     """Whether it is a DataFrame, of pandas or another library: columns with names."""
     return hasattr(given, "columns") and hasattr(given, "dtypes") and hasattr(given, "shape")
 
 
 def check_columns(place: str, name: str, given: Any, trained_on: Any) -> None:
     """Raise ValueError for a DataFrame whose columns are not those of the one to train on: they count by position."""
-    if not (_is_frame(given) and _is_frame(trained_on)):
+    if not (is_frame(given) and is_frame(trained_on)):
         return
     its, expected = list(given.columns), list(trained_on.columns)
     if its != expected:
@@ -85,8 +85,11 @@ def _columns(frame: Any) -> Iterator[tuple[Any, Any]]:
         yield name, frame.iloc[:, i] if hasattr(frame, "iloc") else frame[name]
 
 
-def _of_columns(place: str, what: str, frame: Any) -> Array:
-    """A DataFrame's columns, in their order, as an array (n, columns) of float64; `what` says what it is."""
+def _of_columns(place: str, what: str, frame: Any, *, complete: bool = True) -> Array:
+    """A DataFrame's columns, in their order, as an array (n, columns) of float64; `what` says what it is.
+
+    Unless it has to be `complete`, values may be missing.
+    """
     columns: list[Array] = []
     for name, column in _columns(frame):
         try:
@@ -101,7 +104,7 @@ def _of_columns(place: str, what: str, frame: Any) -> Array:
             raise _no_numbers(place, what, name, column)
         values = values.astype(np.float64)
         bad = np.flatnonzero(~np.isfinite(values))
-        if len(bad):
+        if complete and len(bad):
             raise ValueError(
                 f"{place}: column {name!r} has {len(bad):,} missing or infinite values of {len(values):,}, the first "
                 f"in row {bad[0]}. Fill them, as {what}[{name!r}].fillna({what}[{name!r}].median()) does, or leave out "
@@ -192,7 +195,7 @@ def as_targets(place: str, given: Any, labels: Labels | None) -> Any:
     if labels is None:
         if values is not None:
             return _amounts(place, values)
-        return _amounts(place, _of_columns(place, "targets", given) if _is_frame(given) else given)
+        return _amounts(place, _of_columns(place, "targets", given) if is_frame(given) else given)
     if values is None or values.dtype.kind == "f" or (values.dtype.kind == "U") != (labels.values.dtype.kind == "U"):
         raise ValueError(
             f"{place}: the labels must be like the classes, {_listed(labels.names)}, got {_kind_of(given)}"

@@ -198,6 +198,16 @@ def test_a_table_is_taken_by_column() -> None:
     assert Dataset.from_arrays(pandas.get_dummies(table.assign(city="Bern"), columns=["city"]), labels).in_shape == (5,)
 
 
+def test_a_preprocessing_may_fill_what_is_missing() -> None:
+    inputs = np.where(X > 8, np.nan, X)
+    data = Dataset.from_arrays(inputs, Y, preprocess=np.nan_to_num)
+    assert np.isnan(data.train.inputs).any()
+    assert np.isfinite(rows(data.train)).all()
+    pandas = pytest.importorskip("pandas")
+    of_frame = Dataset.from_arrays(pandas.DataFrame(inputs), Y, preprocess=np.nan_to_num)
+    np.testing.assert_array_equal(rows(of_frame.train), rows(data.train))
+
+
 @pytest.mark.parametrize(
     ("inputs", "targets", "options", "text"),
     [
