@@ -217,6 +217,17 @@ def make_layer(
     """Join settings and three module-level functions, each taking them first, into a `Layer`.
 
     Without `init` the layer has neither params nor state. Raises TypeError for settings that are no `Config`.
+
+    >>> @config
+    ... class Double(Config):
+    ...     name = "double"
+    >>> layer = make_layer(
+    ...     Double(),
+    ...     lambda settings, params, state, x, *, key=None, train=False: Applied(2 * x, state, () if train else None),
+    ...     lambda settings, params, residuals, dy, *, need_dx=True: Gradients(None, 2 * dy if need_dx else None),
+    ... )
+    >>> layer, layer.apply(None, None, np.ones(3)).y
+    (double(), array([2., 2., 2.]))
     """
     if not isinstance(settings, Config):
         raise TypeError(

@@ -7,7 +7,7 @@ import numpy as np
 from funcnn.arrays import conv_depthwise, conv_rows, conv_winograd
 from funcnn.arrays.finite import first_non_finite
 from funcnn.arrays.geometry import Geometry
-from funcnn.arrays.seam import plain_module
+from funcnn.arrays.seam import faster, plain_module
 from funcnn.tree import Array
 
 __all__ = ["fastest"]
@@ -26,7 +26,7 @@ def fastest(geo: Geometry, weight: Array, groups: int, values: Array, *, spreads
     'funcnn.arrays.conv_depthwise'
     """
     if not isinstance(values, np.ndarray):
-        return plain_module("convolution")
+        return faster("convolution", values, weight, geo, groups) or plain_module("convolution")
     if conv_depthwise.fits(weight, groups) and geo.out_size[0] > 2:
         # It multiplies every row of a window of four by zeros, which an infinity survives as NaN.
         finite = not spreads or first_non_finite(values.ravel(order="K")) is None

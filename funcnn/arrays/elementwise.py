@@ -11,18 +11,18 @@ under NumPy 2, and so would a float literal under numexpr.
 from collections.abc import Callable
 from functools import cache, wraps
 from types import CodeType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
-from funcnn.arrays.seam import named, refuse_both_kinds, tuned
+from funcnn.arrays.seam import named, refuse_both_kinds, tuned, tuned_by
 from funcnn.arrays.threads import for_each, in_a_task, slices
 from funcnn.system.devices import has_form
 from funcnn.tree import Array
 
 __all__ = [
-    "BLOCK", "Fill", "blocks", "elementwise", "filled", "fused", "positive_part", "underflow_is_zero",
-    "value_and_slope",
+    "BLOCK", "Activated", "Fill", "activate", "activate_back", "blocks", "elementwise", "filled", "fused",
+    "positive_part", "underflow_is_zero", "value_and_slope",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -136,6 +136,27 @@ def filled(fill: Fill, *arrays: Array) -> Array:
     out = np.empty_like(arrays[0])
     _by_blocks(fill, *arrays, out)
     return out
+
+
+class Activated(Protocol):
+    """What `activate` asks of an element-wise function; `funcnn.nn.activations.Activation` says what it is."""
+
+    @property
+    def formula(self) -> str: ...
+    def activate(self, x: Array, *, slope: bool) -> tuple[Array, Array | None]: ...
+    def activate_back(self, kept: Array, dy: Array) -> Array: ...
+
+
+@tuned_by(lambda function, x, **_: x)
+def activate(function: Activated, x: Array, *, slope: bool) -> tuple[Array, Array | None]:
+    """y = f(x), and f'(x) of a function that keeps it, if asked for; else None."""
+    return function.activate(x, slope=slope)
+
+
+@tuned_by(lambda function, kept, dy: kept)
+def activate_back(function: Activated, kept: Array, dy: Array) -> Array:
+    """dx of dy and what the function has kept: y, x or its slope."""
+    return function.activate_back(kept, dy)
 
 
 def _by_blocks(fill: Fill, *arrays: Array) -> None:

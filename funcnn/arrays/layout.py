@@ -34,7 +34,8 @@ from funcnn.tree import Array
 __all__ = [
     "add_line", "add_to_examples", "adjacent", "by_rows", "channel_rows", "contiguous", "contiguous_rows",
     "copy_columns", "dot_channels", "empty_adjacent", "empty_like_channels", "for_channels", "images", "lies_by_rows",
-    "of_channel_rows", "row_products", "rows", "sum_channels", "sum_examples", "unit_rows", "wide",
+    "line", "of_channel_rows", "plane", "row_products", "rows", "scale_channels", "sum_channels", "sum_examples",
+    "unit_rows", "wide",
 ]  # fmt: skip
 
 
@@ -171,6 +172,32 @@ def add_line(out: Array, x: Array, factor: Array, constant: Array) -> None:
     line = np.multiply(x, for_channels(factor, x), out=scratch("line", x.shape, x.dtype))
     line += for_channels(constant, x)
     out += line
+
+
+@tuned
+def scale_channels(x: Array, factor: Array) -> Array:
+    """factor · x, with a number for each channel of a batch (..., c)."""
+    y, source = empty_like_channels(x), channel_rows(x)
+    np.multiply(source, for_channels(factor, source), out=channel_rows(y))
+    return y
+
+
+@tuned
+def plane(dy: Array, x: Array, factor: Array, along: Array, constant: Array) -> Array:
+    """factor · dy + along · x + constant, with three numbers for each channel; x as `channel_rows`."""
+    y = scale_channels(dy, factor)
+    add_line(channel_rows(y), x, along, constant)
+    return y
+
+
+@tuned
+def line(x: Array, factor: Array, constant: Array) -> Array:
+    """factor · x + constant, with two numbers for each channel of a batch (..., c)."""
+    y = empty_like_channels(x)
+    source, out = channel_rows(x), channel_rows(y)
+    np.multiply(source, for_channels(factor, source), out=out)
+    out += for_channels(constant, source)
+    return y
 
 
 @tuned

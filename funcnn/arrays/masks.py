@@ -2,10 +2,11 @@
 
 import math
 
+from funcnn.arrays.seam import tuned
 from funcnn.keys import Key, generator
 from funcnn.tree import Array
 
-__all__ = ["LEVELS", "keep_mask"]
+__all__ = ["LEVELS", "keep_mask", "masked"]
 
 LEVELS = 2**16  # random floats would take three times as long
 
@@ -21,3 +22,16 @@ def keep_mask(key: Key, shape: tuple[int, ...], threshold: int) -> Array:
     levels = bits.astype("<u8", copy=False).view("<u2")[:size]
     kept: Array = levels >= threshold
     return kept.reshape(shape)
+
+
+@tuned
+def masked(x: Array, mask: Array, factor: float) -> Array:
+    """x · mask · factor, the mask of booleans of x's shape.
+
+    >>> import numpy as np
+    >>> masked(np.ones(2), np.array([True, False]), 2.0)
+    array([2., 0.])
+    """
+    y: Array = x * mask
+    y *= factor
+    return y

@@ -14,9 +14,9 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from funcnn import tree
-from funcnn.system.devices import device_of, has_form
+from funcnn.system.devices import device_of, has_form, module_of
 
-__all__ = ["TUNED", "DeviceError", "named", "plain_module", "refuse_both_kinds", "tuned", "tuned_by"]
+__all__ = ["TUNED", "DeviceError", "faster", "named", "plain_module", "refuse_both_kinds", "tuned", "tuned_by"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,6 +67,22 @@ def plain_module(name: str) -> Any:
            [3.]])
     """
     return importlib.import_module(f"funcnn.arrays.plain.{name}")
+
+
+def faster(name: str, *arguments: Any) -> Any:
+    """A module of `funcnn.arrays.cuda`, if arrays are CuPy's and it fits what it is to compute with; else None.
+
+    The first argument is an array; all of them are handed to the module's `fits`.
+    """
+    if module_of(arguments[0]).__name__ != "cupy":
+        return None
+    module = _cuda_module(name)
+    return module if module.fits(*arguments) else None
+
+
+@cache
+def _cuda_module(name: str) -> Any:
+    return importlib.import_module(f"funcnn.arrays.cuda.{name}")
 
 
 class DeviceError(TypeError):

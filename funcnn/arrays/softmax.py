@@ -5,7 +5,7 @@ import numpy as np
 from funcnn.arrays.seam import tuned
 from funcnn.tree import Array
 
-__all__ = ["log_softmax_rows", "own_places"]
+__all__ = ["cross_entropy_rows", "log_softmax_rows", "own_places"]
 
 
 @tuned
@@ -34,3 +34,21 @@ def own_places(rows: Array, numbers: Array) -> tuple[Array, Array]:
     m, classes = rows.shape
     places = np.arange(0, m * classes, classes) + numbers
     return places, rows.reshape(-1)[places]
+
+
+@tuned
+def cross_entropy_rows(rows: Array, numbers: Array, smoothing: float) -> tuple[tuple[tuple[float, Array], ...], Array]:
+    """-Σ_c t[c] · log softmax(row)[c] of each row as (factor, array) to add up, and p - t, t one-hot and smoothed.
+
+    >>> ((factor, log_p),), slopes = cross_entropy_rows(np.array([[0.0, 0.0]]), np.array([0]), 0.0)
+    >>> round(float(factor * log_p[0]), 4), slopes
+    (0.6931, array([[-0.5,  0.5]]))
+    """
+    log_p, p = log_softmax_rows(rows)
+    on, off = 1 - smoothing, smoothing / p.shape[1]
+    own, each = own_places(log_p, numbers)
+    p.reshape(-1)[own] -= on
+    if not smoothing:
+        return ((-on, each),), p
+    p -= off
+    return ((-on, each), (-off, log_p)), p

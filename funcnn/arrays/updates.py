@@ -24,9 +24,9 @@ from funcnn.system.devices import has_form, is_device_array, is_device_class
 from funcnn.tree import Array
 
 __all__ = [
-    "Update", "accumulate_update", "average_update", "by_block", "clipped", "frozen", "lion_update", "moment_dtype",
-    "momentum_update", "over_leaves", "schedule_free_update", "scratch_like", "sgd_update", "squared_norm", "walk",
-    "writing_to",
+    "Update", "accumulate_update", "average_update", "by_block", "clipped", "frozen", "in_one_launch", "lion_update",
+    "moment_dtype", "momentum_update", "over_leaves", "schedule_free_update", "scratch_like", "sgd_update",
+    "squared_norm", "walk", "writing_to",
 ]  # fmt: skip
 
 Update = Callable[..., tuple[Array, ...]]
@@ -54,6 +54,9 @@ def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = 
     if foreign:
         names = ", ".join(sorted(kind.__name__ for kind in foreign))
         raise TypeError(f"update_leaves: the leaves of all trees must be arrays, got {names}. Make them np.array(...)")
+    made = in_one_launch(rows[0][0], updates, rows) if rows and rows[0] else None
+    if made is not None:
+        return made
     groups: dict[Any, list[int]] = {}
     for i, (update, row) in enumerate(zip(updates, rows, strict=True)):
         joined = join and row[0].size <= _SMALL
@@ -72,6 +75,12 @@ def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = 
             start, end = end, end + leaf.size
             results[i] = [vector[start:end].reshape(leaf.shape) for vector in vectors]
     return results
+
+
+@tuned
+def in_one_launch(first: Array, updates: Sequence[Update], rows: Sequence[Row]) -> list[list[Array]] | None:
+    """What `over_leaves` gives, where a device does it for all leaves at once; None elsewhere."""
+    return None
 
 
 def moment_dtype(leaf: Array) -> np.dtype[Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.layout import contiguous
-from funcnn.arrays.softmax import log_softmax_rows, own_places
+from funcnn.arrays.softmax import cross_entropy_rows, log_softmax_rows, own_places
 from funcnn.arrays.weighing import product_where
 from funcnn.losses.checks import (
     check_at_least,
@@ -62,10 +62,11 @@ def softmax_cross_entropy(
         labels, kept = class_numbers(place, logits, labels, ignore)
     else:
         labels = _distributions(place, logits, labels, ignore)
-    log_p, slopes = _log_softmax(logits)
     if class_weights is None:
-        terms = _cross_entropy(log_p, slopes, labels, label_smoothing)
+        of_rows = cross_entropy_rows if labels.ndim == 1 else _cross_entropy
+        terms, slopes = of_rows(_rows(logits), labels, label_smoothing)
     else:
+        log_p, slopes = _log_softmax(logits)
         by_class = beside(class_weights_of(place, class_weights, logits.shape[-1]), logits)
         terms, norms = _weighed_cross_entropy(log_p, slopes, labels, label_smoothing, by_class)
     return reduce(
@@ -73,20 +74,17 @@ def softmax_cross_entropy(
     )
 
 
-def _cross_entropy(log_p: Array, p: Array, labels: Array, smoothing: float) -> tuple[Addend, ...]:
-    """The terms, by rows (m, classes), labels (m,) or (m, classes); p becomes the slopes."""
+def _cross_entropy(rows: Array, targets: Array, smoothing: float) -> tuple[tuple[Addend, ...], Array]:
+    """The terms and slopes of rows of logits and distributions, (m, classes) both."""
+    log_p, p = log_softmax_rows(rows)
     on, off = 1 - smoothing, smoothing / p.shape[1]
-    if labels.ndim == 1:
-        own, each = own_places(log_p, labels)
-        p.reshape(-1)[own] -= on
-    else:
-        # A class of probability 0 counts nothing, also where its log-likelihood is -inf.
-        each = product_where(labels > 0, labels, log_p)
-        p -= np.multiply(labels, on, dtype=p.dtype)
+    # A class of probability 0 counts nothing, also where its log-likelihood is -inf.
+    each = product_where(targets > 0, targets, log_p)
+    p -= np.multiply(targets, on, dtype=p.dtype)
     if not smoothing:
-        return ((-on, each),)
+        return ((-on, each),), p
     p -= off
-    return (-on, each), (-off, log_p)
+    return ((-on, each), (-off, log_p)), p
 
 
 def _weighed_cross_entropy(

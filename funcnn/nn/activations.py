@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
+from funcnn.arrays.elementwise import activate, activate_back, filled, underflow_is_zero, value_and_slope
 from funcnn.arrays.elementwise import elementwise as in_blocks
-from funcnn.arrays.elementwise import filled, underflow_is_zero, value_and_slope
 from funcnn.checks import LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
@@ -86,6 +86,26 @@ class Activation(Config):
         """The layer that has these settings."""
         return make_layer(self, _apply, _backward)
 
+    @property
+    def formula(self) -> str:
+        """The name under which a device may have a form of its own."""
+        return self.name
+
+    def activate(self, x: Array, *, slope: bool) -> tuple[Array, Array | None]:
+        """y of x, and the slope of one that keeps it, if asked for."""
+        if self.keeps_slope:
+            return value_and_slope(self.fill, x, slope=slope)
+        return self._by_blocks(self.forward, x), None
+
+    def activate_back(self, kept: Array, dy: Array) -> Array:
+        """dx of dy and what is kept."""
+        return self._by_blocks(self.gradient, kept, dy)
+
+    def _by_blocks(self, function: Callable[..., Array], *arrays: Array) -> Array:
+        """What a function of arrays gives: block by block, unless it goes so by itself or couples values."""
+        by_blocks = self.is_elementwise and not (self.writes or self.keeps_slope)
+        return in_blocks(function, *arrays) if by_blocks else function(*arrays)
+
     def forward(self, x: Array) -> Array:
         """y of x."""
         if self.writes:
@@ -118,10 +138,9 @@ def _apply(
     settings: Activation, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
     check_float(settings, x)
+    y, slope = activate(settings, x, slope=train)
     if settings.keeps_slope:
-        y, slope = value_and_slope(settings.fill, x, slope=train)
         return Applied(y, state, slope)
-    y = _called(settings, settings.forward, x)
     return Applied(y, state, (x if settings.keeps_input else y) if train else None)
 
 
@@ -129,15 +148,7 @@ def _apply(
 def _backward(settings: Activation, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Gradients:
     kept = check_residuals(settings, residuals, np.ndarray)
     check_dy(settings, dy, kept.shape, kept.dtype)
-    if not need_dx:
-        return Gradients(None, None)
-    return Gradients(None, _called(settings, settings.gradient, kept, dy))
-
-
-def _called(settings: Activation, function: Callable[..., Array], *arrays: Array) -> Array:
-    """What a function of arrays gives: block by block, unless it goes so by itself or couples values."""
-    by_blocks = settings.is_elementwise and not (settings.writes or settings.keeps_slope)
-    return in_blocks(function, *arrays) if by_blocks else function(*arrays)
+    return Gradients(None, activate_back(settings, kept, dy) if need_dx else None)
 
 
 @config

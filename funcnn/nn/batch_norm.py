@@ -4,8 +4,7 @@ The chunks' sums are added up in float64, first chunk to last; float16 is comput
 """
 
 from collections.abc import Sequence
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import attrs
@@ -17,13 +16,14 @@ from funcnn.arrays.layout import (
     add_line,
     channel_rows,
     dot_channels,
-    empty_like_channels,
-    for_channels,
+    line,
     of_channel_rows,
+    plane,
+    scale_channels,
     sum_channels,
     wide,
 )
-from funcnn.arrays.moments import Moments, moments, surely_positive
+from funcnn.arrays.moments import Moments, add_up, batch_statistics, moments, surely_positive, whole_batch
 from funcnn.checks import (
     LayerError,
     ShapeError,
@@ -37,7 +37,7 @@ from funcnn.checks import (
 )
 from funcnn.init import ones, zeros
 from funcnn.keys import Key
-from funcnn.layer import Initialised, Layer
+from funcnn.layer import Applied, Gradients, Initialised, Layer
 from funcnn.nn.coupled import Coroutine, Coupled, make_coupled
 from funcnn.settings import check_positive, check_share, config, number
 from funcnn.tree import Array, Shape, node, read_only
@@ -115,6 +115,17 @@ class _ChunkResiduals:
     pooled: Array | None
 
 
+@node
+class _WholeResiduals:
+    """Of a batch that a device takes whole: x, its mean (float64) and 1 / deviation, the residuals of the pool."""
+
+    shape: tuple[int, ...]
+    x: Array
+    mean: Array
+    inverse_deviation: Array
+    pool: Any
+
+
 class _Sums(NamedTuple):
     """Of a chunk: how many numbers, Σ dy · (x - mean), Σ dy; and the batch's 1 / deviation."""
 
@@ -190,6 +201,32 @@ class _BatchNorm(Coupled):
         y, _, _ = _normalise_and_pool(wide(x), factor, params.shift - state.mean * factor, self.pool, train=False)
         return y.astype(x.dtype, copy=False)
 
+    def apply_meeting(
+        self, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
+    ) -> Coroutine:
+        self.check(params, x)
+        whole = whole_batch(x) if train else None
+        if whole is None:
+            return (yield from super().apply_meeting(params, state, x, key=key, train=train))
+        self.check_state(params, state)
+        found = whole.statistics(x, state.mean, state.var, momentum=self.momentum, epsilon=self.epsilon)
+        y, kept = whole.normalize(x, found.mean, found.inverse, params.scale, params.shift), None
+        if self.pool is not None:
+            y, _, kept = self.pool.apply(None, None, y, train=True)
+        state = BatchNormState(found.running_mean, found.running_var)
+        return Applied(y, state, _WholeResiduals(y.shape, x, found.mean, found.inverse, kept))
+
+    def backward_meeting(self, params: Any, residuals: Any, dy: Array, *, need_dx: bool = True) -> Coroutine:
+        if not isinstance(residuals, _WholeResiduals):
+            return (yield from super().backward_meeting(params, residuals, dy, need_dx=need_dx))
+        check_params(self, params, BatchNormParams)
+        check_dy(self.pool.config if self.pool else self, dy, residuals.shape, params.scale.dtype)
+        if self.pool is not None:
+            dy = _unpool(self.pool, residuals, dy)
+        x, mean, inverse = residuals.x, residuals.mean, residuals.inverse_deviation
+        dx, *sums = whole_batch(x).normalize_back(dy, x, mean, inverse, params.scale, need_dx=need_dx)
+        return Gradients(BatchNormParams(*sums), dx)
+
     def apply_chunk(self, params: BatchNormParams, x: Array) -> Coroutine:
         self.check(params, x)
         dtype, x = x.dtype, wide(x)
@@ -210,22 +247,9 @@ class _BatchNorm(Coupled):
         count = sum(each.size for each in said)
         if count == 0:
             raise LayerError(repr(self), "an empty batch has no mean", "Train on batches of at least one example")
-        dtype = params.scale.dtype
-        mean = _sum([each.total + each.size * each.centre for each in said]) / count
-        # Moments about the chunks' centres c, then about the mean μ:
-        # Σ (x - μ)² = Σ (x - c)² + 2 (c - μ) Σ (x - c) + n (c - μ)²
-        offsets = [each.centre - mean for each in said]
-        crossed = [off * (2 * each.total + each.size * off) for off, each in zip(offsets, said, strict=True)]
-        total = _sum([each.squares for each in said]) + _sum(crossed)
-        var = (np.maximum(total, 0) / count).astype(np.promote_types(dtype, np.float32))
-        inverse_deviation = 1 / np.sqrt(var + self.epsilon)
-        keep, take = self.momentum, 1 - self.momentum
-        running = BatchNormState(
-            mean=keep * state.mean + take * mean.astype(dtype),
-            var=keep * state.var + take * var.astype(dtype, copy=False),
-        )
+        mean, inverse_deviation, *running = batch_statistics(said, state.mean, state.var, self.momentum, self.epsilon)
         factor, shift = wide(params.scale) * inverse_deviation, wide(params.shift)
-        return _Statistics(mean, factor, shift, inverse_deviation), read_only(running)
+        return _Statistics(mean, factor, shift, inverse_deviation), read_only(BatchNormState(*running))
 
     def backward_chunk(self, params: BatchNormParams, residuals: Any, dy: Array, *, need_dx: bool) -> Coroutine:
         kept = check_residuals(self, residuals, _ChunkResiduals)
@@ -254,8 +278,8 @@ class _BatchNorm(Coupled):
         # The means are dshift / count and dscale / count.
         sizes, along, total, (inverse_deviation, *_) = zip(*said, strict=True)
         dtype, count = inverse_deviation.dtype, sum(sizes)
-        dscale = (_sum(along) * inverse_deviation).astype(dtype)
-        dshift = _sum(total).astype(dtype)
+        dscale = (add_up(along) * inverse_deviation).astype(dtype)
+        dshift = add_up(total).astype(dtype)
         factor = wide(params.scale) * inverse_deviation
         sent = _Projection(factor, -factor * inverse_deviation * dscale / count, -factor * dshift / count)
         return sent, tree.map(lambda sums: sums.astype(params.scale.dtype, copy=False), BatchNormParams(dscale, dshift))
@@ -285,23 +309,15 @@ def _normalise_and_pool(
 ) -> tuple[Array, Any, Array | None]:
     """factor · x + shift, pooled; the pool's residuals; and x pooled, if the pool went first."""
     if pool is None:
-        return _scale_and_shift(x, factor, shift), None, None
+        return line(x, factor, shift), None, None
     if surely_positive(factor):
         pooled, _, kept = pool.apply(None, None, x, train=train)
-        return _scale_and_shift(pooled, factor, shift), kept, pooled
-    y, _, kept = pool.apply(None, None, _scale_and_shift(x, factor, shift), train=train)
+        return line(pooled, factor, shift), kept, pooled
+    y, _, kept = pool.apply(None, None, line(x, factor, shift), train=train)
     return y, kept, None
 
 
-def _scale_and_shift(x: Array, factor: Array, shift: Array) -> Array:
-    y = empty_like_channels(x)
-    source, out = channel_rows(x), channel_rows(y)
-    np.multiply(source, for_channels(factor, source), out=out)
-    out += for_channels(shift, source)
-    return y
-
-
-def _unpool(pool: Layer, kept: _ChunkResiduals, dy: Array) -> Array:
+def _unpool(pool: Layer, kept: "_ChunkResiduals | _WholeResiduals", dy: Array) -> Array:
     return pool.backward(None, kept.pool, dy).dx  # type: ignore[return-value]  # not None: dx is asked for
 
 
@@ -309,13 +325,8 @@ def _project(
     kept: _ChunkResiduals, dy: Array, factor: Array, along_x: Array, along_1: Array, pool: Layer | None
 ) -> Array:
     """factor · dy + along_x · centred + along_1, dy taken back through the pool if that went first."""
-    gradient, scaled = channel_rows(dy), empty_like_channels(dy)
-    np.multiply(gradient, for_channels(factor, gradient), out=channel_rows(scaled))
-    dx = _unpool(pool, kept, scaled) if pool is not None and kept.pooled is not None else scaled
+    if pool is None or kept.pooled is None:
+        return plane(dy, kept.centred, factor, along_x, along_1)
+    dx = _unpool(pool, kept, scale_channels(dy, factor))
     add_line(channel_rows(dx), kept.centred, along_x, along_1)
     return dx
-
-
-def _sum(values: Sequence[Array]) -> Array:
-    """First to last."""
-    return reduce(add, values)

@@ -174,8 +174,8 @@ def _empty_with_channels(like: Array, channels: int) -> Array:
     shape = (*like.shape[:-1], channels)
     if like.ndim == 4 and rows(like).flags.c_contiguous:
         n, h, w, c = shape
-        return images(np.empty((h, c, w, n), like.dtype))
-    return np.empty_like(like, shape=shape)
+        return images(np.empty_like(like, order="C", shape=(h, c, w, n)))
+    return np.empty_like(like, order="C", shape=shape)
 
 
 # --- maxout ---------------------------------------------------------------------------------------------------

@@ -336,5 +336,9 @@ class _Gelu(Activation):
     keeps_slope: ClassVar[bool] = True
     exact: bool = attrs.field(default=False, validator=check_flag)
 
+    @property
+    def formula(self) -> str:
+        return "gelu_exact" if self.exact else "gelu"
+
     def fill(self, x: Array, y: Array, slope: Array | None) -> None:
         (special.erf_gelu if self.exact else special.tanh_gelu)(x, y, slope)

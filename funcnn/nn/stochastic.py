@@ -7,7 +7,7 @@ import numpy as np
 
 from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.arrays.layout import images, rows
-from funcnn.arrays.masks import LEVELS, keep_mask
+from funcnn.arrays.masks import LEVELS, keep_mask, masked
 from funcnn.checks import Form, ShapeError, check_dy, check_float, check_key, check_residuals
 from funcnn.keys import Key, generator
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
@@ -215,17 +215,14 @@ def _keep_mask(key: Key, shape: tuple[int, ...], threshold: int) -> Array:
 
 def _masked(x: Array, mask: Array, factor: float) -> Array:
     """x · mask · factor, where the mask has the shape of x, or is to be repeated along some axes."""
-    y: Array
     if mask.shape == x.shape:
-        y = x * mask
-        y *= factor
-        return y
+        return masked(x, mask, factor)
     factors = mask.astype(x.dtype)
     factors *= factor
     if x.ndim == 4 and rows(x).flags.c_contiguous:
         _, c, w, n = rows(x).shape
         factors = images(np.broadcast_to(rows(factors), (1, c, w, n)).copy())  # NumPy's loop then runs over w · n
-    y = x * factors
+    y: Array = x * factors
     return y
 
 

@@ -13,7 +13,7 @@ from funcnn.optimizers.rule import Rule, Transform, check_gradients, check_setti
 from funcnn.schedules import Rate, scaled, value_at
 from funcnn.schedules.schedule import check_rate
 from funcnn.settings import Described, as_float, config, function_of, is_number, refuse, shown
-from funcnn.system.devices import has_form
+from funcnn.system.devices import has_form, on_host
 
 __all__ = [
     "LossAt", "Optimizer", "OptimizerSettings", "Wrapping", "chain", "check_optimizer", "make_optimizer", "unchanged",
@@ -44,6 +44,7 @@ class Optimizer(Rule):
         """
         if not self.asks_loss:
             return self._updated(grads, opt_state, params, step)
+        value = on_host(value)
         if not callable(loss) or not is_number(value):
             raise TypeError(
                 f"{self.name}.update: it looks at the loss of other params. Pass value and loss, a function params -> "

@@ -139,7 +139,7 @@ def step_on(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainSta
     """`step`, with a batch that is prepared and lies where the params lie."""
     made = _made(problem, batch, state)
     loss = partial(_loss_at, problem, batch, state)  # for an optimizer that asks it
-    params, opt_state = updated(problem, state, made.gradients, made.metrics.loss, loss)
+    params, opt_state = updated(problem, state, made.gradients, made.metrics.as_they_lie[0], loss)
     return TrainState(params, made.state, opt_state, state.step + 1, state.seed), made.metrics
 
 

@@ -1,6 +1,7 @@
 """``--device``: runs, predictions and sweeps compute there, say so and leave the files of the CPU; or end at once."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,10 @@ from cases import assert_close
 from funcnn import Key, checkpoint, tree
 from funcnn.command import main
 from funcnn.data import load
-from funcnn.device import to_device, to_host
+from funcnn.device import device_of_tree, to_device, to_host
 from funcnn.experiment import parse_options, parse_sweep_options, run, run_sweep
 from funcnn.experiment.device import shown_device
+from funcnn.layers import dense
 from funcnn.losses import softmax_cross_entropy
 from funcnn.model_file import load_trained, probabilities
 from funcnn.models import fully_connected
@@ -49,7 +51,7 @@ def test_a_run_there_is_that_of_the_cpu_says_where_it_is_and_goes_on_anywhere(
 ) -> None:
     folders = {device: tmp_path / device for device in ("cpu", "standin")}
     for device, folder in folders.items():
-        run(PROBLEM, DATA, options("--device", device, "--out", folder))
+        run(PROBLEM, DATA, options("--device", device, "--out", folder, "--no-plots"))
         printed = capsys.readouterr().out
         assert ("device     standin: standin" in printed) == (device == "standin")
         assert json.loads((folder / "config.json").read_text())["device"] == shown_device(device)
@@ -175,6 +177,22 @@ def test_a_run_called_with_a_device_that_is_not_there_makes_nothing(tmp_path: Pa
     with pytest.raises(ValueError, match="device: expected one of"):
         run(PROBLEM, DATA, given)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_program_in_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text("utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(devices, "_MODULES", {"cuda": standin})
+    monkeypatch.setattr(devices, "_CLASSES", {standin.ndarray: ("cuda", standin)})
+    found: dict[str, Any] = {}
+    exec(program, found)
+    assert device_of_tree(found["run"].params) == "cuda"
+    assert found["evaluate"](found["problem"], found["run"], found["data"].test).accuracy > 0.8
+    assert (tmp_path / "run.safetensors").exists()
+    with pytest.raises(TypeError) as caught:
+        dense(10).apply(to_device(dense(10).init(Key(0), (4,)).params, "cuda"), None, np.ones((2, 4), np.float32))
+    assert f"DeviceError: {caught.value}" in text
 
 
 # --- Sweeps ---------------------------------------------------------------------------------------------------

@@ -40,9 +40,11 @@ def test_gives_what_the_host_gives(case: Case, dtype: type) -> None:
     with standin.synchronisations() as waits:
         evaluated = there.layer.apply(there.params, there.state, there.x).y
         trained, gradients = there.train(), tuple(there.gradients())
+        of_params = there.gradients(need_dx=False).params
     assert waits == []
     wanted = here.layer.apply(here.params, here.state, here.x).y, *here.train()[:2], tuple(here.gradients())
     got = evaluated, *trained[:2], gradients
+    assert_near(to_host(of_params), here.gradients(need_dx=False).params, RTOL[dtype])
     for one, other in zip(got, wanted, strict=True):
         assert_there(one)
         assert_near(to_host(one), other, RTOL[dtype])

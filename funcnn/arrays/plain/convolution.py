@@ -57,14 +57,15 @@ def _windows(x: Array, geo: Geometry, groups: int) -> Array:
 def _matrices(weight: Array, groups: int) -> Array:
     """(kh, kw, c / groups, filters) -> (groups, kh · kw · c / groups, filters / groups)."""
     filters = weight.shape[3]
-    return weight.reshape(-1, groups, filters // groups).transpose(1, 0, 2)
+    return weight.reshape(weight[..., 0].size, groups, filters // groups).transpose(1, 0, 2)
 
 
 def _grouped(y: Array, groups: int) -> Array:
     """(n, oh, ow, filters) -> (groups, n · oh · ow, filters / groups)."""
-    return y.reshape(-1, groups, y.shape[3] // groups).transpose(1, 0, 2)
+    return y.reshape(y[..., 0].size, groups, y.shape[3] // groups).transpose(1, 0, 2)
 
 
 def _joined(product: Array, shape: tuple[int, ...]) -> Array:
     """(groups, n · oh · ow, filters / groups) -> (n, oh, ow, filters)."""
-    return product.transpose(1, 0, 2).reshape(*shape, -1)
+    groups, _, filters = product.shape
+    return product.transpose(1, 0, 2).reshape(*shape, groups * filters)

@@ -1,5 +1,7 @@
 """Groups of channels with a mean of 0 and a mean square of 1 in each example: group norm."""
 
+import math
+
 import numpy as np
 
 from funcnn.system.devices import module_of
@@ -41,4 +43,4 @@ def normalize_groups_back(
 def _by_groups(x: Array, groups: int) -> Array:
     """(n, ..., channels) -> (n, positions, groups, channels / groups), of float16 in float32."""
     wide = x.astype(np.promote_types(x.dtype, np.float32), copy=False)
-    return wide.reshape(len(x), -1, groups, x.shape[-1] // groups) if x.size else wide.reshape(len(x), 1, groups, -1)
+    return wide.reshape(len(x), math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)

@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from funcnn.arrays.seam import faster
 from funcnn.system.devices import module_of
 from funcnn.tree import Array
 
 __all__ = [
     "add_line", "add_to_examples", "by_rows", "channel_rows", "contiguous", "dot_channels", "empty_like_channels",
-    "for_channels", "of_channel_rows", "row_products", "sum_channels", "sum_examples", "unit_rows",
+    "for_channels", "line", "of_channel_rows", "plane", "row_products", "scale_channels", "sum_channels",
+    "sum_examples", "unit_rows",
 ]  # fmt: skip
 
 
@@ -23,7 +25,7 @@ def by_rows(x: Array) -> Array:
 
 def channel_rows(x: Array) -> Array:
     """(..., c) -> (m, c, 1): a channel's numbers are one in each of m rows."""
-    return module_of(x).ascontiguousarray(x).reshape(-1, x.shape[-1], 1)  # type: ignore[no-any-return]
+    return module_of(x).ascontiguousarray(x).reshape(x[..., 0].size, x.shape[-1], 1)  # type: ignore[no-any-return]
 
 
 def of_channel_rows(x: Array, shape: tuple[int, ...]) -> Array:
@@ -55,6 +57,24 @@ def for_channels(values: Array, x: Array) -> Array:
 def add_line(out: Array, x: Array, factor: Array, constant: Array) -> None:
     """out += factor · x + constant, for each channel of (m, c, 1)."""
     out += factor[:, None] * x + constant[:, None]
+
+
+def scale_channels(x: Array, factor: Array) -> Array:
+    """factor · x, with a number for each channel of a batch (..., c)."""
+    return x * factor
+
+
+def plane(dy: Array, x: Array, factor: Array, along: Array, constant: Array) -> Array:
+    """factor · dy + along · x + constant, with three numbers for each channel; x as `channel_rows`."""
+    y: Array = dy * factor + x.reshape(dy.shape) * along + constant
+    return y.astype(dy.dtype, copy=False)
+
+
+def line(x: Array, factor: Array, constant: Array) -> Array:
+    """factor · x + constant, with two numbers for each channel of a batch (..., c)."""
+    factor, constant = (each.astype(x.dtype, copy=False) for each in (factor, constant))
+    kernels = faster("elementwise", x)
+    return kernels.line(x, factor, constant) if kernels else x * factor + constant
 
 
 def sum_examples(x: Array) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.arrays.geometry import Geometry, Size
+from funcnn.arrays.seam import faster
 from funcnn.system.devices import module_of
 from funcnn.tree import Array
 
@@ -26,6 +27,9 @@ def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Ar
 
     Taps are therefore tried column by column.
     """
+    kernels = faster("pooling", x, geo)
+    if kernels:
+        return kernels.max_pool_forward(x, geo, keep_winners=keep_winners)  # type: ignore[no-any-return]
     xp, shape = module_of(x), (len(x), *geo.out_size, x.shape[3])
     best = xp.full(shape, -np.inf, x.dtype)
     winners = xp.zeros(shape, np.int32) if keep_winners else None
@@ -33,7 +37,7 @@ def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Ar
     for (k, rows, pixel_rows), (l, columns, pixel_columns) in _taps(geo):  # noqa: E741
         here, value = (slice(None), rows, columns), x[:, pixel_rows, pixel_columns]
         won = (value > best[here]) | ~seen[here]
-        best[here] = xp.where(won, value, best[here])
+        best[here] = xp.maximum(best[here], value)  # of what is no number, that
         seen[here] = True
         if winners is not None:
             winners[here] = xp.where(won, np.int32(k * geo.window[1] + l), winners[here])
@@ -42,6 +46,9 @@ def max_pool_forward(x: Array, geo: Geometry, *, keep_winners: bool) -> tuple[Ar
 
 def max_pool_backward(dy: Array, winners: Winners, geo: Geometry) -> Array:
     """Each window's gradient to the tap that won, added where windows overlap: -> (n, h, w, c)."""
+    kernels = faster("pooling", dy, geo)
+    if kernels:
+        return kernels.max_pool_backward(dy, winners, geo)  # type: ignore[no-any-return]
     dx = module_of(dy).zeros((len(dy), *geo.in_size, dy.shape[3]), dy.dtype)
     for (k, rows, pixel_rows), (l, columns, pixel_columns) in _taps(geo):  # noqa: E741
         won = winners[0][:, rows, columns] == k * geo.window[1] + l
@@ -51,11 +58,17 @@ def max_pool_backward(dy: Array, winners: Winners, geo: Geometry) -> Array:
 
 def avg_pool_forward(x: Array, geo: Geometry) -> Array:
     """The mean of each window's pixels: x (n, h, w, c) -> (n, oh, ow, c)."""
+    kernels = faster("pooling", x, geo)
+    if kernels:
+        return kernels.avg_pool_forward(x, geo)  # type: ignore[no-any-return]
     return sum_pool(x, geo) * _shares(module_of(x), geo, x.dtype)
 
 
 def sum_pool(x: Array, geo: Geometry) -> Array:
     """The sum of each window's pixels: x (n, h, w, c) -> (n, oh, ow, c)."""
+    kernels = faster("pooling", x, geo)
+    if kernels:
+        return kernels.sum_pool(x, geo)  # type: ignore[no-any-return]
     total = module_of(x).zeros((len(x), *geo.out_size, x.shape[3]), x.dtype)
     for (_, rows, pixel_rows), (_, columns, pixel_columns) in _taps(geo):
         total[:, rows, columns] += x[:, pixel_rows, pixel_columns]
@@ -64,11 +77,17 @@ def sum_pool(x: Array, geo: Geometry) -> Array:
 
 def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
     """Each window's gradient in equal shares to its pixels: dy (n, oh, ow, c) -> (n, h, w, c)."""
+    kernels = faster("pooling", dy, geo)
+    if kernels:
+        return kernels.avg_pool_backward(dy, geo)  # type: ignore[no-any-return]
     return spread(dy * _shares(module_of(dy), geo, dy.dtype), geo)
 
 
 def spread(dy: Array, geo: Geometry) -> Array:
     """Each window's number to all its pixels, added where windows overlap: dy (n, oh, ow, c) -> (n, h, w, c)."""
+    kernels = faster("pooling", dy, geo)
+    if kernels:
+        return kernels.spread(dy, geo)  # type: ignore[no-any-return]
     dx = module_of(dy).zeros((len(dy), *geo.in_size, dy.shape[3]), dy.dtype)
     for (_, rows, pixel_rows), (_, columns, pixel_columns) in _taps(geo):
         dx[:, pixel_rows, pixel_columns] += dy[:, rows, columns]

@@ -19,9 +19,9 @@ __all__ = ["backward", "forward"]
 
 def forward(cell: Cell, x: Array, weights: Weights, carry: Sequence[Array] = ()) -> Run:
     """Sequences (n, time, features) through a cell, which begins with a carry, (h,) or (h, c), or else with zeros."""
-    xp, (n, time, _), units = module_of(x), x.shape, len(weights.recurrent_weight)
+    xp, (n, time, features), units = module_of(x), x.shape, len(weights.recurrent_weight)
     ones = xp.ones((time, n, 1), x.dtype)
-    inputs = xp.concatenate([x.transpose(1, 0, 2), ones], axis=2).reshape(time * n, -1)
+    inputs = xp.concatenate([x.transpose(1, 0, 2), ones], axis=2).reshape(time * n, features + 1)
     sums = (inputs @ xp.vstack([weights.weight, weights.bias[None]])).reshape(time, n, cell.gates, units)
     h, *rest = carry or [xp.zeros((n, units), x.dtype)] * (2 if cell is LSTM else 1)
     hidden, cells, gates, candidates = [h], rest, [], []
@@ -91,7 +91,7 @@ def backward(
     dweight = run.inputs.T @ dinputs
     drecurrent = run.hidden[:-1].reshape(time * n, units).T @ dhidden
     dcandidate = dhidden[:, 2 * units :].sum(axis=0) if cell is GRU else None
-    dx = (dinputs @ weights.weight.T).reshape(time, n, -1).transpose(1, 0, 2) if need_dx else None
+    dx = (dinputs @ weights.weight.T).reshape(time, n, len(weights.weight)).transpose(1, 0, 2) if need_dx else None
     return Weights(dweight[:-1], drecurrent, dweight[-1], dcandidate), dx, (dh, *rest)
 
 
@@ -103,7 +103,8 @@ def _sigmoid(x: Array) -> Array:
 
 def _columns(gates: Array) -> Array:
     """(gates, n, units) -> (n, gates · units)."""
-    return gates.transpose(1, 0, 2).reshape(gates.shape[1], -1)
+    count, n, units = gates.shape
+    return gates.transpose(1, 0, 2).reshape(n, count * units)
 
 
 def _by_time(xp, steps: list[Array]) -> Array:  # type: ignore[no-untyped-def]
