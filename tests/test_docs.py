@@ -12,7 +12,13 @@ from funcnn import compose, init, layers, losses, optimizers, schedules
 
 ROOT = Path(__file__).parents[1]
 MATHEMATICS = ROOT / "docs" / "mathematics.md"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "learn").glob("*.md")),
+    *sorted((ROOT / "docs" / "reference").glob("*.md")),
+]
 
 # Public functions that are no layer, loss, optimizer, schedule or initialiser: there is nothing to derive.
 HELPERS = {
@@ -83,7 +89,10 @@ def test_mathematics_names_no_function_that_is_gone() -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """The anchors that a document's headings get on GitHub."""
+    """The anchors that a document's headings get on GitHub; of a program, the names that it defines."""
+    if document.suffix == ".py":
+        source = document.read_text("utf-8")
+        return set(re.findall(r"^(?:def|class|async def) (\w+)", source, re.MULTILINE))
     headings = re.findall(r"^#+ (.*)$", prose(document), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -77,7 +77,7 @@ def test_everything_comes_back(net: Trained, path: Path) -> None:
     again = load_trained(path)
     assert isinstance(again.model, Model)
     assert tree.equal(again.model, Model(net.model.params, net.model.state))
-    for field in ("net", "in_shape", "classes", "preprocess", "about", "prepare", "familiar_logit"):
+    for field in ("net", "in_shape", "classes", "preprocess", "about", "prepare", "familiar_logit", "columns"):
         value = getattr(again, field)
         assert type(value) is type(getattr(net, field))
         if field != "preprocess" or not net.preprocess:
@@ -207,7 +207,7 @@ def test_a_file_from_before_there_were_own_parts_or_preparations_is_loaded(path:
     net = KINDS["with a preparation"]
     save_trained(path, net)
     description = checkpoint.read_description(path)
-    for later in ("own", "prepare", "familiar_logit"):
+    for later in ("own", "prepare", "familiar_logit", "columns"):
         del description[later]
     checkpoint.save(path, Model(net.model.params, net.model.state), description=description)
     again = load_trained(path)
@@ -255,6 +255,8 @@ def test_a_preparation_that_no_file_could_be_loaded_with_is_refused_at_once(hold
         ("familiar_logit", "high", "familiar_logit must be a finite number, or None, got 'high'"),
         ("familiar_logit", True, "familiar_logit must be a finite number, or None, got True"),
         ("familiar_logit", float("inf"), ""),
+        ("columns", "age", "expected a list of str, got 'age'"),
+        ("columns", ["age"], "1 columns of examples of shape (8, 8, 1)"),
     ],
     ids=str,
 )
@@ -358,6 +360,30 @@ def test_a_frame_of_several_dtypes_is_taken_column_by_column() -> None:
         assert tree.equal(probabilities(trained, table), probabilities(trained, rows.astype(np.float32)))
     with pytest.raises(ValueError, match="probabilities: column 'city' holds no numbers"):
         probabilities(trained, table.assign(city="Bern"))
+
+
+def test_a_frame_of_other_columns_than_it_was_trained_on_is_refused(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"age": [30, 60], "income": [1.5, 2.5], "in_bern": [True, False]})
+    net = serial(dense(2))
+    model = Model(*net.init(Key(0), (3,))[:2])
+    save_trained(tmp_path / "buyers", Trained(net, model, (3,), ("no", "yes"), columns=table.columns))
+    trained = load_trained(tmp_path / "buyers")
+    assert trained.columns == ("age", "income", "in_bern")
+    expected = probabilities(trained, table)
+    for names in (["income", "age", "in_bern"], ["age", "in_bern"]):
+        other = table[names].assign(seen=1)
+        told = f"the columns are {', '.join(names)}, seen, and the net was trained on age, income, in_bern. Pass those"
+        with pytest.raises(ValueError, match=told):
+            probabilities(trained, other)
+        other = other.assign(income=table["income"])
+        assert tree.equal(probabilities(trained, other[list(trained.columns)]), expected)  # what the message says
+    few = table.drop(columns="in_bern").reindex(columns=trained.columns, fill_value=0)
+    assert tree.equal(probabilities(trained, few), probabilities(trained, table.assign(in_bern=False)))
+    with pytest.raises(ValueError, match=r"probabilities: the net takes examples of shape .*give each the features"):
+        probabilities(trained, np.zeros((2, 5)))
+    with pytest.raises(ValueError, match=r"Trained: columns must be names of the features of an example \(3,\), got"):
+        Trained(net, model, (3,), ("no", "yes"), columns=("age",))
 
 
 # --- What is refused ------------------------------------------------------------------------------------------

@@ -206,8 +206,8 @@ def serial_backward(layers: Layers, params: Tree, residuals: Tree, dy: Array) ->
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
     """The mean of -log p[label], with p = softmax(logits), and its gradient in the logits."""
     n = len(labels)
-    below = logits - logits.max(axis=1, keepdims=True)
-    log_p = below - np.log(np.exp(below).sum(axis=1, keepdims=True))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     dlogits = np.exp(log_p)
     dlogits[np.arange(n), labels] -= 1
     return float(-log_p[np.arange(n), labels].mean()), dlogits / n
@@ -243,7 +243,7 @@ class AdamSettings(NamedTuple):
 
 
 def adam(lr: float, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
-    """Steps of about lr: the running mean of gradients, over the root of their squares'."""
+    """Steps of about lr: a running mean of gradients, over the root of one of their squares."""
     return Optimizer(adam_init, partial(adam_update, AdamSettings(lr, b1, b2, epsilon)))
 
 
@@ -263,11 +263,11 @@ def adam_update(
     mean, square = opt_state
     mean = tree_map(lambda m, g: b1 * m + (1 - b1) * g, mean, gradients)
     square = tree_map(lambda v, g: b2 * v + (1 - b2) * g * g, square, gradients)
-    weight_of_m = 1 - b1 ** (step + 1)  # of all weights, those on gradients so far
-    weight_of_v = 1 - b2 ** (step + 1)
+    sum_m = 1 - b1 ** (step + 1)  # of the weights that all gradients so far have in the mean
+    sum_v = 1 - b2 ** (step + 1)
 
     def moved(w: Array, m: Array, v: Array) -> Array:
-        return w - lr * (m / weight_of_m) / (np.sqrt(v / weight_of_v) + epsilon)
+        return w - lr * (m / sum_m) / (np.sqrt(v / sum_v) + epsilon)
 
     return tree_map(moved, params, mean, square), (mean, square)
 
@@ -313,8 +313,8 @@ def train(
     while state.step < epochs * per_epoch:
         epoch, place = divmod(state.step, per_epoch)
         order = generator((state.seed, 1, epoch)).permutation(len(x))
-        now = order[place * batch_size : (place + 1) * batch_size]
-        state, loss = train_step(net, optimizer, state, (x[now], labels[now]))
+        chosen = order[place * batch_size : (place + 1) * batch_size]
+        state, loss = train_step(net, optimizer, state, (x[chosen], labels[chosen]))
         yield state, loss
 
 
@@ -332,7 +332,7 @@ def main(path: str) -> None:
         images, labels = digits["images"], digits["labels"]
     order = generator((0, 2)).permutation(len(images))
     x, labels = images[order, ..., None] / 16, labels[order]
-    data, kept_back = (x[:1440], labels[:1440]), (x[1440:], labels[1440:])
+    data, test = (x[:1440], labels[:1440]), (x[1440:], labels[1440:])
     net = serial(conv2d(16, 3), relu(), max_pool2d(), flatten(), dense(64), relu(), dense(10))
     optimizer = adam(0.003)
     start = init_state(net, optimizer, 0, (8, 8, 1))
@@ -341,7 +341,7 @@ def main(path: str) -> None:
         losses.append(loss)
         if state.step % 45 == 0:  # 1,440 / 32 steps, an epoch
             epoch, mean = state.step // 45, np.mean(losses[-45:])
-            share = accuracy(net, state.params, kept_back)
+            share = accuracy(net, state.params, test)
             print(f"epoch {epoch:2}  loss {mean:.4f}  test accuracy {share:.4f}")
 
 

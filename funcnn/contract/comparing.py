@@ -11,11 +11,12 @@ from funcnn.checks import LayerError
 from funcnn.tree import TreeError
 
 __all__ = [
-    "NEW_ARRAYS", "Broken", "Skipped", "check_form", "check_refusal", "check_unwritten", "difference", "form", "kind",
-    "named",
+    "NEW_ARRAYS", "UPCASTS", "Broken", "Skipped", "check_form", "check_refusal", "check_unwritten", "difference",
+    "form", "kind", "named",
 ]  # fmt: skip
 
 NEW_ARRAYS = "Make a new array, x = 2 * x, never x *= 2; `out=` is for arrays that the function made itself"
+UPCASTS = "NumPy's float64 upcasts what it meets: take float(setting), and draws.astype(x.dtype)"
 
 
 class Broken(Exception):
@@ -75,14 +76,15 @@ def kind(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def check_form(name: str, like: Any, its: str, other: Any, fix: str) -> None:
-    """Raise unless a tree has the structure of another, and its arrays their shapes and dtypes."""
+def check_form(name: str, like: Any, its: str, other: Any, *, structure: str, shape: str, dtype: str) -> None:
+    """Raise unless a tree has the structure of another, and its arrays their shapes and dtypes; a fix for each."""
     try:
         tree.check_like(like, other, (name, its))
     except TreeError as error:
-        raise Broken(str(error), fix) from None
+        raise Broken(str(error), structure) from None
     for (path, leaf), got in zip(named(**{its: like}), tree.flatten(other), strict=True):
         if form(got) != form(leaf):
+            fix = dtype if np.shape(got) == leaf.shape and isinstance(got, np.ndarray) else shape
             raise Broken(f"expected {form(leaf)} for {path}, got {form(got)}", fix)
 
 

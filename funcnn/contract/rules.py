@@ -16,6 +16,7 @@ from funcnn import tree
 from funcnn.contract.candidate import DTYPES, Arguments, Candidate
 from funcnn.contract.comparing import (
     NEW_ARRAYS,
+    UPCASTS,
     Broken,
     Skipped,
     check_form,
@@ -80,7 +81,7 @@ def state_form(candidate: Candidate) -> str:
     for dtype in DTYPES:
         before, after = candidate.untrained(dtype).state, candidate.run(candidate.untrained(dtype)).state
         fix = "Return a state like the one that came, of arrays: np.asarray(value, dtype)"
-        check_form("state", before, "the state after training", after, fix)
+        check_form("state", before, "the state after training", after, structure=fix, shape=fix, dtype=fix)
     return f"{len(tree.flatten(candidate.init().state))} arrays"
 
 
@@ -162,8 +163,7 @@ def dtype_kept(candidate: Candidate) -> str:
             for name, leaf in named(**made._asdict()):
                 got = getattr(leaf, "dtype", None)
                 if got is not None and got.kind == "f" and got != dtype:
-                    fix = "NumPy's float64 upcasts what it meets: take float(setting), and draws.astype(x.dtype)"
-                    raise Broken(f"{call} is given {np.dtype(dtype)}, and gives {name} in {got}", fix)
+                    raise Broken(f"{call} is given {np.dtype(dtype)}, and gives {name} in {got}", UPCASTS)
     return "float32 and float64"
 
 
@@ -175,10 +175,12 @@ def gradients(candidate: Candidate) -> str:
     for dtype in DTYPES:
         given = candidate.arguments(dtype)
         found = candidate.gradients(given)
-        fix = "Sum over the examples, and over every axis along which apply broadcasts"
-        check_form("params", given.params, "gradients", found.params, fix)
+        structure = "Return them in the class, or the tuple, in which init returns the params"
+        shape = "Sum over the examples, and over every axis along which apply broadcasts; or transpose it"
+        its = found.params
+        check_form("params", given.params, "gradients", its, structure=structure, shape=shape, dtype=UPCASTS)
         fix = "Give dx for all of x, and None for whole numbers, which have no slope"
-        check_form("x", with_slopes(given.x), "dx", found.dx, fix)
+        check_form("x", with_slopes(given.x), "dx", found.dx, structure=fix, shape=fix, dtype=UPCASTS)
     dx = ", and dx" if found.dx is not None else ", and no dx of whole numbers"
     return f"{len(tree.flatten(candidate.init().params))} arrays{dx}"
 

@@ -15,9 +15,11 @@ import pytest
 from processes import linux
 from run_of_digits import assert_same_results
 
-from funcnn import __version__, tree
+from funcnn import __version__, serial, tree
 from funcnn.command import COMMANDS, main
-from funcnn.model_file import load_trained, save_trained
+from funcnn.layers import embedding
+from funcnn.model_file import Trained, load_trained, save_trained
+from funcnn.nn.embedding import EmbeddingParams
 from funcnn.sweep import Result, configuration
 from funcnn.sweep.results import ResultsFile, trial_key
 from funcnn.train import Model
@@ -48,11 +50,11 @@ def _hears_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell's background jobs ignore
 
 
-def started(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
+def started(*arguments: object, cwd: Path, stderr: int | None = None) -> "subprocess.Popen[str]":
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "funcnn", *map(str, arguments)]
     return subprocess.Popen(
-        command, text=True, env=environment, stdout=subprocess.PIPE, cwd=cwd, preexec_fn=_hears_ctrl_c
+        command, text=True, env=environment, stdout=subprocess.PIPE, stderr=stderr, cwd=cwd, preexec_fn=_hears_ctrl_c
     )
 
 
@@ -90,6 +92,8 @@ def test_every_command_has_a_help_with_an_example(name: str, call: Call) -> None
         (["--quick"], "unrecognized arguments: --quick"),
         (["demo", "--epochs", "0"], "argument --epochs: must be more than 0, got 0"),
         (["train", "nowhere"], "there is no folder nowhere, and no data set of that name, as digits, mnist"),
+        (["train", __file__], f"{__file__} is a file, and no folder of images. A table is learned in Python"),
+        (["generate", "x", "--temperature", "0"], "argument --temperature: must be more than 0, got 0"),
         (["export", "mnist_cnn"], "the following arguments are required: --to"),
         (["serve", "mnist_cnn", "--port", "70000"], "--port 70000: expected a port from 0 to 65535"),
     ],
@@ -106,6 +110,7 @@ def test_what_is_typed_wrong_ends_it_with_2(arguments: list[str], told: str, cal
         (["info", "mnist"], "no trained net 'mnist': expected the path"),
         (["export", "no_cnn", "--to", "npz"], "fashion_mlp, mnist_cnn, notmnist_mlp"),
         (["predict", "nothing.png", "--model", "mnist_cnn"], "nothing.png: no such file or folder"),
+        (["generate", "mnist_cnn"], "trained must be a net of texts, whose inputs are (time,), got (28, 28, 1)"),
         (["sweep-report", "."], "results.jsonl: no results to report"),
         (["info", "."], ". is a folder: expected a trained net's file"),
     ],
@@ -201,6 +206,20 @@ def test_info_of_a_damaged_file_says_so(call: Call, tmp_path: Path) -> None:
         assert error.startswith(f"error: {name}: damaged"), error
 
 
+def test_a_folder_with_a_damaged_image_is_trained_on_and_a_line_says_so(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for name, shade in (("night", 40), ("noon", 200)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(10):
+            image.new("RGB", (8, 8), (shade + i,) * 3).save(tmp_path / "photos" / name / f"{i}.png")
+    (tmp_path / "photos" / "noon" / "0.png").write_bytes(b"no image")
+    with started("train", "photos", "--quick", "--no-plots", cwd=tmp_path, stderr=subprocess.PIPE) as command:
+        _, error = command.communicate(timeout=120)
+    assert command.returncode == 0
+    start = "warning: photos: 1 of 20 images cannot be read and are left out: noon/0.png (the first: "
+    assert [line[: len(start)] for line in error.splitlines()] == [start]
+
+
 @linux
 def test_an_interrupt_ends_it_with_130_and_the_command_to_go_on(tmp_path: Path) -> None:
     with started("demo", "--epochs", 500, "--no-plots", cwd=tmp_path) as command:
@@ -224,6 +243,16 @@ def test_a_net_in_the_package_predicts_by_its_name(call: Call, tmp_path: Path) -
     code, out, _ = call("predict", "one.png", "--model", "mnist_cnn", "--no-plots")
     assert code == 0
     assert out.splitlines()[1].split()[:2] == ["one.png", "1"]
+
+
+def test_a_net_of_texts_goes_on_from_a_prompt(call: Call) -> None:
+    net = serial(embedding(3, 3))
+    always = EmbeddingParams(np.roll(1000 * np.eye(3, dtype=np.float32), 1, axis=1))  # b after a, c after b, a after c
+    save_trained("abc.safetensors", Trained(net, Model((always,), (None,)), (2,), ("a", "b", "c")))
+    assert call("generate", "abc.safetensors", "--prompt", "ca", "--length", 5) == (0, "cabcabc\n", "")
+    assert call("generate", "abc.safetensors", "--length", 3)[1] == "abca\n"
+    code, _, error = call("generate", "abc.safetensors", "--prompt", "dab")
+    assert (code, error) == (1, "error: the prompt must be of characters of the text, 'abc', got 'd', which it has not")
 
 
 @linux

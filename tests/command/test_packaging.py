@@ -16,7 +16,7 @@ def extras_in(requirements: list[str]) -> set[str]:
 
 
 def test_all_extras_are_in_all_but_those_for_clusters_and_for_tests() -> None:
-    assert extras_in(EXTRAS["all"]) == set(EXTRAS) - {"all", "dask", "mpi", "dev"}
+    assert extras_in(EXTRAS["all"]) == set(EXTRAS) - {"all", "cuda", "dask", "mpi", "dev"}
     assert {"all", "dask", "mpi"} <= extras_in(EXTRAS["dev"])
     for document in ("README.md", "docs/index.md"):
         text = (ROOT / document).read_text("utf-8")
@@ -25,7 +25,7 @@ def test_all_extras_are_in_all_but_those_for_clusters_and_for_tests() -> None:
 
 def test_every_requirement_has_a_lowest_version() -> None:
     for each in [*PROJECT["project"]["dependencies"], *(each for extra in EXTRAS.values() for each in extra)]:
-        assert each.startswith("funcnn[") or re.match(r"[\w-]+>=\d", each), each
+        assert each.startswith("funcnn[") or re.match(r"[\w-]+(\[\w+\])?>=\d", each), each
 
 
 def test_every_file_of_the_package_is_in_the_wheel() -> None:

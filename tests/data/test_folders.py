@@ -367,7 +367,8 @@ def test_grey_among_coloured_images_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_images(tmp_path)
     assert str(caught.value) == (
-        f"{first} is grey, {second} is in colour. Pass channels=1 to make all images grey, or channels=3"
+        f"{first} is grey, {second} is in colour. Pass channels=1 to make all images grey, or channels=3; "
+        "on a command line, --channels"
     )
     assert [read_images(tmp_path, channels=each)[1].shape[-1] for each in (1, 3)] == [1, 3]
 

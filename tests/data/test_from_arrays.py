@@ -181,6 +181,13 @@ def test_a_table_is_taken_by_column() -> None:
     assert "column 'gaps' has 1 missing or infinite values of 200, the first in row 0. Fill" in refused(gaps=gaps)
     assert "column 'b' has 1 missing" in refused(b=[np.nan, *range(199)])
     assert "column 'e' holds no numbers, but object" in refused(e=[[1, 2]] * 200)
+    several = refused(city="Bern", day=pandas.Timestamp("2020-01-01"), gaps=gaps, b=[np.nan, *range(199)])
+    for told in (  # all at once, and what mends them
+        "columns 'city', 'day' hold no numbers, but ", "pd.get_dummies(inputs, columns=['city', 'day'])",
+        "and of dates numbers, (inputs['day'] - inputs['day'].min()).dt.days. And columns 'b' (1), 'gaps' (1) have",
+        "infinite values of 200. Fill them, as inputs.fillna(inputs.median(numeric_only=True)) does",
+    ):  # fmt: skip
+        assert told in several
     for columns in (["b", "a", "c", "d"], ["a", "b", "c"]):  # each would count as another by its position
         text = message(ValueError, Dataset.from_arrays, table, labels, test=(table[columns], labels))
         assert f"the test part's columns are {', '.join(columns)}, and those to train on a, b, c, d. Pass" in text

@@ -7,7 +7,7 @@ from cases import message
 from funcnn import Key, serial
 from funcnn.data import DataError
 from funcnn.experiment.generate import generate
-from funcnn.layers import embedding
+from funcnn.layers import dense, embedding
 from funcnn.model_file import Trained
 from funcnn.nn.embedding import EmbeddingParams
 from funcnn.train import Model
@@ -43,6 +43,10 @@ def test_arguments_of_no_meaning_are_named() -> None:
     images = Trained(trained.net, trained.model, (2, 2, 1), trained.classes)
     assert "generate: trained must be a net of texts, whose inputs are (time,), got (2, 2, 1)" in message(
         ValueError, generate, images, "a", 1, key=Key(0)
+    )
+    table = Trained(dense(2), Model(*dense(2).init(Key(0), (3,))[:2]), (3,), ("left", "stays"))
+    assert "a net of texts, whose outputs are (time, characters), got (2,)" in message(
+        ValueError, generate, table, "left", 1, key=Key(0)
     )
     for temperature in (0, -1.0, np.inf, "1"):
         assert "temperature must be positive and finite" in message(

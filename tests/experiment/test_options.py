@@ -29,7 +29,7 @@ def test_options_have_the_scripts_defaults():
         "epochs": 9, "batch_size": 32, "lr": 0.1, "recipe": "original", "seed": 0, "data_dir": None,
         "out": Path("runs/demo_2"), "resume": False, "quick": False, "quiet": False, "print_every": 0, "plots": True,
         "validation": True, "workers": 1, "shards": None, "epoch_steps": None,
-        "data": None, "size": None, "channels": None,
+        "data": None, "size": None, "channels": None, "device": "cpu",
         "own": argparse.Namespace(num_layers=2, data_sets=["one"]),
     }  # fmt: skip
 
@@ -44,7 +44,7 @@ def test_options_have_the_users_values():
         "epochs": 3, "batch_size": 8, "lr": 0.5, "recipe": "ours", "seed": 4, "data_dir": "data",
         "out": Path("there"), "resume": True, "quick": True, "quiet": True, "print_every": 10, "plots": False,
         "validation": False, "workers": 2, "shards": 4, "epoch_steps": 6,
-        "data": None, "size": None, "channels": None,
+        "data": None, "size": None, "channels": None, "device": "cpu",
         "own": argparse.Namespace(num_layers=5, data_sets=["one"]),
     }  # fmt: skip
 
