@@ -5,14 +5,15 @@ the arrays lie that it is given. Random numbers are drawn on the host from the s
 the same everywhere; results differ by rounding.
 """
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 
 from funcnn import tree
-from funcnn.system.devices import device_module, device_of, is_device_array, module_of
+from funcnn.system.devices import device_module, device_of, has_form, is_device_array, module_of
 
-__all__ = ["device_of_tree", "to_device", "to_host"]
+__all__ = ["device_of_tree", "leaves", "to_device", "to_host"]
 
 T = TypeVar("T")
 
@@ -63,4 +64,21 @@ def device_of_tree(values: Any) -> str:
     >>> device_of_tree((None, np.ones(2)))
     'cpu'
     """
-    return next((device_of(leaf) for leaf in tree.flatten(values) if not np.isscalar(leaf)), "cpu")
+    return next((device_of(leaf) for leaf in leaves(values) if has_form(leaf)), "cpu")
+
+
+def leaves(values: Any) -> Iterator[Any]:
+    """A tree's leaves one by one: to look at the first takes no walk through all.
+
+    >>> next(leaves((None, (1, 2))))
+    1
+    """
+    fields = getattr(type(values), "__tree_fields__", None)
+    if type(values) is tuple:
+        for each in values:
+            yield from leaves(each)
+    elif fields is not None:
+        for name in fields:
+            yield from leaves(getattr(values, name))
+    elif values is not None:
+        yield values

@@ -20,6 +20,7 @@ from funcnn.arrays.threads import single_blas_thread
 from funcnn.arrays.weighing import ratio
 from funcnn.batch import Batch, as_batch, check_as_many, length, rows, unpacked
 from funcnn.checks import LayerError
+from funcnn.device import leaves
 from funcnn.keys import Key, fold_in
 from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_chunk, together
 from funcnn.optimizers import LossAt
@@ -129,7 +130,7 @@ def step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState,
 
 def check_on_host(place: str, state: TrainState | Model) -> None:
     """Raise ValueError for params on a device, where a batch is to be cut."""
-    if is_device_array(next(iter(tree.flatten(state.params)), None)):
+    if is_device_array(next(leaves(state.params), None)):
         raise ValueError(
             f"{place}: the params are on a device, which takes a batch whole. Train with one worker and one shard"
         )
@@ -145,7 +146,7 @@ def step_on(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainSta
 
 def there(batch: Batch, state: TrainState | Model) -> Batch:
     """A batch where a state's params are: itself, or moved to their device."""
-    first = next(iter(tree.flatten(state.params)), None)
+    first = next(leaves(state.params), None)
     return tuple(tree.map(lambda leaf: beside(leaf, first), batch)) if is_device_array(first) else batch
 
 
