@@ -47,7 +47,8 @@ class Trained:
     Names that are numbers become texts. `about` is any JSON data on how it came to be. `prepare` turns one raw image of
     any size (height, width, channels), as bytes, into a stored one of `in_shape`, as the training data were made; with
     None it is resized alone. `familiar_logit` is the least that the largest of an image's logits is to be if it is like
-    the training data; the function of this name measures it. `funcnn.experiment.predict` asks both.
+    the training data; the function of this name measures it. `funcnn.experiment.predict` asks both. `columns` names
+    those of the DataFrame that it was trained on; one whose columns are others, or in another order, is refused then.
 
     >>> from funcnn import Key
     >>> from funcnn.layers import dense
@@ -55,7 +56,8 @@ class Trained:
     >>> Trained(dense(2), Model(params, state), (4,), ("cat", "dog")).classes
     ('cat', 'dog')
 
-    Raises ValueError for a `prepare` that makes images of another shape, or a `familiar_logit` that is not finite.
+    Raises ValueError for a `prepare` that makes images of another shape, a `familiar_logit` that is not finite, or
+    `columns` that are not as many as an example has features.
     """
 
     net: Layer
@@ -66,6 +68,11 @@ class Trained:
     about: Any = None
     prepare: Prepare | None = attrs.field(default=None, validator=check_prepare)
     familiar_logit: float | None = attrs.field(default=None, converter=as_float, validator=_check_familiar)
+    columns: tuple[str, ...] = attrs.field(default=(), converter=_as_texts)
+
+    def __attrs_post_init__(self) -> None:
+        if self.columns and self.in_shape != (len(self.columns),):
+            refuse("Trained", "columns", f"names of the features of an example {self.in_shape}", self.columns)
 
     def __repr__(self) -> str:
         long = {"preprocess": cut(as_code(self.preprocess), 30), "about": cut(repr(self.about), 60)}
@@ -93,6 +100,7 @@ def save_trained(path: str | os.PathLike[str], trained: Trained) -> None:
         "preprocess": describe(trained.preprocess),
         "prepare": describe(trained.prepare),
         "familiar_logit": trained.familiar_logit,
+        "columns": list(trained.columns),
         "own": own,
         "about": trained.about,
     }
@@ -162,8 +170,12 @@ def load_trained(
         _check_familiar(None, None, familiar)
     with _reading(path, "classes"):
         classes = _list(description["classes"], str, int, float)
+    with _reading(path, "columns"):
+        columns = _list(description.get("columns", []), str)
+        if columns and in_shape != (len(columns),):
+            raise ValueError(f"{len(columns):,} columns of examples of shape {in_shape}")
     model = checkpoint.load(path, like)
-    return Trained(net, model, in_shape, classes, preprocess, description["about"], prepare, familiar)
+    return Trained(net, model, in_shape, classes, preprocess, description["about"], prepare, familiar, columns)
 
 
 @contextmanager
@@ -255,7 +267,8 @@ _ENTERED = (
 def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> Array:
     """The probability of each class for stored images (n, height, width, channels) -> (n, classes), rows of sum 1.
 
-    Rows of features (n, features), and the columns of a DataFrame, by position, are taken as well.
+    Rows of features (n, features) are taken as well, and the columns of a DataFrame, by position: give `Trained` their
+    names, so that others are refused.
 
     >>> from funcnn import Key
     >>> from funcnn.layers import dense
@@ -265,8 +278,8 @@ def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> 
     >>> probabilities(trained, zeros).tolist(), logits_of(trained, zeros).tolist()
     ([[0.5, 0.5]], [[0.0, 0.0]])
 
-    Raises ValueError for images of another shape than the net was trained on, what is no array of numbers, or a batch
-    size that is no positive int.
+    Raises ValueError for images of another shape, or columns of other names, than the net was trained on, what is no
+    array of numbers, or a batch size that is no positive int.
     """
     shares: Array = softmax().apply(None, None, logits_of(trained, stored, batch_size=batch_size)).y
     return shares
@@ -275,6 +288,7 @@ def probabilities(trained: Trained, stored: Array, *, batch_size: int = 256) -> 
 def logits_of(trained: Trained, stored: Array, *, batch_size: int = 256) -> Array:
     """The logits of stored images (n, height, width, channels) -> (n, classes); raises as `probabilities`."""
     if is_frame(stored):  # its columns may have several dtypes, as those of a data set
+        _check_columns(trained, stored)
         bare = trained.preprocess is None
         stored = as_inputs("probabilities", stored, None, numbers=bare, convert=bare)
     stored = as_array("probabilities", "stored", stored)
@@ -282,7 +296,8 @@ def logits_of(trained: Trained, stored: Array, *, batch_size: int = 256) -> Arra
         refuse("probabilities", "batch_size", "a positive int", batch_size)
     if stored.ndim == 0 or stored.shape[1:] != trained.in_shape:
         raise ValueError(
-            f"probabilities: the net takes images of shape {trained.in_shape}, got {stored.shape[1:]}; "
+            f"probabilities: the net takes {_examples(trained.in_shape)} of shape {trained.in_shape}, got "
+            f"{stored.shape[1:]}; "
             f"{_mend(stored.shape, trained.in_shape)}"
         )
     logits: Array = predict(trained.net, trained.model, _Images(stored, trained.preprocess), batch_size=batch_size)
@@ -330,9 +345,25 @@ class _Images:
         return self.preprocess(images) if self.preprocess else images, images  # no targets: nobody asks for them
 
 
+def _check_columns(trained: Trained, table: Any) -> None:
+    its = tuple([str(each) for each in table.columns])
+    if trained.columns and its != trained.columns:
+        raise ValueError(
+            f"probabilities: the columns are {cut(', '.join(its), 200)}, and the net was trained on "
+            f"{cut(', '.join(trained.columns), 200)}. Pass those, in that order: table[list(trained.columns)]; what "
+            "pd.get_dummies has not made of few rows, table.reindex(columns=trained.columns, fill_value=0)"
+        )
+
+
+def _examples(in_shape: Shape) -> str:
+    return "images" if len(in_shape) == 3 else "examples"
+
+
 def _mend(shape: Shape, in_shape: Shape) -> str:
     if shape == in_shape:
         return "give a single one a batch axis: stored[None]"
+    if len(in_shape) == 1:
+        return "give each the features that it was trained on, in their order"
     if shape[1:] == in_shape[:-1] and in_shape[-1:] == (1,):
         return "give them a channel axis: stored[..., None]"
     return "resize them, or convert their channels"

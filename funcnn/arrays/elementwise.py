@@ -11,7 +11,7 @@ under NumPy 2, and so would a float literal under numexpr.
 from collections.abc import Callable
 from functools import cache, wraps
 from types import CodeType
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from funcnn.system.devices import has_form
 from funcnn.tree import Array
 
 __all__ = [
-    "BLOCK", "Activated", "Fill", "activate", "activate_back", "blocks", "elementwise", "filled", "fused",
+    "BLOCK", "Fill", "activate", "activate_back", "blocks", "elementwise", "filled", "fused",
     "positive_part", "underflow_is_zero", "value_and_slope",
 ]  # fmt: skip
 
@@ -138,25 +138,23 @@ def filled(fill: Fill, *arrays: Array) -> Array:
     return out
 
 
-class Activated(Protocol):
-    """What `activate` asks of an element-wise function; `funcnn.nn.activations.Activation` says what it is."""
-
-    @property
-    def formula(self) -> str: ...
-    def activate(self, x: Array, *, slope: bool) -> tuple[Array, Array | None]: ...
-    def activate_back(self, kept: Array, dy: Array) -> Array: ...
-
-
 @tuned_by(lambda function, x, **_: x)
-def activate(function: Activated, x: Array, *, slope: bool) -> tuple[Array, Array | None]:
-    """y = f(x), and f'(x) of a function that keeps it, if asked for; else None."""
-    return function.activate(x, slope=slope)
+def activate(function: Any, x: Array, *, slope: bool) -> tuple[Array, Array | None]:
+    """y = f(x), and f'(x) of a function that keeps it, if asked for; else None.
+
+    The function is a value in one of three forms, as `funcnn.nn.activations.Activation` says.
+    """
+    if function.keeps_slope:
+        return value_and_slope(function.fill, x, slope=slope)
+    by_blocks = function.is_elementwise and not function.writes  # else it goes so by itself, or couples values
+    return elementwise(function.forward, x) if by_blocks else function.forward(x), None
 
 
 @tuned_by(lambda function, kept, dy: kept)
-def activate_back(function: Activated, kept: Array, dy: Array) -> Array:
+def activate_back(function: Any, kept: Array, dy: Array) -> Array:
     """dx of dy and what the function has kept: y, x or its slope."""
-    return function.activate_back(kept, dy)
+    by_blocks = function.is_elementwise and not (function.writes or function.keeps_slope)
+    return elementwise(function.gradient, kept, dy) if by_blocks else function.gradient(kept, dy)  # type: ignore[no-any-return]
 
 
 def _by_blocks(fill: Fill, *arrays: Array) -> None:

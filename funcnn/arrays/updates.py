@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from funcnn.arrays import elementwise, threads
-from funcnn.arrays.seam import tuned, tuned_by
-from funcnn.system.devices import has_form, is_device_array, is_device_class
+from funcnn.arrays.seam import plain_module, tuned
+from funcnn.system.devices import has_form, is_device_array, is_device_class, module_of
 from funcnn.tree import Array
 
 __all__ = [
-    "Update", "accumulate_update", "average_update", "by_block", "clipped", "frozen", "in_one_launch", "lion_update",
+    "Update", "accumulate_update", "average_update", "by_block", "clipped", "frozen", "lion_update",
     "moment_dtype", "momentum_update", "over_leaves", "schedule_free_update", "scratch_like", "sgd_update",
     "squared_norm", "walk", "writing_to",
 ]  # fmt: skip
@@ -54,9 +54,10 @@ def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = 
     if foreign:
         names = ", ".join(sorted(kind.__name__ for kind in foreign))
         raise TypeError(f"update_leaves: the leaves of all trees must be arrays, got {names}. Make them np.array(...)")
-    made = in_one_launch(rows[0][0], updates, rows) if rows and rows[0] else None
-    if made is not None:
-        return made
+    if rows and not isinstance(rows[0][0], np.ndarray):
+        made: list[list[Array]] | None = plain_module("updates").in_one_launch(updates, rows)
+        if made is not None:
+            return made
     groups: dict[Any, list[int]] = {}
     for i, (update, row) in enumerate(zip(updates, rows, strict=True)):
         joined = join and row[0].size <= _SMALL
@@ -75,12 +76,6 @@ def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = 
             start, end = end, end + leaf.size
             results[i] = [vector[start:end].reshape(leaf.shape) for vector in vectors]
     return results
-
-
-@tuned
-def in_one_launch(first: Array, updates: Sequence[Update], rows: Sequence[Row]) -> list[list[Array]] | None:
-    """What `over_leaves` gives, where a device does it for all leaves at once; None elsewhere."""
-    return None
 
 
 def moment_dtype(leaf: Array) -> np.dtype[Any]:
@@ -102,7 +97,12 @@ def _call(update: Update, row: Row) -> list[Array]:
             "update_leaves: expected update(leaf, gradient, *moments) to return (leaf, *moments), a tuple of arrays "
             f"of shapes {wanted}, got {f'shapes {got}' if got else type(made).__name__}"
         )
-    return [frozen(each, like.dtype) for each, like in zip(made, (leaf, *row[2:]), strict=True)]
+    if not isinstance(leaf, np.ndarray):
+        return [frozen(each, like.dtype) for each, like in zip(made, (leaf, *row[2:]), strict=True)]
+    results = [np.asarray(each, like.dtype).view() for each, like in zip(made, (leaf, *row[2:]), strict=True)]
+    for array in results:
+        array.flags.writeable = False
+    return results
 
 
 class _Thread(threading.local):
@@ -214,10 +214,11 @@ def schedule_free_update(
     return by_block(fill, leaf, gradient, base)
 
 
-@tuned_by(lambda purpose, like: like)
 def scratch_like(purpose: str, like: Array) -> Array:
     """Memory to compute in, like an array, valid until this thread asks for the same purpose again."""
-    return threads.scratch(purpose, like.shape, like.dtype)
+    if isinstance(like, np.ndarray):
+        return threads.scratch(purpose, like.shape, like.dtype)
+    return module_of(like).empty(like.shape, like.dtype)
 
 
 def frozen(value: Any, dtype: Any) -> Array:

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "train a small net on handwritten digits that come along, with pictures",
     "train": "train a net on a folder of your images, or on a data set by its name",
     "predict": "tell the classes of your images",
+    "generate": "write a text with a trained net of texts",
     "serve": "open a page to draw on, and a JSON API, for a trained net",
     "info": "show what is in the file of a trained net or a checkpoint",
     "export": "write a trained net for ONNX, PyTorch or NumPy",

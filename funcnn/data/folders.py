@@ -253,7 +253,7 @@ def _difference(first: Path, shape: tuple[int, ...], second: Path, other: tuple[
     kinds = {1: "grey", 3: "in colour"}
     return (
         f"{first} is {kinds[shape[2]]}, {second} is {kinds[other[2]]}. Pass channels=1 to make all images grey, or "
-        "channels=3"
+        "channels=3; on a command line, --channels"
     )
 
 

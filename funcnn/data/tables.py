@@ -88,39 +88,69 @@ def _columns(frame: Any) -> Iterator[tuple[Any, Any]]:
 def _of_columns(place: str, what: str, frame: Any, *, complete: bool = True) -> Array:
     """A DataFrame's columns, in their order, as an array (n, columns) of float64; `what` says what it is.
 
-    Unless it has to be `complete`, values may be missing.
+    Unless it has to be `complete`, values may be missing. What is wrong with any column is told at once.
     """
     columns: list[Array] = []
+    others: list[tuple[Any, Any]] = []  # that hold no numbers: their names and dtypes
+    gaps: list[tuple[Any, Array]] = []  # that lack some: their names, and in which rows
     for name, column in _columns(frame):
-        try:
-            values = np.asarray(column)
-            if values.dtype.kind == "O":  # pandas keeps numbers among which some are missing as objects
-                if any(isinstance(each, (str, bytes)) for each in values):
-                    raise TypeError("texts, also those that look like numbers")
-                values = np.asarray([np.nan if _is_missing(each) else each for each in values], np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise _no_numbers(place, what, name, column) from error
-        if values.dtype.kind not in NUMBERS or values.ndim != 1:
-            raise _no_numbers(place, what, name, column)
-        values = values.astype(np.float64)
+        values = _numbers_of(column)
+        if values is None:
+            others.append((name, getattr(column, "dtype", "object")))
+            continue
         bad = np.flatnonzero(~np.isfinite(values))
         if complete and len(bad):
-            raise ValueError(
-                f"{place}: column {name!r} has {len(bad):,} missing or infinite values of {len(values):,}, the first "
-                f"in row {bad[0]}. Fill them, as {what}[{name!r}].fillna({what}[{name!r}].median()) does, or leave out "
-                "those rows"
-            )
+            gaps.append((name, bad))
         columns.append(values)
+    if others or gaps:
+        told = [_no_numbers(what, others)] if others else []
+        told += [_incomplete(what, gaps, len(frame))] if gaps else []
+        raise ValueError(f"{place}: {'. And '.join(told)}")
     if not columns:
         raise ValueError(f"{place}: {what} are a DataFrame without columns")
     return np.stack(columns, axis=1)
 
 
-def _no_numbers(place: str, what: str, name: Any, column: Any) -> ValueError:
-    dtype = getattr(column, "dtype", "object")
-    return ValueError(
-        f"{place}: column {name!r} holds no numbers, but {dtype}. Leave it out, {what}.drop(columns=[{name!r}]), or "
-        f"make a column of each of its values, pd.get_dummies({what}, columns=[{name!r}])"
+def _numbers_of(column: Any) -> Array | None:
+    """A column as numbers (n,) of float64, NaN where one is missing; None for one that holds none."""
+    try:
+        values = np.asarray(column)
+        if values.dtype.kind == "O":  # pandas keeps numbers among which some are missing as objects
+            if any(isinstance(each, (str, bytes)) for each in values):  # also those that look like numbers
+                return None
+            values = np.asarray([np.nan if _is_missing(each) else each for each in values], np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return values.astype(np.float64) if values.dtype.kind in NUMBERS and values.ndim == 1 else None
+
+
+def _no_numbers(what: str, others: list[tuple[Any, Any]]) -> str:
+    several = len(others) > 1
+    names = _listed(repr(name) for name, _ in others)
+    dates = [name for name, dtype in others if str(dtype).lower().startswith("datetime")]
+    kinds = _listed(repr(name) for name, _ in others if name not in dates)
+    ways = [f"leave out what only names a row, {what}.drop(columns=[{kinds or names}])"]
+    if kinds:
+        ways.append(f"make a column of each value where these are few, pd.get_dummies({what}, columns=[{kinds}])")
+    if dates:
+        ways.append(f"make days of dates, ({what}[{dates[0]!r}] - {what}[{dates[0]!r}].min()).dt.days")
+    return (
+        f"column{'s' * several} {names} hold{'s' * (not several)} no numbers, but "
+        f"{_listed(dict.fromkeys(str(dtype) for _, dtype in others))}. To mend it: {'; '.join(ways)}"
+    )
+
+
+def _incomplete(what: str, gaps: list[tuple[Any, Array]], n: int) -> str:
+    (name, bad), *more = gaps
+    if not more:
+        return (
+            f"column {name!r} has {len(bad):,} missing or infinite values of {n:,}, the first in row {bad[0]}. Fill "
+            f"them, as {what}[{name!r}].fillna({what}[{name!r}].median()) does, or leave out those rows"
+        )
+    counts = _listed(f"{name!r} ({len(bad):,})" for name, bad in gaps)
+    return (
+        f"columns {counts} have missing or infinite values of {n:,}. Fill them, as "
+        f"{what}.fillna({what}.median(numeric_only=True)) does, or leave out those rows"
     )
 
 

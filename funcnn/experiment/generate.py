@@ -1,5 +1,6 @@
 """Text from a net that tells each symbol from those before it, one symbol at a time."""
 
+import shlex
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
@@ -18,7 +19,8 @@ __all__ = ["add_text_options", "check_prompt", "generate", "write_page"]
 def add_text_options(parser: ArgumentParser) -> None:
     """The options of a script that learns a text and writes a page at the end."""
     add = parser.add_argument
-    add("--text", default="tinyshakespeare", help="a file of text to learn from (default: tiny Shakespeare)")
+    own = "a file of text in UTF-8 to learn from (default: tiny Shakespeare)"
+    add("--text", default="tinyshakespeare", metavar="FILE", help=own)
     add("--prompt", help="what the page at the end goes on from (default: the first character of all)")
     add("--length", type=positive(int), default=500, help="the characters of that page (default %(default)s)")
 
@@ -28,7 +30,8 @@ def write_page(options: Options, prompt: str) -> None:
     trained = load_trained(options.out / "model.safetensors")
     page = prompt + generate(trained, prompt, options.own.length, key=Key(options.seed))
     write_text(options.out / "page.txt", page)
-    printer(options.quiet)(f"\n{page}\n\nthis page: {options.out / 'page.txt'}")
+    more = f"funcnn generate {shlex.quote(str(options.out / 'model.safetensors'))} --prompt {shlex.quote(prompt)}"
+    printer(options.quiet)(f"\n{page}\n\nthis page: {options.out / 'page.txt'}\nmore of it: {more}")
 
 
 def check_prompt(prompt: str, classes: Sequence[str]) -> None:
@@ -54,10 +57,13 @@ def generate(trained: Trained, prompt: str, count: int, *, key: Key, temperature
     check_counts("generate", count=count)
     if not (is_number(temperature) and 0 < temperature < np.inf):
         refuse("generate", "temperature", "positive and finite", temperature)
-    number_of = {symbol: number for number, symbol in enumerate(trained.classes)}
-    check_prompt(prompt, trained.classes)
     if len(trained.in_shape) != 1:
         refuse("generate", "trained", "a net of texts, whose inputs are (time,)", trained.in_shape)
+    out_shape = trained.net.config.out_shape(trained.in_shape)
+    if out_shape != (*trained.in_shape, len(trained.classes)):
+        refuse("generate", "trained", "a net of texts, whose outputs are (time, characters)", out_shape)
+    number_of = {symbol: number for number, symbol in enumerate(trained.classes)}
+    check_prompt(prompt, trained.classes)
     (context,) = trained.in_shape
     params, state, numbers = trained.model.params, trained.model.state, [number_of[symbol] for symbol in prompt]
     for i in range(count):

@@ -12,7 +12,6 @@ import attrs
 import numpy as np
 
 from funcnn.arrays.elementwise import activate, activate_back, filled, underflow_is_zero, value_and_slope
-from funcnn.arrays.elementwise import elementwise as in_blocks
 from funcnn.checks import LayerError, check_dy, check_float, check_residuals
 from funcnn.keys import Key
 from funcnn.layer import Applied, Config, Gradients, Layer, make_layer
@@ -90,21 +89,6 @@ class Activation(Config):
     def formula(self) -> str:
         """The name under which a device may have a form of its own."""
         return self.name
-
-    def activate(self, x: Array, *, slope: bool) -> tuple[Array, Array | None]:
-        """y of x, and the slope of one that keeps it, if asked for."""
-        if self.keeps_slope:
-            return value_and_slope(self.fill, x, slope=slope)
-        return self._by_blocks(self.forward, x), None
-
-    def activate_back(self, kept: Array, dy: Array) -> Array:
-        """dx of dy and what is kept."""
-        return self._by_blocks(self.gradient, kept, dy)
-
-    def _by_blocks(self, function: Callable[..., Array], *arrays: Array) -> Array:
-        """What a function of arrays gives: block by block, unless it goes so by itself or couples values."""
-        by_blocks = self.is_elementwise and not (self.writes or self.keeps_slope)
-        return in_blocks(function, *arrays) if by_blocks else function(*arrays)
 
     def forward(self, x: Array) -> Array:
         """y of x."""

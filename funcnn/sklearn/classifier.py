@@ -145,7 +145,8 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]
             "dtype": self._dtype.name,
         }
         preprocess = None if self._takes_whole_numbers else rebuild(description, kind="preprocessing")
-        return Trained(self.net_, self.model_, self.in_shape_, self.classes_.tolist(), preprocess)
+        names = getattr(self, "feature_names_in_", ()) if len(self.in_shape_) == 1 else ()
+        return Trained(self.net_, self.model_, self.in_shape_, self.classes_.tolist(), preprocess, columns=names)
 
     # --- Labels -----------------------------------------------------------------------------------------------
 

@@ -183,8 +183,8 @@ def test_a_table_is_taken_by_column() -> None:
     assert "column 'e' holds no numbers, but object" in refused(e=[[1, 2]] * 200)
     several = refused(city="Bern", day=pandas.Timestamp("2020-01-01"), gaps=gaps, b=[np.nan, *range(199)])
     for told in (  # all at once, and what mends them
-        "columns 'city', 'day' hold no numbers, but ", "pd.get_dummies(inputs, columns=['city', 'day'])",
-        "and of dates numbers, (inputs['day'] - inputs['day'].min()).dt.days. And columns 'b' (1), 'gaps' (1) have",
+        "columns 'city', 'day' hold no numbers, but ", "pd.get_dummies(inputs, columns=['city']); make ",
+        "make days of dates, (inputs['day'] - inputs['day'].min()).dt.days. And columns 'b' (1), 'gaps' (1) have",
         "infinite values of 200. Fill them, as inputs.fillna(inputs.median(numeric_only=True)) does",
     ):  # fmt: skip
         assert told in several

@@ -48,6 +48,7 @@ def test_labels_may_be_texts_and_tables_have_names():
     assert fitted.score(X, y) > 0.97
     assert set(fitted.predict(X)) == set(NAMES)
     assert list(fitted.feature_names_in_) == list(X.columns)
+    assert fitted.trained().columns == tuple(X.columns)  # which then refuses a frame of others
     with pytest.raises(ValueError, match="feature names"):
         fitted.predict(X[X.columns[::-1]])
     np.testing.assert_allclose(fitted.predict_proba(X), Classifier().fit(WINE, NAMES).predict_proba(WINE), rtol=1e-6)

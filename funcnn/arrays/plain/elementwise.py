@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from funcnn.arrays.elementwise import value_and_slope
 from funcnn.arrays.seam import faster
 from funcnn.tree import Array
 
@@ -20,7 +21,9 @@ def activate(function: Any, x: Array, *, slope: bool) -> tuple[Array, Array | No
     kernels = faster("elementwise", x)
     if kernels and function.formula in kernels.ACTIVATIONS:
         return kernels.activate(function.formula, x, keep_slope=slope, **_settings(kernels, function))  # type: ignore[no-any-return]
-    return function.activate(x, slope=slope)  # type: ignore[no-any-return]
+    if function.keeps_slope:
+        return value_and_slope(function.fill, x, slope=slope)
+    return function.forward(x), None
 
 
 def activate_back(function: Any, kept: Array, dy: Array) -> Array:
@@ -28,7 +31,7 @@ def activate_back(function: Any, kept: Array, dy: Array) -> Array:
     kernels = faster("elementwise", kept)
     if kernels and function.formula in kernels.ACTIVATIONS:
         return kernels.activate_back(function.formula, kept, dy, **_settings(kernels, function))  # type: ignore[no-any-return]
-    return function.activate_back(kept, dy)  # type: ignore[no-any-return]
+    return function.gradient(kept, dy)  # type: ignore[no-any-return]
 
 
 def _settings(kernels: Any, function: Any) -> dict[str, float]:

@@ -11,18 +11,13 @@ from funcnn.arrays.updates import momentum_update, sgd_update
 from funcnn.system.devices import module_of
 from funcnn.tree import Array
 
-__all__ = ["clipped", "in_one_launch", "scratch_like", "squared_norm"]
+__all__ = ["clipped", "in_one_launch", "squared_norm"]
 
 
 def squared_norm(array: Array) -> Any:
     """The sum of squares in float64, as an array ()."""
     wide = array.astype(np.float64, copy=False)
     return (wide * wide).sum()
-
-
-def scratch_like(purpose: str, like: Array) -> Array:
-    """Memory to compute in, like an array."""
-    return module_of(like).empty(like.shape, like.dtype)  # type: ignore[no-any-return]
 
 
 def clipped(g: Array, norm: Any, limit: float) -> Array:
@@ -35,11 +30,9 @@ _LAUNCHED: dict[Any, tuple[str, int]] = {  # updates, the kernel of each, and th
 }  # fmt: skip
 
 
-def in_one_launch(
-    first: Array, updates: Sequence[Callable[..., Any]], rows: Sequence[tuple[Array, ...]]
-) -> list[list[Array]] | None:
+def in_one_launch(updates: Sequence[Callable[..., Any]], rows: Sequence[tuple[Array, ...]]) -> list[list[Array]] | None:
     """The new leaves and moments of rows that share an update but for its weight decay, by one kernel."""
-    kernels = faster("optimizers", first, rows)
+    kernels = faster("optimizers", rows[0][0], rows)
     name, count = _LAUNCHED.get(getattr(updates[0], "func", None), ("", 0))
     if not kernels or not name or any(len(row) != count for row in rows):
         return None
