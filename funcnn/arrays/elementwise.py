@@ -154,7 +154,7 @@ def activate(function: Any, x: Array, *, slope: bool) -> tuple[Array, Array | No
 def activate_back(function: Any, kept: Array, dy: Array) -> Array:
     """dx of dy and what the function has kept: y, x or its slope."""
     by_blocks = function.is_elementwise and not (function.writes or function.keeps_slope)
-    return elementwise(function.gradient, kept, dy) if by_blocks else function.gradient(kept, dy)  # type: ignore[no-any-return]
+    return elementwise(function.gradient, kept, dy) if by_blocks else function.gradient(kept, dy)
 
 
 def _by_blocks(fill: Fill, *arrays: Array) -> None:
