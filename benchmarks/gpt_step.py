@@ -108,7 +108,7 @@ def torch_gpt(torch: Any, approximate: str) -> Any:
             self.scores.weight = self.embedding.weight
 
         def forward(self, x: Any) -> Any:
-            positions = torch.arange(x.shape[1])
+            positions = torch.arange(x.shape[1], device=x.device)
             return self.scores(self.norm(self.blocks(self.embedding(x) + self.position(positions))))
 
     return Gpt()

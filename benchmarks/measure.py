@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numexpr
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -46,6 +45,8 @@ def add_options(
 @contextmanager
 def using_threads(number: int, torch: Any) -> Iterator[None]:
     """As many threads for funcnn, numexpr and PyTorch, and meanwhile for the BLAS that sets the limit."""
+    import numexpr  # here, since benchmarks on a GPU do without
+
     torch.set_num_threads(number)
     numexpr.set_num_threads(number)
     set_threads(number)

@@ -14,6 +14,7 @@ import numpy as np
 from funcnn import Key, Layer, fold_in, serial, tree
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, leaky_relu, max_pool2d, position_bias, relu
 from funcnn.losses import softmax_cross_entropy
+from funcnn.models import convnet
 from funcnn.optimizers import adam
 from funcnn.team import Team
 from funcnn.train import Problem, init_state, make_step
@@ -117,6 +118,21 @@ def _torch_batch_norm_cnn(torch: Any) -> Any:
     )  # fmt: skip
 
 
+def _torch_cifar10_model_2(torch: Any) -> Any:
+    nn = torch.nn
+
+    def block(inputs: int, filters: int) -> tuple[Any, ...]:
+        return nn.Conv2d(inputs, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()
+
+    def wide(inputs: int) -> tuple[Any, ...]:
+        return nn.Linear(inputs, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.5)
+
+    return nn.Sequential(
+        *block(3, 32), *block(32, 32), nn.MaxPool2d(2), *block(32, 64), *block(64, 64), nn.MaxPool2d(2),
+        nn.Flatten(), *wide(4096), *wide(256), nn.Linear(256, CLASSES),
+    )  # fmt: skip
+
+
 def _torch_dropout_cnn(torch: Any) -> Any:
     nn = torch.nn
     return nn.Sequential(
@@ -172,6 +188,15 @@ NETS = {
         ),
     ),
 }  # fmt: skip
+
+# jind11/ANN_CNN_fromScratch, model 2, which experiments/cifar10_convnet.py trains
+CIFAR10_MODEL_2 = Net(
+    in_shape=(32, 32, 3), batches=(200,), parameters=1_183_466, torch=_torch_cifar10_model_2,
+    funcnn=convnet(
+        [32, 32, 64, 64], [256, 256], CLASSES,
+        pool=[None, max_pool2d(2), None, max_pool2d(2)], batch_norm=True, dropout=0.5,
+    ),
+)  # fmt: skip
 
 
 # --- Training steps -------------------------------------------------------------------------------------------

@@ -9,10 +9,13 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
+import attrs
 import numpy as np
 
 from funcnn.data import DataError, Dataset
+from funcnn.device import to_device
 from funcnn.experiment import load_data, run_script
+from funcnn.experiment.device import add_device
 from funcnn.experiment.options import new_parser, printer, read_arguments
 from funcnn.experiment.results import draw_predictions
 from funcnn.layer import Array
@@ -33,15 +36,17 @@ def parse() -> Namespace:
     add("--quick", action="store_true", help="a slice of the data, to see that everything works")
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--no-plots", dest="plots", action="store_false", help="draw no pictures")
+    add_device(parser)
     parser.set_defaults(validation=True)
     return read_arguments(parser)
 
 
-def predictions(path: Path, data: Dataset) -> tuple[Array, Array]:
+def predictions(path: Path, data: Dataset, device: str) -> tuple[Array, Array]:
     """A model's probabilities of the validation images and of the test images."""
     trained = load_trained(path)
     if trained.classes != data.classes:
         raise DataError(f"{path}: its classes are {', '.join(trained.classes)}; expected {', '.join(data.classes)}")
+    trained = attrs.evolve(trained, model=to_device(trained.model, device))
     parts = (data.validation.inputs, data.test.inputs)
     return tuple(probabilities(trained, images) for images in parts)
 
@@ -50,7 +55,7 @@ def main() -> None:
     options = parse()
     folder = make_folder(options.out)
     data = load_data("cifar10", options)
-    each = [predictions(path, data) for path in options.models]
+    each = [predictions(path, data, options.device) for path in options.models]
     mean = tuple(np.mean(shares, axis=0) for shares in zip(*each, strict=True))
     rows = []
     for name, shares in [*zip(map(str, options.models), each, strict=True), ("their mean", mean)]:

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from funcnn import tree
+from funcnn.device import to_host
+from funcnn.system.devices import beside, has_form
 from funcnn.system.files import as_path, write_bytes
 from funcnn.system.text import cut
 from funcnn.tree import Array
@@ -37,13 +39,13 @@ class CheckpointError(ValueError):
 
 
 def save(path: str | os.PathLike[str], state: Any, *, description: Any = None) -> None:
-    """Write a tree of arrays and numbers to a file, which appears whole or not at all.
+    """Write a tree of arrays and numbers, on the host or a device, to a file, which appears whole or not at all.
 
     `description` is any JSON data about it, for `read_description`; for example ``describe(net)``.
 
     Raises CheckpointError for a leaf that is neither array nor number, OSError if it cannot be written.
     """
-    path = as_path("save", path)
+    path, state = as_path("save", path), to_host(state)
     arrays: dict[str, Array] = {}
     numbers: dict[str, float] = {}
     for name, leaf in zip(tree.paths(state), tree.flatten(state), strict=True):
@@ -97,8 +99,8 @@ def load(path: str | os.PathLike[str], like: T) -> T:
     >>> tree.equal(params, restored)
     True
 
-    Arrays come read-only. Raises CheckpointError for a file that is cut short, of another format, or of another
-    tree, naming the first difference; FileNotFoundError without a file.
+    Arrays come read-only; on a device where those of `like` lie there. Raises CheckpointError for a file that is cut
+    short, of another format, or of another tree, naming the first difference; FileNotFoundError without a file.
     """
     with _opened(as_path("load", path)) as (file, metadata):
         numbers, checksums = metadata["numbers"], metadata.get("checksums")
@@ -114,12 +116,21 @@ def load(path: str | os.PathLike[str], like: T) -> T:
                 )
             if checksums is not None and name not in numbers and checksums.get(name) != _checksum_of(stored):
                 raise CheckpointError(f"{path}: damaged: {name} is not as it was saved (its checksum is another)")
-            leaves.append(stored)
+            leaves.append(beside(stored, leaf))
     return tree.read_only(tree.unflatten(like, leaves))
 
 
 def read_description(path: str | os.PathLike[str]) -> Any:
-    """The description that a file was saved with. Raises as `load`."""
+    """The description that a file was saved with.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save(f"{folder}/params.safetensors", (np.zeros(2),), description={"epoch": 3})
+    ...     read_description(f"{folder}/params.safetensors")
+    {'epoch': 3}
+
+    Raises as `load`.
+    """
     with _opened(as_path("read_description", path)) as (_, metadata):
         return metadata["description"]
 
@@ -233,6 +244,6 @@ def _without(names: list[str], others: list[str]) -> list[str]:
 
 
 def _kind(leaf: Any) -> str:
-    if isinstance(leaf, np.ndarray):
+    if has_form(leaf):
         return f"{leaf.dtype} {leaf.shape}"
     return f"the type {type(leaf).__name__}"

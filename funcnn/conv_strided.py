@@ -87,6 +87,13 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
 
     x (n, h, w, c), dy (n, oh, ow, o) -> (kh, kw, c/groups, o). A weight meets one cell of every window, and that cell
     is what y changes by when the weight does.
+
+    >>> from funcnn.arrays.geometry import geometry
+    >>> geo = geometry((3, 3), (2, 2), (1, 1), (1, 1), "valid")
+    >>> x = np.arange(9.0).reshape(1, 3, 3, 1)
+    >>> conv_weight_gradient(x, np.ones((1, 2, 2, 1)), geo)[:, :, 0, 0]  # the sum of the pixels that each weight meets
+    array([[ 8., 12.],
+           [20., 24.]])
     """
     dweight: Array = np.einsum("nijklgc,nijgo->klcgo", _split(windows(x, geo), groups), _split(dy, groups))
     return dweight.reshape(*geo.window, x.shape[3] // groups, dy.shape[3])

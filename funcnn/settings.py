@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast, dataclass_trans
 import attrs
 import numpy as np
 
+from funcnn.system.devices import has_form
 from funcnn.system.text import cut
 
 __all__ = [
@@ -223,8 +224,8 @@ def shown(value: Any) -> str:
     >>> shown(np.ones((2, 3))), shown("a" * 100)[-10:]
     ('an array float64 (2, 3)', 'aaaaaaa...')
     """
-    if isinstance(value, np.ndarray):
-        return f"an array {value.dtype} {value.shape}"
+    if has_form(value):
+        return f"an array {value.dtype} {value.shape}{'' if isinstance(value, np.ndarray) else ' on a device'}"
     try:
         return cut(" ".join(as_code(value).splitlines()), 80)
     except Exception:  # a message must come of whatever was passed

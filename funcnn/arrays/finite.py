@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from funcnn import tree
+from funcnn.system.devices import has_form
 
-__all__ = ["first_non_finite"]
+__all__ = ["all_finite", "first_non_finite"]
 
 
 def first_non_finite(values: Any) -> str | None:
@@ -23,3 +24,12 @@ def first_non_finite(values: Any) -> str | None:
         if not math.isfinite(np.vdot(leaf, leaf).real) and not np.isfinite(leaf).all():
             return tree.paths(values)[i]
     return None
+
+
+def all_finite(leaf: Any) -> bool:
+    """Whether an array of floats has no infinity and no NaN; one on a device is waited for. All else is finite.
+
+    >>> all_finite(np.array([0.0, np.nan])), all_finite(np.array([3]))
+    (False, True)
+    """
+    return not has_form(leaf) or leaf.dtype.kind not in "fc" or bool(np.isfinite(leaf).all())

@@ -6,18 +6,22 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from funcnn.checks import FuncnnWarning
 from funcnn.data.load import IMAGE_SETS
-from funcnn.system.text import show
+from funcnn.experiment.device import add_device, check_alone
+from funcnn.system.text import printable, show
 
 __all__ = [
-    "Options", "add_data", "folder", "new_parser", "parse_options", "positive", "printer", "read_arguments",
-    "same_command", "share", "warn",
+    "Options", "add_data", "folder", "new_parser", "parse_options", "plain_warnings", "positive", "printer",
+    "read_arguments", "same_command", "seed", "share", "warn",
 ]  # fmt: skip
 
 _QUICK_STEPS = 25  # of an epoch that is no pass over the training data
@@ -30,7 +34,7 @@ class Options:
     `recipe` names the way to train, where a script has several ("" where it has one). `shards` is None if not given,
     and so is `epoch_steps`, the steps of an epoch that is no pass over the training data. `data` is a data set's name
     or a folder of class folders, whose images are brought to a `size` (height, width) and `channels`; None where a
-    script has a data set of its own, or the images' own are kept.
+    script has a data set of its own, or the images' own are kept. `device` is where it computes: "cpu", or "cuda".
     """
 
     epochs: int
@@ -52,6 +56,7 @@ class Options:
     data: str | None = None
     size: tuple[int, int] | None = None
     channels: int | None = None
+    device: str = "cpu"
     own: argparse.Namespace = attrs.field(factory=argparse.Namespace)
 
 
@@ -107,7 +112,7 @@ def parse_options(
     if len(rates) > 1:
         option("--recipe", choices=tuple(rates), default=next(iter(rates)), help="how to train (default %(default)s)")
     same = "the run's seed: on one machine, equal seeds give equal results (default %(default)s)"
-    option("--seed", type=_seed, default=0, help=same)
+    option("--seed", type=seed, default=0, help=same)
     results = f"the folder for results, which replace earlier ones (default {Path('runs') / name})"
     option("--out", type=folder, help=results)
     option("--resume", action="store_true", help="go on from the last checkpoint in --out")
@@ -121,6 +126,7 @@ def parse_options(
     option("--workers", type=positive(int), default=1, metavar="N", help=processes)
     parts = "parts of a batch that they share, from which the result follows (default: --workers, or as it was begun)"
     option("--shards", type=positive(int), metavar="N", help=parts)
+    add_device(parser)
     many = f"{epoch_steps}; {_QUICK_STEPS} if --quick" if epoch_steps else "those of a pass over the training data"
     option("--epoch-steps", type=positive(int), metavar="K", help=f"steps of an epoch (default {many})")
     parser.set_defaults(recipe=next(iter(rates)))
@@ -128,6 +134,7 @@ def parse_options(
     if add is not None:
         add(parser)
     values = vars(read_arguments(parser, arguments))
+    check_alone(values["device"], values["workers"], values["shards"], parser.error)
     own = argparse.Namespace(**{key: values.pop(key) for key in list(values) if key not in common})
     values["epochs"] = values["epochs"] or (quick_epochs if values["quick"] else epochs)
     if epoch_steps and not values["epoch_steps"]:
@@ -182,6 +189,11 @@ _image_size.__name__ = "size"
 def _images(text: str) -> str:
     path = os.path.expanduser(text)
     if text not in IMAGE_SETS and not os.path.isdir(path):
+        if os.path.isfile(path):
+            raise argparse.ArgumentTypeError(
+                f"{text} is a file, and no folder of images. A table is learned in Python (docs/data.md, A table), a "
+                f"text by experiments/shakespeare_lstm.py --text {text}"
+            )
         sets = ", ".join(IMAGE_SETS)
         raise argparse.ArgumentTypeError(f"there is no folder {text}, and no data set of that name, as {sets}")
     return path
@@ -232,14 +244,15 @@ def share(text: str) -> float:
     return value
 
 
-def _seed(text: str) -> int:
+def seed(text: str) -> int:
+    """A type of argparse's: the seed of a key."""
     value = int(text)
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"must be from 0 to 2**63 - 1, got {text}")
     return value
 
 
-_seed.__name__ = "int"
+seed.__name__ = "int"
 
 
 def same_command(*more: str) -> str:
@@ -263,3 +276,19 @@ def printer(quiet: bool) -> Callable[[str], None]:
 def warn(text: str) -> None:
     """Say on standard error what went wrong and ends nothing."""
     show(text, error=True)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """While the block runs, this library's warnings are a line each, which names no place in its code."""
+    usual = warnings.formatwarning
+
+    def plain(message: Any, category: type[Warning], *place: Any, **more: Any) -> str:
+        own = issubclass(category, FuncnnWarning)
+        return f"warning: {printable(message)}\n" if own else usual(message, category, *place, **more)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual

@@ -13,6 +13,7 @@ import numpy as np
 from funcnn import train
 from funcnn.data import Dataset, Part
 from funcnn.data.stored import Stored, memory_of
+from funcnn.device import to_host
 from funcnn.inspection import first_filters
 from funcnn.metrics import confusion_matrix
 from funcnn.metrics.shared import is_lower_better
@@ -104,7 +105,7 @@ def draw_results(
         what = f": {first} after epoch {metrics['best_epoch']}" if first else ""
         draw_curves(rows, folder / "curves.png", title=folder.name + what)
     with _apart(["filters.png"], folder, say, failed):
-        filters = first_filters(trained.model.params, dataset.in_shape)
+        filters = first_filters(to_host(trained.model.params), dataset.in_shape)
         if filters is not None:
             draw_filters(filters, folder / "filters.png", title="what the first layer looks for")
     name, part = ("test", dataset.test) if dataset.test is not None else ("validation", dataset.validation)
@@ -113,9 +114,10 @@ def draw_results(
             part, name = _in_memory(part, name)
             shares = probabilities(trained, part.inputs)
             failed += draw_predictions(part, dataset.classes, shares, folder, name=name, say=say)
+    on_host = attrs.evolve(trained, model=to_host(trained.model))  # for what looks at arrays
     for name, draw in pictures.items():
         with _apart([name], folder, say, failed):
-            draw(trained, folder / name)
+            draw(on_host, folder / name)
     return failed
 
 

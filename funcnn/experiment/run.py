@@ -26,7 +26,9 @@ from funcnn.checks import LayerError
 from funcnn.data import DataError, Dataset, load, load_folder
 from funcnn.data.folders import usual_size
 from funcnn.data.load import IMAGE_SETS
-from funcnn.experiment.options import Options, printer, same_command, warn
+from funcnn.device import to_device
+from funcnn.experiment.device import shown_device
+from funcnn.experiment.options import Options, plain_warnings, printer, same_command, warn
 from funcnn.experiment.results import NO_PICTURES, Draw, draw_results, reached, test_metrics
 from funcnn.experiment.resume import restore, run_settings, shards_of
 from funcnn.keys import Key
@@ -66,7 +68,7 @@ def run_script(main: Callable[[], None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _interrupted_by("SIGTERM", "SIGHUP"):
+        with _interrupted_by("SIGTERM", "SIGHUP"), plain_warnings():
             main()
     except (CheckpointError, DataError, LayerError, NonFiniteError, OSError, SweepError, TeamError, TreeError) as error:
         lines = [printable(line) for line in str(error).split("\n")]  # a name in it may hold terminal escapes
@@ -154,13 +156,15 @@ def run(
     A picture that cannot be drawn is said, and the run ends well. Epochs that take less than a second are written
     together, about once a second: a run that is killed loses as much, one that is stopped or fails nothing. With
     ``resume`` it goes on from the checkpoint, if there is one, to the same end, bit for bit. On Ctrl-C it says how to
-    go on, and exits.
+    go on, and exits. It computes where the options say, and may go on elsewhere: the files are the same, and what a
+    device computes differs by rounding.
 
-    Raises OSError before training if the folder cannot be written or another run has it (`FolderInUse`),
-    CheckpointError for a checkpoint of other settings, data or more epochs, or one whose history.csv or
-    model.safetensors is not whole, TreeError for an initial model of another net, and ValueError for a metric that
-    gives no number, or for parts that lack some of what a `Part` has.
+    Raises RuntimeError at once for a device that is not here, OSError before training if the folder cannot be written
+    or another run has it (`FolderInUse`), CheckpointError for a checkpoint of other settings, data or more epochs, or
+    one whose history.csv or model.safetensors is not whole, TreeError for an initial model of another net, and
+    ValueError for a metric that gives no number, or for parts that lack some of what a `Part` has.
     """
+    shown_device(options.device)
     folder = make_folder(options.out).absolute()  # wherever the process goes meanwhile
     with serving(), locked(folder, "a run"):
         return _run(problem, dataset, options, initial, pictures, folder)
@@ -183,16 +187,19 @@ def _run(
         raise TeamError(
             f"{workers} ranks of MPI share {shards} shards of a batch: start fewer, or pass --shards {workers}"
         )
+    if options.device != "cpu" and shards > 1:  # as the run was begun, or by its ranks
+        raise TeamError(f"--device {options.device}: it takes a batch whole, and this run's have {shards} shards")
     settings = run_settings(problem, dataset, options, shards)
     # Refuses now what could not be saved later.
     own_parts(layer=problem.net, preprocessing=dataset.train.preprocess, preparation=dataset.prepare)
-    _banner(problem, dataset, settings, workers, say)
+    _banner(problem, dataset, settings, workers, options.device, say)
 
     state = train.init_state(problem, Key(options.seed), dataset.in_shape)
     if initial is not None:
         names = ("the initial model", "the net")
         tree.check_like((initial.params, initial.state), (state.params, state.state), names=names, shapes=True)
         state = TrainState(initial.params, initial.state, state.opt_state, state.step, state.seed)
+    state = to_device(state, options.device)
     _try_out(problem, state, dataset)
     rows: list[Row] = []
     if options.resume:
@@ -203,7 +210,7 @@ def _run(
     for name in stale if options.resume else ("checkpoint.safetensors", *stale):
         (folder / name).unlink(missing_ok=True)
     epochs = _Epochs(folder, problem, dataset, settings, _Reached(state, tuple(rows)))
-    write_json(folder / "config.json", settings | {"data_source": dataset.source} | _versions())
+    write_json(folder / "config.json", settings | {"data_source": dataset.source} | _where(options.device))
     try:
         events = train.train(
             problem, state, dataset,
@@ -352,14 +359,20 @@ def _familiar(trained: Trained, dataset: Dataset) -> float | None:
     return familiar_logit(trained, part.inputs)
 
 
-def _versions() -> dict[str, str]:
+def _where(device: str) -> dict[str, str]:
     from funcnn import __version__
 
-    return {"funcnn": __version__, "numpy": np.__version__, "python": platform.python_version()}
+    versions = {"funcnn": __version__, "numpy": np.__version__, "python": platform.python_version()}
+    return {"device": shown_device(device)} | versions
 
 
 def _banner(
-    problem: Problem, dataset: Dataset, settings: dict[str, Any], workers: int, say: Callable[[str], None]
+    problem: Problem,
+    dataset: Dataset,
+    settings: dict[str, Any],
+    workers: int,
+    device: str,
+    say: Callable[[str], None],
 ) -> None:
     others = (("to validate", dataset.validation), ("to test", dataset.test))
     held_out = "".join(f", {len(part):,} {what}" for what, part in others if part is not None)
@@ -374,5 +387,7 @@ def _banner(
     say(f"run        {epochs} of batches of {settings['batch_size']}, seed {settings['seed']}")
     if settings["shards"] > 1:
         say(f"workers    {workers}, each batch in {settings['shards']} shards")
+    if device != "cpu":
+        say(f"device     {shown_device(device)}")
     say("")
     say(layer_table(problem.net, dataset.in_shape) + "\n")

@@ -9,9 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 
 from funcnn.data import DataError
+from funcnn.device import to_device
+from funcnn.experiment.device import add_device, shown_device
 from funcnn.experiment.options import new_parser, printer, read_arguments
 from funcnn.experiment.predict import Prediction, check_classifies, predict_images, raw_images
 from funcnn.model_file import load_trained
@@ -40,6 +43,7 @@ def parse_predict_options(
     add("--invert", action="store_true",
         help="turn white into black first, for a model that prepares no drawings itself")  # fmt: skip
     add("--out", type=_path, default=Path("runs") / "predict", help="the folder for results (default %(default)s)")
+    add_device(parser)
     add("--csv", action="store_true", help="print all predictions as CSV instead of a table")
     add("--quick", action="store_true", help=f"the first {QUICK} images alone")
     add("--quiet", action="store_true", help="print nothing but errors")
@@ -60,6 +64,7 @@ def run_predict(options: Namespace) -> None:
     """
     folder = make_folder(options.out)
     trained = load_trained(model_path(options.model))
+    trained = attrs.evolve(trained, model=to_device(trained.model, options.device))
     try:
         check_classifies(trained)
     except ValueError as error:
@@ -108,6 +113,7 @@ def _tell(names: list[str], predictions: list[Prediction], classes: tuple[str, .
         for row in doubted[:SHOWN]:
             show(f"warning: {row[0]}: {row[-1]}")
         count = f"{len(rows):,} image{'s'[: len(rows) > 1]}"
+        count += f" on {shown_device(options.device)}" if options.device != "cpu" else ""
         show(f"{count}{f', {len(doubted):,} with a warning' if doubted else ''}; all of them in {path}")
 
 

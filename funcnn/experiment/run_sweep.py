@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from funcnn.arrays.threads import cores
+from funcnn.experiment.device import add_device, check_alone
 from funcnn.experiment.executors import executor_for
 from funcnn.experiment.options import (
     add_data,
@@ -60,6 +61,7 @@ class SweepOptions:
     jobs: int | None
     workers: int
     shards: int
+    device: str
     scheduler: str | None
     mpi: bool
     halving: bool
@@ -100,11 +102,13 @@ def parse_sweep_options(
     option("--epochs", type=positive(int), help=f"passes over the data in a trial (default {epochs}; 2 if --quick)")
     option("--seeds", type=positive(int), help=f"trials of each configuration (default {seeds}; 1 if --quick)")
     option("--axis", action="append", default=[], metavar="NAME=V1,V2", help=f"other values for: {', '.join(axes)}")
-    option("--jobs", type=positive(int), help="processes on this machine (default: one for each core)")
+    jobs = "processes on this machine (default: one for each core; 1 with a --device)"
+    option("--jobs", type=positive(int), help=jobs)
     each = "processes that train a trial together, on this machine (default %(default)s)"
     option("--workers", type=positive(int), default=1, metavar="N", help=each)
     parts = "parts of a batch that they share, from which a result follows (default: --workers)"
     option("--shards", type=positive(int), metavar="N", help=parts)
+    add_device(parser)
     where = parser.add_mutually_exclusive_group().add_argument
     where("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler, as tcp://host:8786")
     where("--mpi", action="store_true", help="run on the ranks of: mpirun -n N python -m mpi4py.futures SCRIPT --mpi")
@@ -131,6 +135,11 @@ def parse_sweep_options(
         if unknown and all(isinstance(each, str) for each in axes[axis]):
             parser.error(f"--axis {given}: {axis} is one of {', '.join(map(repr, axes[axis]))}, not {unknown[0]!r}")
     values["axes"] = chosen
+    check_alone(values["device"], values["workers"], values["shards"], parser.error)
+    if values["device"] != "cpu":
+        if values["mpi"] or values["scheduler"]:
+            parser.error(f"--device {values['device']}: that is this machine's. Leave out --scheduler and --mpi")
+        values["jobs"] = values["jobs"] or 1  # more take turns on one device, and each has memory of its own there
     values["shards"] = values["shards"] or values["workers"]
     if values["shards"] < values["workers"]:
         parser.error(f"--shards {values['shards']}: at least one for each of the {values['workers']} workers")
@@ -171,11 +180,11 @@ def run_sweep(
 ) -> list[Result]:  # fmt: skip
     """Run a sweep over the options' axes, and leave its answer in ``options.out``; returns the results.
 
-    Every configuration also has what the data are (`data_axes`), the options' `epochs` and, if more than one, `shards`,
-    so that it says all that its trial needs. Writes results.jsonl as trials finish, at the end results.csv, the
-    pictures of `draw` (one function or several, each of the results and the folder), and report.html, a page that needs
-    no other file. If one of these fails, it is said, and the others are made. With `report` it runs no trial. On Ctrl-C
-    it says how to go on, and exits.
+    Every configuration also has what the data are (`data_axes`), the options' `epochs`, `shards` if more than one, and
+    the `device` if that is not the CPU, so that it says all that its trial needs. Writes results.jsonl as trials
+    finish, at the end results.csv, the pictures of `draw` (one function or several, each of the results and the
+    folder), and report.html, a page that needs no other file. If one of these fails, it is said, and the others are
+    made. With `report` it runs no trial. On Ctrl-C it says how to go on, and exits.
 
     Raises SweepError and OSError as `sweep`, SweepError if a scheduler cannot be reached, for a report of another
     sweep's results, and at last if no trial has ended well, OSError at last if the disk failed what is left, DataError
@@ -188,7 +197,11 @@ def run_sweep(
         if not isinstance(trial, TrainingTrial):
             raise SweepError("--workers, --shards: this sweep's trials measure more than a training, on one core")
         trial = attrs.evolve(trial, workers=options.workers, shards=options.shards)
-    shards = {"shards": [options.shards]} if options.shards > 1 else {}  # a result follows from them
+    how: dict[str, list[Any]] = {"shards": [options.shards]} if options.shards > 1 else {}  # a result follows from it
+    if options.device != "cpu":
+        if not isinstance(trial, TrainingTrial):
+            raise SweepError("--device: this sweep's trials measure more than a training, on the CPU")
+        trial, how = attrs.evolve(trial, device=options.device), {"device": [options.device]}
     folder = make_folder(options.out)
     started = time.perf_counter()
     if options.report:
@@ -200,7 +213,7 @@ def run_sweep(
         results = list(_with_metric(iter(results), metric))
     else:
         # The data are loaded here too, since without them each trial would fail.
-        chosen = grid(**options.axes, **data_axes(options), epochs=[options.epochs], **shards)
+        chosen = grid(**options.axes, **data_axes(options), epochs=[options.epochs], **how)
         results = _run(trial, chosen, options, metric, folder, say)
     _leave(results, options, question, draws, (metric, *also), folder, say)
     names = ", ".join(sorted(printable(path.name) for path in folder.iterdir() if not path.name.startswith(".")))

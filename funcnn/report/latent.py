@@ -30,6 +30,9 @@ def draw_images(images: Array, path: PathOrNone = None, *, title: str = "", belo
     With `below`, as many images of the same shape, each of these stands under its own. Three channels are colours,
     others are drawn by their mean, in grey, 1 black. What is less than 0 or no number counts as 0, more than 1 as 1.
 
+    >>> len(draw_images(np.zeros((3, 8, 8, 1))).axes)
+    1
+
     Raises ValueError for no images, or arrays of other shapes.
     """
     images = as_array("draw_images", "images", images)
@@ -68,6 +71,10 @@ def draw_latent(
 
     Of codes of more than two numbers the first two principal components are drawn, and of more than 5,000 examples
     some, evenly spaced. Codes that are not finite are left out.
+
+    >>> figure = draw_latent(np.eye(4)[:, :2], np.array([0, 0, 1, 1]), ("cat", "dog"))
+    >>> len(figure.legends[0].get_texts())
+    2
 
     Raises ValueError for codes of fewer than two numbers, fewer than two of them, or not as many labels as codes.
     """

@@ -40,6 +40,10 @@ def draw_curves(rows: Sequence[Row], path: PathOrNone = None, *, title: str = ""
     """Loss and accuracy of each part after each epoch, side by side in one picture; the loss alone without a metric.
 
     Where no training examples were measured after the epochs, the means over the epochs' steps stand for them.
+
+    >>> rows = [Row(epoch, 0.3, 0.1, *[0.5, 0.9] * 3, 0.6, 0.8) for epoch in (1, 2)]
+    >>> [axes.get_ylabel() for axes in draw_curves(rows).axes]
+    ['loss', 'accuracy']
     """
     epochs = [row.epoch for row in rows]
     curves = {"loss": _curves(rows, "loss"), "accuracy": _curves(rows, "accuracy")}
@@ -85,6 +89,10 @@ def draw_confusion(counts: Array, classes: Sequence[object], path: PathOrNone = 
     Colours follow the root of a share, so that rare mistakes are seen. More than 40 classes have no shares written in,
     but the most frequent mistakes in words; of more than 100 those with the most mistakes are drawn. A class without a
     name has its number.
+
+    >>> figure = draw_confusion(np.array([[8, 2], [1, 9]]), ("cat", "dog"))
+    >>> [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    ['cat', 'dog']
 
     Raises ValueError for counts of another shape.
     """
@@ -156,6 +164,11 @@ def draw_samples(
     images (n, height, width, channels), labels (n,), probabilities (n, classes); 40 are drawn. Without labels they are
     the first ones, titled with the predicted class. Channels that are not three are drawn by their mean, in grey.
 
+    >>> images, labels = np.zeros((2, 8, 8, 1)), np.array([0, 1])
+    >>> figure = draw_samples(images, labels, np.array([[0.9, 0.1], [0.7, 0.3]]), ("cat", "dog"))
+    >>> [axes.get_title() for axes in figure.axes]
+    ['dog / cat\\n0.70', 'cat / cat\\n0.90']
+
     Raises ValueError for arrays of other shapes.
     """
     images = as_array("draw_samples", "images", images)
@@ -199,6 +212,9 @@ def draw_filters(weight: Array, path: PathOrNone = None, *, title: str = "") -> 
     Three channels are colours around grey, the mean of others is red where it is positive and blue where it is
     negative; each filter by its own scale.
 
+    >>> len(draw_filters(np.random.default_rng(0).normal(size=(3, 3, 1, 8))).axes)
+    8
+
     Raises ValueError for a weight of another shape.
     """
     weight = as_array("draw_filters", "weight", weight)
@@ -213,6 +229,9 @@ def draw_maps(maps: Array, path: PathOrNone = None, *, title: str = "") -> "Figu
 
     Red where it is positive and blue where it is negative, all channels by one scale. `funcnn.inspection.activations`
     gives the maps of a batch.
+
+    >>> len(draw_maps(np.zeros((8, 8, 4))).axes)
+    4
 
     Raises ValueError for maps of another shape.
     """

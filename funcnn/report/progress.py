@@ -33,6 +33,17 @@ def progress(
     only the lines, so that a log stays readable. The epochs' lines are a table, with a header above the first. Quiet
     shows nothing. A stream that fails ends what is shown, never the training.
 
+    >>> from funcnn import Key
+    >>> from funcnn.data import load
+    >>> from funcnn.losses import softmax_cross_entropy
+    >>> from funcnn.models import fully_connected
+    >>> from funcnn.optimizers import adam
+    >>> from funcnn.train import Problem, init_state, train
+    >>> problem, data = Problem(fully_connected([8], 10), softmax_cross_entropy, adam(1e-3)), load("digits")
+    >>> events = train(problem, init_state(problem, Key(0), data.in_shape), data, epochs=1, batch_size=512)
+    >>> [event.epoch for event in progress(events, epochs=1, quiet=True) if isinstance(event, Epoch)]
+    [1]
+
     Raises ValueError, before the first event, for epochs or steps that are no ints.
     """
     for name, given in (("epochs", epochs), ("print_every", print_every)):
@@ -80,7 +91,7 @@ class _Bar:
                 self._start(event)
             if self.tqdm is not None:
                 self.tqdm.set_description_str(f"{self.place(event)}, run", refresh=False)
-                self.tqdm.set_postfix_str(_measures(event), refresh=False)
+                self.tqdm.event = event
                 self.tqdm.update()
 
     def place(self, event: Step) -> str:
@@ -95,7 +106,17 @@ class _Bar:
         except ImportError:
             print('For a progress bar: pip install "funcnn[progress]"', file=self.screen)
             return
-        self.tqdm = tqdm(
+
+        class Bar(tqdm):  # type: ignore[misc]
+            """It asks for a step's measures only when it draws: to read those of a device is to wait for it."""
+
+            event: Step | None = None
+
+            @property
+            def format_dict(self) -> Any:
+                return super().format_dict | ({} if self.event is None else {"postfix": _measures(self.event)})
+
+        self.tqdm = Bar(
             total=self.epochs * first.batches, initial=first.step - 1,
             file=self.screen, bar_format=_BAR, leave=False, dynamic_ncols=True,
         )  # fmt: skip
@@ -125,29 +146,28 @@ class _NotebookBar(_Bar):
 
     def __init__(self, epochs: int, screen: Screen) -> None:
         super().__init__(epochs, screen)
-        self.shown, self.meter = Place(), Meter(0, "")
-        self.first, self.begun, self.due = 0, time.perf_counter(), 0.0
+        self.shown, self.first, self.begun = Place(), 0, time.perf_counter()
+        self.last: Step | None = None
+        self.due = 0.0
 
     def step(self, event: Step) -> None:
-        now = time.perf_counter()
         if not self.started:
             self.started, self.first = True, event.step - 1
-        total = self.epochs * event.batches
-        seconds = now - self.begun
-        left = seconds / (event.step - self.first) * (total - event.step)
-        clock = f"{_clock(seconds)}<{_clock(left)}"
-        self.meter = Meter(event.step / total, f"{self.place(event)}, {_measures(event)}, {clock}")
-        if now >= self.due:
-            self.due = now + _PAUSE
-            self._show()
+        self.last = event
+        if time.perf_counter() >= self.due:
+            self._show(event)
 
     def close(self) -> None:
-        if self.started:
-            self._show()
+        if self.last is not None:
+            self._show(self.last)
 
-    def _show(self) -> None:
+    def _show(self, event: Step) -> None:
+        total, seconds = self.epochs * event.batches, time.perf_counter() - self.begun
+        left = seconds / (event.step - self.first) * (total - event.step)
+        text = f"{self.place(event)}, {_measures(event)}, {_clock(seconds)}<{_clock(left)}"
         with self._as_far_as_it_goes():
-            self.shown.show(self.meter)
+            self.shown.show(Meter(event.step / total, text))
+        self.due = time.perf_counter() + _PAUSE
 
 
 def _measures(event: Step) -> str:

@@ -12,6 +12,7 @@ from funcnn.checks import is_several, size_of
 from funcnn.keys import Key
 from funcnn.layer import Layer, Values
 from funcnn.settings import as_code, as_int, as_tuple, refuse
+from funcnn.system.devices import has_form
 from funcnn.system.text import Screen, Text, columns, cut, text_table
 from funcnn.tree import Array, Shape
 
@@ -74,7 +75,7 @@ def count_parameters(params: Any) -> int:
     """
     leaves = tree.flatten(params)
     for leaf in leaves:
-        if not isinstance(leaf, (np.ndarray, np.generic, float, int)):
+        if not (has_form(leaf) or isinstance(leaf, (np.generic, float, int))):
             refuse(
                 "count_parameters", "a leaf", "an array", leaf, "Pass a net's params, net.init(Key(0), in_shape).params"
             )

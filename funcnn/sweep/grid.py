@@ -295,22 +295,46 @@ class _Choice(Described):
 
 
 def uniform(low: float, high: float) -> Distribution:
-    """A float from low to high. Raises ValueError unless low is less than high, and both finite."""
+    """A float from low to high.
+
+    >>> 0.1 <= sample(Key(0), 1, rate=uniform(0.1, 0.5))[0].rate <= 0.5
+    True
+
+    Raises ValueError unless low is less than high, and both finite.
+    """
     return _Uniform(low, high)
 
 
 def log_uniform(low: float, high: float) -> Distribution:
-    """A float whose logarithm is uniform. Raises ValueError unless 0 < low < high, and both finite."""
+    """A float whose logarithm is uniform.
+
+    >>> 1e-4 <= sample(Key(0), 1, lr=log_uniform(1e-4, 1))[0].lr <= 1
+    True
+
+    Raises ValueError unless 0 < low < high, and both finite.
+    """
     return _LogUniform(low, high)
 
 
 def integers(low: int, high: int) -> Distribution:
-    """An int from low to high, both included. Raises ValueError unless low is less than high."""
+    """An int from low to high, both included.
+
+    >>> sample(Key(0), 1, depth=integers(1, 3))[0].depth in (1, 2, 3)
+    True
+
+    Raises ValueError unless low is less than high.
+    """
     return _Integers(low, high)
 
 
 def choice(*options: Any) -> Distribution:
-    """One of the options, each as likely. Raises ValueError without options."""
+    """One of the options, each as likely.
+
+    >>> sample(Key(0), 1, activation=choice("relu", "gelu"))[0].activation in ("relu", "gelu")
+    True
+
+    Raises ValueError without options.
+    """
     return _Choice(tuple(options))
 
 

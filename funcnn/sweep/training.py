@@ -14,6 +14,7 @@ import attrs
 from funcnn import checkpoint, train
 from funcnn.checkpoint import CheckpointError
 from funcnn.data.dataset import Dataset
+from funcnn.device import to_device
 from funcnn.keys import Key
 from funcnn.sweep.grid import Configuration, SweepError, shown
 from funcnn.sweep.results import StorageError
@@ -62,7 +63,8 @@ def _is_function(instance: Any, attribute: Any, value: Any) -> None:
 class TrainingTrial:
     """The trial that trains what `make` gives, from the seed, and measures the net after the last epoch.
 
-    `workers` and `shards`, if given, are the training's instead of those that `make` gives. With `until` it stops after
+    `workers` and `shards`, if given, are the training's instead of those that `make` gives, and `device` is where it
+    computes, as `funcnn.device.to_device` names it. With `until` it stops after
     that epoch and leaves a checkpoint in the file `saved`, from which it goes on when it is called for more epochs.
     Metrics: epochs, train_loss (the last epoch's mean), train_accuracy, validation_loss, validation_accuracy,
     test_loss, test_accuracy; what a training lacks is None.
@@ -76,6 +78,7 @@ class TrainingTrial:
     saved: Path | None = None
     workers: int | None = None
     shards: int | None = None
+    device: str = "cpu"
 
     @property
     def __wrapped__(self) -> Make:
@@ -89,7 +92,7 @@ class TrainingTrial:
         own = {name: value for name in ("workers", "shards") if (value := getattr(self, name)) is not None}
         training = attrs.evolve(training, **own)
         problem, data = training.problem, training.dataset
-        state = train.init_state(problem, Key(seed), data.in_shape)
+        state = to_device(train.init_state(problem, Key(seed), data.in_shape), self.device)
         if self.until is None or self.saved is None:
             return self._train(training, state, training.epochs)[1]
         if training.epochs < self.until:

@@ -2,11 +2,13 @@
 
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
-from funcnn.arrays.finite import first_non_finite
+from funcnn import tree
+from funcnn.arrays.finite import all_finite
 from funcnn.batch import Batch
-from funcnn.device import device_of_tree, to_host
+from funcnn.device import device_of_tree, leaves
 from funcnn.problem import Examples, Problem
 from funcnn.team.calls import FromOrder
 from funcnn.team.member import epoch_order
@@ -38,12 +40,14 @@ class Ahead:
     def _begin(self, state: TrainState, wanted: tuple[int, int, FromOrder]) -> None:
         self.coming = wanted, self.thread.submit(self._batch, state, *wanted)
 
-    def _batch(self, state: TrainState, seed: int, step: int, batch: FromOrder) -> Batch:
-        if self.order is None or self.order[0] != batch.epoch:
-            self.order = batch.epoch, epoch_order(seed, batch.epoch, len(self.examples))
-        taken = self.examples.take(self.order[1][batch.first : batch.last])
+    def _batch(self, state: TrainState, seed: int, step: int, place: FromOrder) -> Batch:
+        if self.order is None or self.order[0] != place.epoch:
+            self.order = place.epoch, epoch_order(seed, place.epoch, len(self.examples))
+        taken = self.examples.take(self.order[1][place.first : place.last])
         at = TrainState(state.params, None, None, step, seed)
-        return there(prepared(self.problem, at, taken), at)
+        batch = prepared(self.problem, at, taken)
+        with getattr(next(leaves(state.params)), "device", nullcontext()):  # of several GPUs each thread has its own
+            return there(batch, at)
 
     def close(self) -> None:
         """End the thread."""
@@ -57,10 +61,13 @@ def check_there(state: TrainState, mean: Metrics) -> None:
     """
     if device_of_tree(state.params) == "cpu":
         return
-    values = to_host((state.params, state.state)) if math.isfinite(mean.loss) else None
-    bad = first_non_finite(values)
-    if values is not None and bad is None:
-        return
+    bad = None
+    if math.isfinite(mean.loss):
+        values = state.params, state.state
+        named = zip(tree.paths(values), tree.flatten(values), strict=True)
+        bad = next((path for path, leaf in named if not all_finite(leaf)), None)
+        if bad is None:
+            return
     what = f"the loss became {mean.loss}" if bad is None else f"{bad} of the params and the state is not finite"
     raise NonFiniteError(
         f"step {state.step}: {what} since the last look, on the device. {ADVICE}; labels or numbers out of their range "

@@ -20,7 +20,7 @@ from funcnn.arrays.threads import single_blas_thread
 from funcnn.arrays.weighing import ratio
 from funcnn.batch import Batch, as_batch, check_as_many, length, rows, unpacked
 from funcnn.checks import LayerError
-from funcnn.device import leaves
+from funcnn.device import device_of_tree, leaves
 from funcnn.keys import Key, fold_in
 from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_chunk, together
 from funcnn.optimizers import LossAt
@@ -227,6 +227,11 @@ def _metrics(
 def prepared(problem: Problem, state: TrainState, batch: Batch, shard: Shard | None = None) -> Batch:
     """The batch, or the shard of it, augmented; a shard with keys of its own, and mixed within itself."""
     inputs, targets, weights = unpacked(batch)
+    if problem.augment and device_of_tree(inputs) != "cpu":
+        raise ValueError(
+            "step: augmentations are computed on the host, and the batch is on a device. Pass to_host(batch), or its "
+            "NumPy arrays to begin with: the step moves them"
+        )
     for i, augment in enumerate(problem.augment):
         inputs, targets = call_augment(augment, inputs, targets, _key(state, "augment", shard, i), weights)
     return as_batch(inputs, targets, weights)

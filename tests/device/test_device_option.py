@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ from funcnn.train import Problem, init_state
 
 register("standin", standin)
 
+ROOT = Path(__file__).parents[2]
 DATA = load("digits").thin(200, 100)
 PROBLEM = Problem(fully_connected([16], 10, dropout=0.2), softmax_cross_entropy, adam(0.01))
 USUAL: dict[str, Any] = {"name": "demo", "epochs": 2, "batch_size": 50, "lr": 0.01}
@@ -180,7 +182,7 @@ def test_a_run_called_with_a_device_that_is_not_there_makes_nothing(tmp_path: Pa
 
 
 def test_the_program_in_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "gpu.md").read_text("utf-8")
+    text = (ROOT / "docs" / "gpu.md").read_text("utf-8")
     (program,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(devices, "_MODULES", {"cuda": standin})
@@ -193,6 +195,16 @@ def test_the_program_in_the_document_runs(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(TypeError) as caught:
         dense(10).apply(to_device(dense(10).init(Key(0), (4,)).params, "cuda"), None, np.ones((2, 4), np.float32))
     assert f"DeviceError: {caught.value}" in text
+
+
+def test_the_benchmark_runs_without_a_gpu(tmp_path: Path) -> None:
+    script, found = ROOT / "benchmarks" / "gpu.py", tmp_path / "found.json"
+    parts = ("--parts", "steps", "predict", "--nets", "mlp")
+    subprocess.run([sys.executable, script, "--dry", *parts, "--json", found], check=True, capture_output=True)
+    results = json.loads(found.read_text())
+    assert results["environment"]["dry"]
+    assert [each["name"] for each in results["results"]["steps"]] == ["mlp 2", "mlp 2"]
+    assert all(each["samples"]["funcnn"] for part in results["results"].values() for each in part)
 
 
 # --- Sweeps ---------------------------------------------------------------------------------------------------

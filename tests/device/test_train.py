@@ -290,3 +290,9 @@ def test_a_model_of_the_host_takes_no_batch_of_a_device_unasked() -> None:
     model = Model(*NET.init(Key(0), DATA.in_shape)[:2])
     with pytest.raises((TypeError, ValueError), match=r"to_device|to_host"):
         predict(NET, model, to_device(DATA.test.take(slice(0, 5))[0], "standin"))
+
+
+def test_a_batch_to_be_augmented_is_the_hosts() -> None:
+    there = start(problem(), "standin")
+    with pytest.raises(ValueError, match="augmentations are computed on the host"):
+        make_step(problem())(there, to_device(DATA.train.take(slice(0, 5)), "standin"))

@@ -39,5 +39,11 @@ class Device:
     def __repr__(self) -> str:
         return "<CUDA Device 0>"
 
+    def __enter__(self) -> "Device":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
     def __int__(self) -> int:
         return self.id
