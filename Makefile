@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 QUICK ?=
 
-.PHONY: demo test test-lowest test-pythons test-sdist lint bench fuzz dist clean
+.PHONY: demo test test-lowest test-pythons test-sdist lint bench fuzz docs dist release clean
 
 demo: $(VENV)/installed
 	$(BIN)/funcnn demo $(if $(QUICK),--quick)
@@ -33,6 +33,16 @@ test-pythons: $(VENV)/installed
 				build/python/bin/python -m pytest $(ARGS) || failed="$$failed $$each"; \
 		else echo "Python $$each is not here: not tested"; fi; \
 	done; test "$$tested" -a -z "$$failed" || { echo "failed:$${failed:- none was found}"; exit 1; }
+
+# The site, in build/site, from nothing: whatever is wrong with a page is an error.
+docs: $(VENV)/installed-docs
+	rm -rf build/site docs/reference/api docs/project
+	$(BIN)/python -m sphinx -q -E -W --keep-going -j auto -d build/doctrees docs build/site
+	@echo "The site is built: open build/site/index.html"
+
+# Builds and checks both distributions and the site; it never uploads.
+release: $(VENV)/installed
+	$(BIN)/python release.py
 
 dist: $(VENV)/installed
 	rm -rf dist
@@ -75,5 +85,13 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[all,dev]"
 	touch $@
 
+# What the site needs, beside whatever is there.
+$(VENV)/installed-docs: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@
+
 clean:
+	rm -rf docs/reference/api docs/pictures docs/project
 	rm -rf $(VENV) build dist runs .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -80,6 +80,7 @@ def test_every_docstring_begins_with_a_sentence() -> None:
 WITHOUT_EXAMPLES = (
     "funcnn.checks", "funcnn.settings", "funcnn.nn.combining", "funcnn.nn.coupled", "funcnn.experiment", "funcnn.web",
     "funcnn.layer", "funcnn.team.mpi", "funcnn.system.files", "funcnn.report.figures", "funcnn.report.charts",
+    "funcnn.system.devices",
 )  # fmt: skip
 SHOWN_BY = {
     "funcnn.model_file.save_trained": "load_trained",
