@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from funcnn import tree
+from funcnn.arrays.seam import DeviceError
 from funcnn.system.devices import device_module, device_of, has_form, is_device_array, module_of
 
-__all__ = ["device_of_tree", "leaves", "to_device", "to_host"]
+__all__ = ["DeviceError", "device_of_tree", "leaves", "to_device", "to_host"]
 
 T = TypeVar("T")
 
