@@ -28,6 +28,7 @@ def is_several_arrays(values: Any) -> bool:
 def length(values: Any) -> int:
     """The number of examples in an array, in a tuple of arrays, or in a part of a data set.
 
+    >>> import numpy as np
     >>> length((np.zeros((3, 2)), np.zeros(3)))
     3
     """
@@ -37,6 +38,7 @@ def length(values: Any) -> int:
 def check_as_many(place: str, inputs: Any) -> None:
     """Raise ValueError unless several inputs have as many examples each.
 
+    >>> import numpy as np
     >>> check_as_many("here", (np.zeros((3, 2)), np.zeros(4)))
     Traceback (most recent call last):
     ValueError: here: expected several inputs to have as many examples each, got 3 and 4

@@ -35,6 +35,7 @@ def averaged(optimizer: Optimizer, decay: float | None = 0.999, *, start: int = 
     Training goes on from w; `evaluated` gives a, which is what is evaluated, predicted with and saved. The state is
     `Averaged`, a in the dtype of moments.
 
+    >>> import numpy as np
     >>> from funcnn.optimizers import sgd
     >>> optimizer, params = averaged(sgd(1.0), decay=None), (np.zeros(1),)
     >>> opt_state = optimizer.init(params)
@@ -54,6 +55,7 @@ def lookahead(optimizer: Optimizer, k: int = 5, alpha: float = 0.5) -> Optimizer
     The slow weights s begin as w, and are what `evaluated` gives. The wrapped optimizer's moments stay as they are. The
     state is `Averaged`, s the average.
 
+    >>> import numpy as np
     >>> from funcnn.optimizers import sgd
     >>> optimizer, params = lookahead(sgd(1.0), k=2), (np.zeros(1),)
     >>> opt_state = optimizer.init(params)
