@@ -98,16 +98,28 @@ class Ran(NamedTuple):
     outputs: int
 
 
-def run_page(text: str, name: str, *, solutions: bool = True) -> Ran:
-    """Run a page's blocks in order in one namespace; raises what they raise, and PageError for a wrong output."""
-    blocks = [block for block in read_page(text).blocks if solutions or not block.in_solution]
+def run_page(text: str, name: str, *, skips: bool = True) -> Ran:
+    """Run a page's blocks in order in one namespace; raises what they raise, and PageError for a wrong output.
+
+    What solutions define is for solutions alone, since a reader may skip them; unless `skips` is False.
+    """
+    blocks = read_page(text).blocks
     if not blocks:
         raise PageError(f"{name} has no Python block")
     module = ModuleType("page")  # one that pickle finds, as it finds a user's own
     sys.modules["page"] = module
-    outputs = 0
+    names, of_text, of_solutions = vars(module), {}, {}
+    in_solution, outputs = False, 0
     try:
         for block in blocks:
+            if skips and block.in_solution and not in_solution:
+                of_text = dict(names)
+                names.update({key: value for key, value in of_solutions.items() if key not in names})
+            elif skips and in_solution and not block.in_solution:
+                of_solutions = {key: value for key, value in names.items() if of_text.get(key, names) is not value}
+                names.clear()
+                names.update(of_text)
+            in_solution = block.in_solution
             if block.is_session:
                 outputs += run_session(block, vars(module), name)
             elif re.search(r"^\s*>>> ", block.code, re.MULTILINE):
@@ -155,20 +167,17 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("alone")
 def test_every_block_runs(page: Path) -> None:
     text = page.read_text("utf-8")
-    ran = run_page(text, page.name)
+    ran = run_page(text, page.name, skips=page.stem not in BUILT_BY_SOLUTIONS)
     assert ran.blocks == len(re.findall(r"^\s*```python$", text, re.MULTILINE)) > 0
     assert ran.outputs > 0, "a page shows what its code gives: begin a block with >>>"
 
 
-@every_page
+@pytest.mark.parametrize("stem", BUILT_BY_SOLUTIONS)
 @pytest.mark.usefixtures("alone")
-def test_a_reader_may_skip_the_solutions(page: Path) -> None:
-    text = page.read_text("utf-8")
-    if page.stem in BUILT_BY_SOLUTIONS:
-        with pytest.raises((PageError, NameError)):
-            run_page(text, page.name, solutions=False)
-    else:
-        assert run_page(text, page.name, solutions=False).in_solutions == 0
+def test_a_page_that_solutions_build_cannot_do_without(stem: str) -> None:
+    page = next(page for page in PAGES if page.stem == stem)
+    with pytest.raises((PageError, NameError)):
+        run_page(page.read_text("utf-8"), page.name)
 
 
 @pytest.mark.parametrize("page", RUN_TOO, ids=[page.stem for page in RUN_TOO])
@@ -241,8 +250,18 @@ It is shown, not run:
 @pytest.mark.usefixtures("alone")
 def test_a_page_that_is_right_runs() -> None:
     assert run_page(PAGE, "page.md") == Ran(blocks=3, in_solutions=1, outputs=3)
-    assert run_page(PAGE, "page.md", solutions=False) == Ran(blocks=2, in_solutions=0, outputs=2)
     assert "page" not in sys.modules
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_a_solution_defines_is_for_solutions_alone() -> None:
+    solution = ":::{dropdown} Solution\n```python\n%s\n```\n:::\n"
+    one, other = solution % "y = 2 * x\nx = None", solution % ">>> y.tolist(), x.tolist()\n([0, 2, 4], [0, 1, 2])"
+    text = "```python\n>>> x.tolist()\n[0, 1, 2]\n```\n"
+    run_page(PAGE + one + text + other, "page.md")
+    with pytest.raises(PageError, match="name 'y' is not defined"):
+        run_page(PAGE + one + "```python\n>>> y\n```\n", "page.md")
+    run_page(PAGE + one + "```python\n>>> y.tolist()\n[0, 2, 4]\n```\n", "page.md", skips=False)
 
 
 @pytest.mark.usefixtures("alone")
