@@ -210,7 +210,7 @@ def _train(
                 state, metrics = crew.step(state, batch, _following(batch, batch_size, n))
                 mean = summed([mean, metrics]) if mean else metrics
                 limit = limit or _EXPLODED * max(1.0, abs(metrics.loss))
-                measures = *metrics.as_they_lie, *mean.as_they_lie
+                measures = *metrics.as_they_lie[:2], *mean.as_they_lie[:2]
                 event = Step(state.step, epoch + 1, i + 1, per_epoch, *measures, rate)
                 if (i + 1) % _LOOK == 0:
                     check_there(state, mean)

@@ -420,6 +420,12 @@ def test_a_class_of_weight_zero_counts_nothing_even_if_it_is_impossible() -> Non
     wanted = softmax_cross_entropy(logits[1:], labels[1:])
     assert (value, weight) == (wanted[0], 1.0)
     np.testing.assert_array_equal(d_logits, [[0, 0], wanted[1][0]])
+    # Of nothing that counts the mean is 0, and so are the slopes, whatever the logits are.
+    value, d_logits, weight = softmax_cross_entropy(np.full((2, 2), np.nan), labels, class_weights=[0.0, 0.0])
+    assert (value, weight) == (0.0, 0.0)
+    np.testing.assert_array_equal(d_logits, np.zeros((2, 2)))
+    terms, _ = softmax_cross_entropy(logits, labels, class_weights=[1.0, 0.0], reduction="none")[:2]
+    assert not np.signbit(terms).any()  # 0, and not -0
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

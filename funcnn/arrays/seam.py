@@ -89,7 +89,7 @@ class DeviceError(TypeError):
     """Arrays of the host and of a device in one call; names a leaf of either, and says which to move."""
 
 
-def refuse_both_kinds(error: Exception, place: str, **arguments: Any) -> None:
+def refuse_both_kinds(error: Exception, place: str, /, **arguments: Any) -> None:
     """Raise DeviceError for a call that failed because of arrays of the host and of a device together.
 
     That is looked at once it has failed, since neither NumPy nor CuPy takes the other's arrays unasked.
@@ -107,9 +107,10 @@ def refuse_both_kinds(error: Exception, place: str, **arguments: Any) -> None:
     if len(found) > 1:
         (one, here), (other, there), *_ = found.items()
         where = {"cpu": "on the host"}
+        moved, device = (here, other) if one == "cpu" else (there, one)  # to the device, where the work is
         raise DeviceError(
             f"{place}: {here} is {where.get(one, f'on {one!r}')}, {there} {where.get(other, f'on {other!r}')}. "
-            f"Move one of them: to_device({there.partition('.')[0]}, {one!r})"
+            f"Move one of them: to_device({moved.partition('.')[0]}, {device!r})"
         ) from error
 
 

@@ -76,7 +76,14 @@ def product_where(chosen: Array, a: Array, b: Array) -> Array:
 
 @tuned
 def scale_slopes(slopes: Array, factor: float, scale: Array | None) -> Array:
-    """The slopes times a factor and their terms' weights, in place; 0 for a weight of 0."""
+    """The slopes times a factor and their terms' weights, in place; 0 for a factor or a weight of 0, whatever is there.
+
+    >>> scale_slopes(np.array([1.0, np.nan]), 2.0, np.array([1.0, 0.0]))
+    array([2., 0.])
+    """
+    if factor == 0:
+        slopes[...] = 0
+        return slopes
     if scale is None:
         slopes *= factor
         return slopes

@@ -5,8 +5,6 @@ The plain mean goes first and alone, since every step of training takes it: one 
 """
 
 import math
-from functools import reduce as reduce_by
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -98,7 +96,8 @@ def check_weights(place: str, weights: Any, shape: tuple[int, ...]) -> Array:
 
 def _each(terms: tuple[Addend, ...], shape: tuple[int, ...]) -> Array:
     """Each term by itself, in float64."""
-    return reduce_by(add, [times * array.reshape(*shape, -1).sum(axis=-1, dtype=np.float64) for times, array in terms])
+    each = [times * array.reshape(*shape, -1).sum(axis=-1, dtype=np.float64) for times, array in terms]
+    return sum(each)  # type: ignore[no-any-return]  # from 0 on, so that no term is -0
 
 
 def _weighed(terms: Array, scale: Array | None) -> Array:

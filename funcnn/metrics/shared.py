@@ -57,7 +57,7 @@ def over_part(metric: F) -> F:
 
     @wraps(metric)
     def on_the_host(*arguments: Any, **options: Any) -> Any:
-        return metric(*map(_hosted, arguments), **options)
+        return metric(*map(_hosted, arguments), **{name: _hosted(value) for name, value in options.items()})
 
     on_the_host.over_part = True  # type: ignore[attr-defined]
     return on_the_host  # type: ignore[return-value]

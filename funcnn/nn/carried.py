@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from funcnn.arrays.elementwise import underflow_is_zero
 from funcnn.checks import LayerError, ShapeError, check_dy, check_residuals, is_several
 from funcnn.keys import Key
 from funcnn.layer import Applied, Gradients, Initialised, Layer, Values, Vocabulary, make_layer
@@ -144,6 +145,7 @@ def _init(settings: _Carried, key: Key, in_shape: Shape, dtype: DTypeLike = np.f
     return Initialised(made.params, made.state, out_shape)
 
 
+@underflow_is_zero
 def _apply(
     settings: _Carried, params: Any, state: Any, x: Values, *, key: Key | None = None, train: bool = False
 ) -> Applied:

@@ -174,6 +174,7 @@ def _position_init(settings: _PositionBias, key: Key, in_shape: Shape, dtype: DT
     return Initialised(PositionBiasParams(zeros()(key, in_shape, 1, 1, dtype)), None, in_shape)
 
 
+@underflow_is_zero
 def _position_apply(
     settings: _PositionBias, params: PositionBiasParams, state: Any, x: Array,
     *, key: Key | None = None, train: bool = False,

@@ -139,6 +139,7 @@ def _init(settings: _Embedding, key: Key, in_shape: Shape, dtype: DTypeLike = np
     return Initialised(EmbeddingParams(weight), None, settings.out_shape(in_shape))
 
 
+@underflow_is_zero
 def _apply(
     settings: _Embedding, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:
@@ -274,6 +275,7 @@ def _position_init(
     return Initialised(PositionEmbeddingParams(weight), None, out_shape)
 
 
+@underflow_is_zero
 def _position_apply(
     settings: _PositionEmbedding, params: Any, state: Any, x: Array, *, key: Key | None = None, train: bool = False
 ) -> Applied:

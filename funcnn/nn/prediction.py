@@ -62,7 +62,7 @@ def forward_for(net: Layer, params: Any, state: Any, *, batches: int) -> Callabl
 
     What overflows in folding shows in the outputs, and is no warning by itself.
     """
-    if batches < _BATCHES or is_device_array(next(iter(tree.flatten(params)), None)):
+    if batches < _BATCHES or is_device_array(next(iter(tree.flatten((params, state))), None)):
         return partial(_apply, net, params, state)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         return predictor(net, params, state)

@@ -5,15 +5,18 @@ written for any such module, in `funcnn.arrays.plain`; what is tuned for the hos
 """
 
 import sys
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 __all__ = [
     "DEVICES", "beside", "device_module", "device_of", "has_form", "is_array", "is_device_array", "is_device_class",
-    "module_of", "on_host", "register",
+    "module_of", "on_host", "read_late", "register",
 ]  # fmt: skip
+
+T = TypeVar("T", bound=type)
 
 DEVICES = {"cuda": "cupy"}  # devices by name, and the module whose arrays lie there
 _MODULES: dict[str, Any] = {}  # those in use
@@ -72,6 +75,8 @@ def is_device_class(kind: type) -> bool:
     """Whether a class is that of a device's arrays."""
     if kind in _CLASSES:
         return True
+    if kind is np.ndarray:
+        return False
     if kind.__name__ == "ndarray" and kind.__module__.partition(".")[0] == "cupy":  # one of the user's own making
         register("cuda", sys.modules["cupy"])
         return kind in _CLASSES
@@ -122,6 +127,24 @@ def on_host(value: Any) -> Any:
     0.5
     """
     return value.item() if is_device_array(value) else value
+
+
+def read_late(*fields: str) -> Callable[[T], T]:
+    """Let fields of a class hold numbers that lie on a device, as `on_host` gives them when they are read.
+
+    `vars` has them as they lie. The class is frozen and has no slots: what its ``__init__`` puts there, no property is
+    asked to set.
+    """
+
+    def reader(name: str) -> property:
+        return property(lambda self: on_host(vars(self)[name]))
+
+    def mark(kind: T) -> T:
+        for name in fields:
+            setattr(kind, name, reader(name))
+        return kind
+
+    return mark
 
 
 def device_of(array: Any) -> str:

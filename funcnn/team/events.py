@@ -1,16 +1,15 @@
 """What training yields: a `Step` after each step, an `Epoch` after each epoch."""
 
-from typing import Any
-
 import attrs
 
-from funcnn.system.devices import on_host
+from funcnn.system.devices import read_late
 from funcnn.team.step import Metrics, TrainState
 
 __all__ = ["Epoch", "Step"]
 
 
-@attrs.frozen(repr=False)
+@read_late("loss", "accuracy", "epoch_loss", "epoch_accuracy")
+@attrs.frozen(slots=False)
 class Step:
     """One step was taken: its number in the run and in its epoch (from 1), its batch's metrics, the epoch's so far.
 
@@ -21,36 +20,11 @@ class Step:
     epoch: int
     batch: int
     batches: int
-    _loss: Any
-    _accuracy: Any
-    _epoch_loss: Any
-    _epoch_accuracy: Any
+    loss: float
+    accuracy: float | None
+    epoch_loss: float
+    epoch_accuracy: float | None
     learning_rate: float
-
-    @property
-    def loss(self) -> float:
-        """The batch's loss."""
-        return on_host(self._loss)  # type: ignore[no-any-return]
-
-    @property
-    def accuracy(self) -> float | None:
-        """The batch's metric."""
-        return on_host(self._accuracy)  # type: ignore[no-any-return]
-
-    @property
-    def epoch_loss(self) -> float:
-        """The mean of the epoch's losses so far."""
-        return on_host(self._epoch_loss)  # type: ignore[no-any-return]
-
-    @property
-    def epoch_accuracy(self) -> float | None:
-        """The mean of the epoch's metrics so far."""
-        return on_host(self._epoch_accuracy)  # type: ignore[no-any-return]
-
-    def __repr__(self) -> str:
-        place = f"step={self.step}, epoch={self.epoch}, batch={self.batch}, batches={self.batches}"
-        measures = f"loss={self.loss}, accuracy={self.accuracy}, epoch_loss={self.epoch_loss}"
-        return f"Step({place}, {measures}, epoch_accuracy={self.epoch_accuracy}, learning_rate={self.learning_rate})"
 
 
 @attrs.frozen(eq=False)

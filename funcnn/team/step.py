@@ -9,6 +9,7 @@ the sum has one order (`add_up`), so the bits follow from the shards and not fro
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import mul
 from typing import Any, NamedTuple
 
 import attrs
@@ -26,7 +27,7 @@ from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_c
 from funcnn.optimizers import LossAt
 from funcnn.problem import Problem, call_augment, call_loss, call_metric
 from funcnn.settings import shown
-from funcnn.system.devices import beside, is_device_array, on_host
+from funcnn.system.devices import beside, has_form, is_device_array, read_late
 from funcnn.tree import Array, node
 
 __all__ = [
@@ -55,7 +56,8 @@ class Model:
     state: Any
 
 
-@attrs.frozen(repr=False)
+@read_late("loss", "accuracy", "weight", "accuracy_weight")
+@attrs.frozen(slots=False)
 class Metrics:
     """The loss, and in `accuracy` the problem's metric (None without one): means over some examples.
 
@@ -63,38 +65,15 @@ class Metrics:
     was computed on a device stays there until it is asked for, which waits for it.
     """
 
-    _loss: Any
-    _accuracy: Any
-    _weight: Any = 1.0
-    _accuracy_weight: Any = 1.0
+    loss: float
+    accuracy: float | None
+    weight: float = attrs.field(default=1.0, repr=False)
+    accuracy_weight: float = attrs.field(default=1.0, repr=False)
 
     @property
-    def loss(self) -> float:
-        """The mean loss."""
-        return on_host(self._loss)  # type: ignore[no-any-return]
-
-    @property
-    def accuracy(self) -> float | None:
-        """The mean of the metric."""
-        return on_host(self._accuracy)  # type: ignore[no-any-return]
-
-    @property
-    def weight(self) -> float:
-        """What the loss is a mean over."""
-        return on_host(self._weight)  # type: ignore[no-any-return]
-
-    @property
-    def accuracy_weight(self) -> float:
-        """What the metric is a mean over."""
-        return on_host(self._accuracy_weight)  # type: ignore[no-any-return]
-
-    def __repr__(self) -> str:
-        return f"Metrics(loss={self.loss}, accuracy={self.accuracy})"
-
-    @property
-    def as_they_lie(self) -> tuple[Any, Any]:
-        """The loss and the metric, on the device if they were computed there."""
-        return self._loss, self._accuracy
+    def as_they_lie(self) -> tuple[Any, Any, Any, Any]:
+        """All four, on the device if they were computed there."""
+        return tuple(vars(self).values())
 
 
 # What overflows shows in the loss, the state or the gradients, which are checked: a warning before would say less.
@@ -130,7 +109,7 @@ def step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState,
 
 def check_on_host(place: str, state: TrainState | Model) -> None:
     """Raise ValueError for params on a device, where a batch is to be cut."""
-    if is_device_array(next(leaves(state.params), None)):
+    if is_device_array(_first(state)):
         raise ValueError(
             f"{place}: the params are on a device, which takes a batch whole. Train with one worker and one shard"
         )
@@ -146,8 +125,13 @@ def step_on(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainSta
 
 def there(batch: Batch, state: TrainState | Model) -> Batch:
     """A batch where a state's params are: itself, or moved to their device."""
-    first = next(leaves(state.params), None)
+    first = _first(state)
     return tuple(tree.map(lambda leaf: beside(leaf, first), batch)) if is_device_array(first) else batch
+
+
+def _first(state: TrainState | Model) -> Any:
+    """The net's first array: where it is, all is. One whose layers are all frozen has arrays in its state alone."""
+    return next((leaf for leaf in leaves((state.params, state.state)) if has_form(leaf)), None)
 
 
 def _made(problem: Problem, batch: Batch, state: TrainState) -> Made:
@@ -204,9 +188,11 @@ def forward_and_back(problem: Problem, state: TrainState, batch: Batch, shard: S
         reach = f"the inputs reach {max(np.abs(leaf).max() for leaf in tree.flatten(inputs)):g}"
         raise NonFiniteError(advised(state, f"the state {bad} is not finite (loss {loss:g}, {reach})"))
     share = n / shard.examples if shard else 1.0
-    if weight is not None and shard:
-        (total,) = yield Meeting(_totals, [weight])
-        share = weight / total if total else 0.0  # a shard of no weight has no say
+    if weight is not None and not is_device_array(weight):  # a device takes a batch whole
+        total = weight
+        if shard:
+            (total,) = yield Meeting(_totals, [weight])
+        share = weight / total if total else 0.0  # a batch of no weight has no say
     if share != 1:
         d_outputs = tree.map(lambda leaf: leaf * leaf.dtype.type(share), d_outputs)
     gradients, _ = yield from backward_chunk(problem.net, state.params, residuals, d_outputs, need_dx=False)
@@ -355,9 +341,10 @@ def _sum_of_trees(one: Any, other: Any) -> Any:
 
 def summed(made: Sequence[Metrics]) -> Metrics:
     """The metrics of several shards or batches together: their means, weighed by what they are means over."""
-    n, m = sum(each._weight for each in made), sum(each._accuracy_weight for each in made)
-    loss = ratio(sum(each._loss * each._weight for each in made), n)
-    known = [each._accuracy * each._accuracy_weight for each in made if each._accuracy is not None]
+    losses, metrics, weights, metric_weights = zip(*[each.as_they_lie for each in made], strict=True)
+    n, m = sum(weights), sum(metric_weights)
+    loss = ratio(sum(map(mul, losses, weights)), n)
+    known = [value * weight for value, weight in zip(metrics, metric_weights, strict=True) if value is not None]
     return Metrics(loss, ratio(sum(known), m) if known else None, n, m)
 
 

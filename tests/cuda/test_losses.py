@@ -17,7 +17,7 @@ losses = OnDevice("losses")
 @pytest.mark.parametrize("weighed", [False, True])
 def test_it_is_the_loss(rows: int, classes: int, dtype: type, rtol: float, smoothing: float, weighed: bool) -> None:
     rng = np.random.default_rng(0)
-    logits = rng.normal(100, 5, (rows, classes)).astype(dtype)
+    logits = (rng.normal(100, 5, (rows, classes)) - 1000 * rng.integers(0, 2, (rows, 1))).astype(dtype)
     labels = rng.integers(0, classes, rows)
     weights = rng.integers(0, 3, rows).astype(dtype) if weighed else None
     given = logits.astype(np.float64), labels, weights
@@ -50,3 +50,5 @@ def test_a_logit_that_is_no_number_is_seen() -> None:
     terms, slopes = losses.cross_entropy(logits, np.array([0, 0]))
     assert np.isnan(terms).tolist() == [False, True]
     assert np.isnan(slopes[1]).all()
+    terms, slopes = losses.cross_entropy(logits, np.array([0, 0]), np.array([1.0, 0.0]))
+    assert (terms[1], slopes[1].any()) == (0, False)  # what has no weight has no say

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import standin
 
 from funcnn.arrays import row_norms as host_rows
+from funcnn.arrays.cuda.kernels import alike
 from funcnn.keys import Key
 from funcnn.layers import batch_norm
 from funcnn.nn.batch_norm import BatchNormParams, BatchNormState
+from funcnn.tree import Array
 from tests.cuda.device import OnDevice
 
 pytestmark = pytest.mark.usefixtures("_there")
@@ -76,3 +79,32 @@ def test_rows(shape: tuple[int, ...], dtype: type, rtol: float, centre: bool) ->
         for got, expected in pairs:
             assert got.dtype == dtype
             np.testing.assert_allclose(got, expected, 0, 4 * rtol * max(np.abs(expected).max(), 1))
+
+
+def test_scales_and_shifts_may_lie_anyhow() -> None:
+    rng = np.random.default_rng(0)
+    x, dy, (scale, shift, mean, var) = (
+        *rng.standard_normal((2, 9, 4)).astype("f"),
+        rng.uniform(1, 2, (4, 4)).astype("f"),
+    )
+    apart = [np.repeat(each, 2)[::2] for each in (scale, shift, mean, var)]
+    wide = [each.astype(np.float64) for each in (scale, shift, mean, var)]
+
+    def all_of(scale: Array, shift: Array, mean: Array, var: Array) -> tuple[Array, ...]:
+        found = norms.statistics(x, mean, var, momentum=0.9, epsilon=1e-5)
+        y = norms.normalize(x, found.mean, found.inverse, scale, shift)
+        rows = row_norms.normalize_rows(x, scale, shift, 1e-5, centre=True)
+        back = norms.normalize_back(dy, x, found.mean, found.inverse, scale)
+        its_back = row_norms.normalize_rows_back(dy, x, *rows[1:], scale, centre=True, need_dx=True)
+        return *found, y, *back, *rows, *its_back
+
+    wanted = all_of(scale, shift, mean, var)
+    for given in (apart, wide):
+        for one, other in zip(all_of(*given), wanted, strict=True):
+            np.testing.assert_array_equal(one, other, strict=True)
+
+
+def test_what_is_not_there_is_refused() -> None:
+    scale = np.ones(4, np.float32)
+    with pytest.raises(TypeError, match="expected an array beside those of"):
+        alike(scale, standin.asarray(scale))

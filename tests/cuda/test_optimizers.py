@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import standin
 
 from funcnn.arrays import adaptive, updates
+from funcnn.arrays.cuda.optimizers import fits
 from funcnn.layer import Array
 from tests.cuda.device import OnDevice
 
@@ -70,3 +72,11 @@ def test_what_is_not_for_the_kernels() -> None:
     assert not optimizers.module.fits(one, [(one, other)])
     assert not optimizers.module.fits(np, [(np.ones(3, np.float16),) * 2])
     assert not optimizers.module.fits(np, [(np.ones((3, 3))[:, 0],) * 2])
+
+
+def test_rows_of_both_kinds_do_not_fit() -> None:
+    leaf = np.ones(3, np.float32)
+    there = standin.asarray(leaf)
+    assert fits(there, [(there, there), (there, there)])
+    for row in ((there, leaf), (leaf, there)):
+        assert not fits(there, [(there, there), row])

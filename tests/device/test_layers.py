@@ -8,6 +8,7 @@ import standin
 from cases import CASES, Case, ready
 
 from funcnn import tree
+from funcnn.arrays.seam import DeviceError
 from funcnn.device import to_device, to_host
 from funcnn.system.devices import is_device_array, register
 
@@ -48,3 +49,15 @@ def test_gives_what_the_host_gives(case: Case, dtype: type) -> None:
     for one, other in zip(got, wanted, strict=True):
         assert_there(one)
         assert_near(to_host(one), other, RTOL[dtype])
+
+
+OF_PARAMS = [case for case in CASES if any(leaf.ndim for leaf in tree.flatten(ready(case, np.float32).params))]
+
+
+@pytest.mark.parametrize("case", OF_PARAMS, ids=str)
+def test_arrays_of_both_kinds_are_refused_by_name(case: Case) -> None:
+    here = ready(case, np.float32)
+    params, state, x = to_device((here.params, here.state, here.x), "standin")
+    for given, moved in (((params, state, here.x), "x"), ((here.params, here.state, x), "params")):
+        with pytest.raises(DeviceError, match=rf"on the host.*to_device\({moved}, 'standin'\)"):
+            here.layer.apply(*given)

@@ -70,7 +70,19 @@ def test_labels_out_of_range_give_nan() -> None:
     assert np.isnan(to_host(value))
 
 
+def test_of_nothing_that_counts_the_slopes_are_zero() -> None:
+    value, slopes, _ = softmax_cross_entropy(*there((np.full((2, 2), np.nan), np.array([0, 1]))), class_weights=[0, 0])
+    assert (to_host(value), to_host(slopes).tolist()) == (0.0, [[0.0, 0.0], [0.0, 0.0]])
+
+
 @pytest.mark.parametrize("metric", [metrics.mae, metrics.rmse, metrics.binary_accuracy, metrics.r2], ids=str)
 def test_metrics_of_numbers(metric: Any) -> None:
     arguments = gaussian(7, 3), (gaussian(3, 7).T > 0).astype(float)
     assert float(to_host(metric(*there(arguments)))) == pytest.approx(metric(*arguments), rel=1e-12)
+    weights = np.arange(7) % 3 / 2
+    weighed = metric(*there(arguments), weights=there(weights))
+    wanted = metric(*arguments, weights=weights)
+    assert_close(
+        *(tuple(map(np.asarray, each if type(each) is tuple else (each,))) for each in (to_host(weighed), wanted)),
+        1e-12,
+    )

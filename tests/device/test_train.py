@@ -1,9 +1,12 @@
 """Training on a device's arrays, the stand-in's: as on the host but for rounding, and no step waits for the device."""
 
+import pickle
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import standin
@@ -12,6 +15,7 @@ from safetensors import safe_open
 
 from funcnn import Key, Layer, checkpoint, serial, tree
 from funcnn.checks import FuncnnWarning
+from funcnn.compose import frozen
 from funcnn.data import Dataset, load, shifted_crop
 from funcnn.device import device_of_tree, to_device, to_host
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
@@ -132,6 +136,64 @@ def test_early_stopping_ends_a_run() -> None:
     found = [event for event in events if isinstance(event, Epoch)]
     assert 3 <= len(found) < 9
     assert found[0].is_best
+
+
+class Failing:
+    """A part of a data set whose third batch cannot be read."""
+
+    def __init__(self, part: Any) -> None:
+        self.part, self.taken = part, 0
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.part, name)
+
+    def take(self, which: Any) -> Any:
+        self.taken += 1
+        if self.taken == 3:
+            raise OSError("the disk is gone")
+        return self.part.take(which)
+
+
+def test_the_thread_that_prepares_batches_ends_with_the_run() -> None:
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("funcnn-ahead")]
+
+    events = train(problem(), start(problem(), "standin"), DATA, epochs=1, batch_size=64)
+    next(events)
+    assert threads()
+    events.close()
+    assert not threads()
+    broken, seen = attrs.evolve(DATA, train=Failing(DATA.train)), []
+    with pytest.raises(OSError, match="the disk is gone"):
+        seen.extend(train(problem(), start(problem(), "standin"), broken, epochs=1, batch_size=64))
+    assert not threads()
+
+
+def test_a_net_whose_layers_are_all_frozen_is_where_its_state_is() -> None:
+    net = frozen(serial(flatten(), dense(10)))
+    ours = Problem(net, softmax_cross_entropy, sgd(0.1))
+    (here, there), batch = ([start(ours, device) for device in ("cpu", "standin")]), DATA.test.take(slice(0, 50))
+    assert make_step(ours)(there, batch)[1].loss == pytest.approx(make_step(ours)(here, batch)[1].loss)
+    for batch_size in (5, 50):  # of many batches, and of one
+        found = predict(net, Model(there.params, there.state), batch[0], batch_size=batch_size)
+        assert_close(found, predict(net, Model(here.params, here.state), batch[0]), 1e-5)
+
+
+def test_measures_are_numbers_to_whoever_reads_them() -> None:
+    ours, batch = problem(), DATA.train.take(slice(0, 64))
+    (_, there), (_, again), (_, here) = (
+        make_step(ours)(start(ours, each), batch) for each in ("standin", "standin", "cpu")
+    )
+    assert attrs.asdict(there) == pytest.approx(attrs.asdict(here))
+    assert list(attrs.asdict(there)) == ["loss", "accuracy", "weight", "accuracy_weight"]
+    assert (hash(there), there) == (hash(again), again)
+    assert pickle.loads(pickle.dumps(here)) == here
+    event = Step(1, 1, 1, 5, *there.as_they_lie[:2], *here.as_they_lie[:2], 0.1)
+    assert is_device_array(vars(event)["loss"])
+    assert repr(event).startswith(f"Step(step=1, epoch=1, batch=1, batches=5, loss={there.loss}, accuracy=")
 
 
 def test_workers_and_shards_are_refused() -> None:

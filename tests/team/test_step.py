@@ -244,6 +244,8 @@ def test_what_is_ignored_counts_nowhere(shards: int) -> None:
     nothing, metrics = make_step(problem, shards=shards)(state, (inputs, np.full(8, 9)))
     assert tree.equal(nothing.params, state.params)  # a batch of no weight has no say
     assert (metrics.loss, metrics.weight) == (0.0, 0.0)
+    own = Problem(problem.net, lambda outputs, _: (1.0, np.ones_like(outputs), 0.0), sgd(0.1), metric=None)
+    assert tree.equal(make_step(own)(state, (inputs, targets))[0].params, state.params)  # also by a loss of one's own
     with pytest.raises(ValueError, match="evaluate: the weights of all examples are zero"):
         evaluate(problem, state, Part(inputs, np.full(8, 9)))
 

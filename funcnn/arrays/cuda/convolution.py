@@ -36,7 +36,7 @@ from typing import NamedTuple
 import numpy as np
 
 from funcnn.arrays.cuda import conv_few
-from funcnn.arrays.cuda.kernels import FLOATS, LARGEST, Kernel, address, adjacent, blocks_for, kernel, numbers
+from funcnn.arrays.cuda.kernels import FLOATS, LARGEST, Kernel, address, adjacent, alike, blocks_for, kernel, numbers
 from funcnn.arrays.geometry import Geometry
 from funcnn.system.devices import module_of
 from funcnn.tree import Array
@@ -98,7 +98,7 @@ def fits(first: Array, second: Array, geo: Geometry, groups: int) -> bool:
 
 def conv_forward(x: Array, weight: Array, geo: Geometry, groups: int = 1, bias: Array | None = None) -> Array:
     """y (n, oh, ow, o) of x (n, h, w, c) and weight (kh, kw, c/groups, o), plus bias (o,)."""
-    x, weight, bias = adjacent(x), adjacent(weight), None if bias is None else adjacent(bias)
+    x, weight, bias = adjacent(x), adjacent(weight), None if bias is None else alike(bias, x)
     if _is_one_product(geo, groups):
         return _pixel_by_pixel(x, weight[0, 0], bias)
     if conv_few.is_depthwise(weight, groups):
@@ -127,7 +127,7 @@ def conv_weight_gradient(x: Array, dy: Array, geo: Geometry, groups: int = 1) ->
 
 def conv_input_gradient(dy: Array, weight: Array, geo: Geometry, groups: int = 1, bias: Array | None = None) -> Array:
     """dx (n, h, w, c) of dy (n, oh, ow, o) and weight (kh, kw, c/groups, o), plus bias (c,)."""
-    dy, weight, bias = adjacent(dy), adjacent(weight), None if bias is None else adjacent(bias)
+    dy, weight, bias = adjacent(dy), adjacent(weight), None if bias is None else alike(bias, dy)
     if _is_one_product(geo, groups):
         return _pixel_by_pixel(dy, weight[0, 0].T, bias)
     if conv_few.is_depthwise(weight, groups):

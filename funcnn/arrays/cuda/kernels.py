@@ -14,10 +14,12 @@ import numpy as np
 from funcnn.system.devices import module_of
 from funcnn.tree import Array
 
-__all__ = ["FLOATS", "LARGEST", "Kernel", "address", "adjacent", "blocks_for", "elementwise", "kernel", "numbers"]
+__all__ = [
+    "FLOATS", "LARGEST", "Kernel", "address", "adjacent", "alike", "blocks_for", "elementwise", "kernel", "numbers",
+]  # fmt: skip
 
 FLOATS = {"f": "float", "d": "double"}  # what kernels compute in, by the dtype's character
-LARGEST = 2**31 - 1  # numbers that an int counts: what kernels index by
+LARGEST = 2**31 - 2**16  # numbers that an int counts, and the idle threads of the last block: what kernels index by
 
 Kernel = Callable[[tuple[int, ...], tuple[int, ...], tuple[Any, ...]], None]  # (grid, block, arguments)
 
@@ -65,6 +67,16 @@ def address(array: Array) -> int:
 def adjacent(array: Array) -> Array:
     """The array if it lies in C order, or a copy that does: the order by which kernels find numbers."""
     return array if array.flags.c_contiguous else module_of(array).ascontiguousarray(array)
+
+
+def alike(array: Array, other: Array) -> Array:
+    """The array as a kernel reads it beside another: in that one's dtype and in C order; itself or a copy.
+
+    Raises TypeError for one of the host beside one of a device, where a kernel would not find its numbers.
+    """
+    if type(array) is not type(other):
+        raise TypeError(f"expected an array beside those of {type(other)}, got one of {type(array)}")
+    return adjacent(array if array.dtype == other.dtype else array.astype(other.dtype))
 
 
 def blocks_for(count: int, each: int) -> int:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from funcnn.arrays.cuda.kernels import FLOATS, LARGEST, address, adjacent, blocks_for, kernel
+from funcnn.arrays.cuda.kernels import FLOATS, LARGEST, address, adjacent, alike, blocks_for, kernel
 from funcnn.system.devices import module_of
 from funcnn.tree import Array
 
@@ -42,7 +42,7 @@ def statistics(
     mean, factors = xp.empty(channels, np.float64), xp.empty((3, channels), x.dtype)
     call = kernel("norms.cu", "finish_statistics", x.dtype.char, PACK=1)
     numbers = *_ints(len(parts), rows, channels), np.float64(momentum), np.float64(epsilon)
-    call(grid, block, (x, parts, mean, factors, running_mean, running_var, *numbers))
+    call(grid, block, (x, parts, mean, factors, alike(running_mean, x), alike(running_var, x), *numbers))
     return BatchStatistics(mean, factors[0], factors[1], factors[2])
 
 
@@ -52,7 +52,7 @@ def normalize(x: Array, mean: Array, inverse: Array, scale: Array, shift: Array,
     pack, packs = _packs(x, y)
     call = kernel("norms.cu", "normalize", x.dtype.char, PACK=pack)
     numbers = _ints(packs, x.shape[-1], int(relu))
-    call((blocks_for(packs, 256),), (256,), (x, mean, inverse, scale, shift, y, *numbers))
+    call((blocks_for(packs, 256),), (256,), (x, mean, inverse, alike(scale, x), alike(shift, x), y, *numbers))
     return y
 
 
@@ -60,7 +60,7 @@ def normalize_back(
     dy: Array, x: Array, mean: Array, inverse: Array, scale: Array, y: Array | None = None, *, need_dx: bool = True
 ) -> tuple[Array | None, Array, Array]:
     """dx, None unless it is needed, dscale and dshift, for the statistics of x itself; y where a relu came after it."""
-    dy, y = adjacent(dy), None if y is None else adjacent(y)
+    dy, scale, y = alike(dy, x), alike(scale, x), None if y is None else adjacent(y)
     rows, channels = _matrix(x)
     parts, (grid, block) = _parts(x, "gradient_sums", dy, x, y, mean)
     xp = module_of(x)

@@ -25,10 +25,10 @@ Row = tuple[Array, ...]  # a leaf, its gradient and its moments
 
 
 def fits(first: Array, rows: Sequence[Row]) -> bool:
-    """Whether the leaves, gradients and moments are of one dtype, float32 or float64, and in C order."""
-    kinds = {array.dtype.char for row in rows for array in row}
+    """Whether all leaves, gradients and moments lie there, in C order, in one dtype, float32 or float64."""
+    kinds = {(type(array), array.dtype.char) for row in rows for array in row}
     whole = all(array.flags.c_contiguous and array.size <= LARGEST for row in rows for array in row)
-    return len(kinds) == 1 and kinds <= set(FLOATS) and whole
+    return len(kinds) == 1 and all(char in FLOATS for _, char in kinds) and whole
 
 
 def sgd(rows: Sequence[Row], *, rate: float) -> list[list[Array]]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from funcnn.arrays.cuda.conv_few import sum_parts
-from funcnn.arrays.cuda.kernels import FLOATS, LARGEST, adjacent, blocks_for, kernel
+from funcnn.arrays.cuda.kernels import FLOATS, LARGEST, alike, blocks_for, kernel
 from funcnn.system.devices import module_of
 from funcnn.tree import Array
 
@@ -23,6 +23,7 @@ def normalize_rows(
 ) -> tuple[Array, Array, Array]:
     """y of x (..., features), with a mean of 0 if `centre`; each row's mean and inverse root, (..., 1)."""
     xp, features = module_of(x), x.shape[-1]
+    scale, shift = (None if each is None else alike(each, x) for each in (scale, shift))
     rows = x.size // features
     y, mean, inverse = xp.empty(x.shape, x.dtype), *[xp.empty((*x.shape[:-1], 1), x.dtype) for _ in range(2)]
     call = kernel("row_norms.cu", "normalize_rows", x.dtype.char)
@@ -35,7 +36,8 @@ def normalize_rows_back(
     dy: Array, x: Array, mean: Array, inverse: Array, scale: Array | None, *, centre: bool, need_dx: bool
 ) -> tuple[Array | None, Array, Array]:
     """dx, None unless it is needed; Σ dy · x̂ and Σ dy over all rows, (features,)."""
-    xp, features, dy = module_of(x), x.shape[-1], adjacent(dy)
+    xp, features = module_of(x), x.shape[-1]
+    dy, scale = alike(dy, x), None if scale is None else alike(scale, x)
     rows, wide = x.size // features, blocks_for(features, 32)
     each = blocks_for(rows, max(1, min(BLOCKS // wide, rows // 64)))
     splits = blocks_for(rows, each)

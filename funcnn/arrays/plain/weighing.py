@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from funcnn.arrays.weighing import along
-from funcnn.system.devices import module_of
+from funcnn.system.devices import is_device_array, module_of
 from funcnn.tree import Array
 
 __all__ = ["product_where", "scale_slopes", "total_of"]
@@ -22,11 +22,14 @@ def product_where(chosen: Array, a: Array, b: Array) -> Array:
 
 
 def scale_slopes(slopes: Array, factor: Any, scale: Array | None) -> Array:
-    """The slopes times a factor and their terms' weights, in place; 0 for a weight of 0."""
-    if scale is None:
+    """The slopes times a factor and their terms' weights, in place; 0 for a factor or a weight of 0, whatever is there.
+
+    A factor that is a number of the host's is not 0.
+    """
+    if scale is None and not is_device_array(factor):
         slopes *= factor
         return slopes
-    weights = along(scale, slopes.ndim)
-    slopes *= (weights * factor).astype(slopes.dtype)
+    weights = factor if scale is None else along(scale, slopes.ndim) * factor
+    slopes *= weights.astype(slopes.dtype)
     slopes[...] = module_of(slopes).where(weights == 0, slopes.dtype.type(0), slopes)
     return slopes
