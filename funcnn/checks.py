@@ -201,7 +201,7 @@ def range_of(values: Array) -> tuple[int, int]:
     >>> range_of(np.array([3, -1]))
     (-1, 3)
     """
-    if not values.size or is_device_array(values):
+    if not values.size or (type(values) is not np.ndarray and is_device_array(values)):
         return 0, 0
     return int(np.minimum.reduce(values, None)), int(np.maximum.reduce(values, None))  # what `min` and `max` call
 
@@ -273,7 +273,7 @@ def check_params(settings: Described, params: Any, kind: type) -> None:
 
 def has_shape(value: Any, shape: tuple[int, ...]) -> bool:
     """Whether a value is a plain array of a shape."""
-    return is_array(value) and value.shape == shape
+    return (type(value) is np.ndarray or is_device_array(value)) and value.shape == shape
 
 
 def check_weight(settings: Described, name: str, value: Array, shape: tuple[int | None, ...]) -> None:

@@ -5,7 +5,6 @@ the arrays lie that it is given. Random numbers are drawn on the host from the s
 the same everywhere; results differ by rounding.
 """
 
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from funcnn import tree
 from funcnn.arrays.seam import DeviceError
 from funcnn.system.devices import device_module, device_of, has_form, is_device_array, module_of
 
-__all__ = ["DeviceError", "device_of_tree", "leaves", "to_device", "to_host"]
+__all__ = ["DeviceError", "device_of_tree", "first_array", "to_device", "to_host"]
 
 T = TypeVar("T")
 
@@ -65,21 +64,24 @@ def device_of_tree(values: Any) -> str:
     >>> device_of_tree((None, np.ones(2)))
     'cpu'
     """
-    return next((device_of(leaf) for leaf in leaves(values) if has_form(leaf)), "cpu")
+    return device_of(first_array(values))
 
 
-def leaves(values: Any) -> Iterator[Any]:
-    """A tree's leaves one by one: to look at the first takes no walk through all.
+def first_array(values: Any) -> Any:
+    """The first array of a tree, found without a walk through all of it; None if there is none.
 
-    >>> next(leaves((None, (1, 2))))
-    1
+    >>> first_array((None, 1, (np.ones(2), np.zeros(2))))
+    array([1., 1.])
     """
-    fields = getattr(type(values), "__tree_fields__", None)
-    if type(values) is tuple:
-        for each in values:
-            yield from leaves(each)
-    elif fields is not None:
-        for name in fields:
-            yield from leaves(getattr(values, name))
-    elif values is not None:
-        yield values
+    kind = type(values)
+    if kind is np.ndarray or values is None:
+        return values
+    fields = () if kind is tuple else getattr(kind, "__tree_fields__", None)
+    if fields is None:
+        return values if has_form(values) else None
+    for child in values if kind is tuple else [getattr(values, name) for name in fields]:
+        if child is not None:
+            found = first_array(child)
+            if found is not None:
+                return found
+    return None

@@ -206,8 +206,10 @@ def _train(
             for i in range(state.step - epoch * per_epoch, per_epoch):
                 which, place = divmod(state.step, per_pass)
                 batch = FromOrder(which, place * batch_size, min((place + 1) * batch_size, n))
+                last = state.step + 1 >= epochs * per_epoch
+                following = None if last else _following(batch, batch_size, n)
                 rate = problem.optimizer.learning_rate(state.step, state.opt_state)
-                state, metrics = crew.step(state, batch, _following(batch, batch_size, n))
+                state, metrics = crew.step(state, batch, following)
                 mean = summed([mean, metrics]) if mean else metrics
                 limit = limit or _EXPLODED * max(1.0, abs(metrics.loss))
                 measures = *metrics.as_they_lie[:2], *mean.as_they_lie[:2]
@@ -324,7 +326,7 @@ class _Crew:
         if self.ahead:
             self.ahead.close()
 
-    def step(self, state: TrainState, batch: FromOrder, following: FromOrder) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, batch: FromOrder, following: FromOrder | None) -> tuple[TrainState, Metrics]:
         examples = self.dataset.train
         if self.team:
             return self.team.step(self.problem, state, batch, examples, self.dataset.validation)

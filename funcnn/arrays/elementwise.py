@@ -138,7 +138,7 @@ def filled(fill: Fill, *arrays: Array) -> Array:
     return out
 
 
-@tuned_by(lambda function, x, **_: x)
+@tuned_by("x")
 def activate(function: Any, x: Array, *, slope: bool) -> tuple[Array, Array | None]:
     """y = f(x), and f'(x) of a function that keeps it, if asked for; else None.
 
@@ -150,7 +150,7 @@ def activate(function: Any, x: Array, *, slope: bool) -> tuple[Array, Array | No
     return elementwise(function.forward, x) if by_blocks else function.forward(x), None
 
 
-@tuned_by(lambda function, kept, dy: kept)
+@tuned_by("kept")
 def activate_back(function: Any, kept: Array, dy: Array) -> Array:
     """dx of dy and what the function has kept: y, x or its slope."""
     by_blocks = function.is_elementwise and not (function.writes or function.keeps_slope)

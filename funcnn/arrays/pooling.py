@@ -138,12 +138,17 @@ def _to_winners(axis: int, dy: Array, winner: Array, dx: Sequence[Array], geo: G
 @tuned
 def avg_pool_forward(x: Array, geo: Geometry) -> Array:
     """The mean of each window's cells, padded ones not counted: x (n, h, w, c) -> (n, oh, ow, c)."""
-    return sum_pool(x, geo, _shares(geo, len(x), x.dtype))
+    return _sum_pool(x, geo, _shares(geo, len(x), x.dtype))
 
 
 @tuned
-def sum_pool(x: Array, geo: Geometry, shares: Array | None = None) -> Array:
-    """The sum of each window's cells, times shares (oh, 1, ow, n) if given: x (n, h, w, c) -> (n, oh, ow, c)."""
+def sum_pool(x: Array, geo: Geometry) -> Array:
+    """The sum of each window's cells: x (n, h, w, c) -> (n, oh, ow, c)."""
+    return _sum_pool(x, geo, None)
+
+
+def _sum_pool(x: Array, geo: Geometry, shares: Array | None) -> Array:
+    """`sum_pool`, times shares (oh, 1, ow, n) if given."""
     n, _, w, c = x.shape
     oh, ow = geo.out_size
     source, y = rows(x), np.empty((oh, c, ow, n), x.dtype)
@@ -175,15 +180,20 @@ def _sum_along(axis: int, cells: Cells, total: Array) -> None:
 @tuned
 def avg_pool_backward(dy: Array, geo: Geometry) -> Array:
     """Each window's gradient in equal shares to its cells: dy (n, oh, ow, c) -> (n, h, w, c)."""
-    return spread(dy, geo, _shares(geo, len(dy), dy.dtype))
+    return _spread(dy, geo, _shares(geo, len(dy), dy.dtype))
 
 
 @tuned
-def spread(dy: Array, geo: Geometry, shares: Array | None = None) -> Array:
-    """Each window's number, times shares (oh, 1, ow, n) if given, to all its cells; the transpose of `sum_pool`.
+def spread(dy: Array, geo: Geometry) -> Array:
+    """Each window's number to all its cells, the transpose of `sum_pool`: dy (n, oh, ow, c) -> (n, h, w, c).
 
-    dy (n, oh, ow, c) -> (n, h, w, c), added where windows overlap.
+    It is added up where windows overlap.
     """
+    return _spread(dy, geo, None)
+
+
+def _spread(dy: Array, geo: Geometry, shares: Array | None) -> Array:
+    """`spread` of numbers times shares (oh, 1, ow, n) if given."""
     n, oh, _, c = dy.shape
     (h, w), given = geo.in_size, rows(dy)
     dx = np.empty((h, c, w, n), dy.dtype)

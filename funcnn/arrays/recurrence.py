@@ -81,7 +81,7 @@ class Cell(NamedTuple):
 # --- All cells ------------------------------------------------------------------------------------------------
 
 
-@tuned_by(lambda cell, x, *_: x)
+@tuned_by("x")
 def forward(cell: Cell, x: Array, weights: Weights, carry: Sequence[Array] = ()) -> Run:
     """Sequences (n, time, features) through a cell, which begins with a carry, (h,) or (h, c), or else with zeros."""
     (n, time, features), units = x.shape, len(weights.recurrent_weight)
@@ -108,7 +108,7 @@ def forward(cell: Cell, x: Array, weights: Weights, carry: Sequence[Array] = ())
     return run
 
 
-@tuned_by(lambda cell, run, *_: run.gates)
+@tuned_by("run.gates")
 def backward(
     cell: Cell, run: Run, weights: Weights, dys: Array | None, dcarry: Sequence[Array], *, need_dx: bool
 ) -> tuple[Weights, Array | None, tuple[Array, ...]]:

@@ -138,13 +138,17 @@ def by_block(fill: Callable[..., None], *row: Array) -> tuple[Array, ...]:
     leaf = row[0]
     new = _thread.destinations.get(id(leaf), ())
     if len(new) != len(row) - 1:  # none, or those of an optimizer around this one, which has more
-        new = tuple([np.empty_like(leaf, order="C") for _ in row[1:]])
+        new = tuple([_empty_like(leaf) for _ in row[1:]])
     flat = [array.reshape(-1) for array in (*row, *new)]
     if leaf.size <= elementwise.BLOCK or not isinstance(leaf, np.ndarray):
         fill(*flat)
     else:
         threads.for_each(lambda block: fill(*[array[block] for array in flat]), elementwise.blocks(leaf.size))
     return new
+
+
+def _empty_like(leaf: Array) -> Array:
+    return (np.empty if isinstance(leaf, np.ndarray) else module_of(leaf).empty)(leaf.shape, leaf.dtype)
 
 
 def sgd_update(leaf: Array, gradient: Array, *, rate: float) -> tuple[Array, ...]:

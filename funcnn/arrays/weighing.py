@@ -9,7 +9,7 @@ from funcnn.arrays.seam import tuned
 from funcnn.system.devices import is_device_array, module_of
 from funcnn.tree import Array
 
-__all__ = ["along", "larger", "product_where", "ratio", "root", "scale_slopes", "total_of", "trust"]
+__all__ = ["along", "count_of", "larger", "product_where", "ratio", "root", "scale_slopes", "total_of", "trust"]
 
 
 @tuned
@@ -20,6 +20,16 @@ def total_of(array: Array) -> float:
     4.0
     """
     return float(np.add.reduce(array, axis=None, dtype=np.float64))  # what `sum` calls, after a microsecond
+
+
+@tuned
+def count_of(right: Array) -> float:
+    """How many of an array of booleans are true.
+
+    >>> count_of(np.array([True, False, True]))
+    2.0
+    """
+    return float(np.count_nonzero(right))
 
 
 def ratio(value: Any, weight: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from funcnn.arrays.weighing import total_of
+from funcnn.arrays.weighing import count_of
 from funcnn.checks import FuncnnWarning, as_array, check_labels
 from funcnn.losses.checks import check_distributions, check_flag, class_numbers
 from funcnn.losses.reduce import check_weights, reduce
@@ -76,7 +76,7 @@ def share(place: str, right: Array, weights: Any, own: Array | None = None, *, r
     (0.75, 4.0)
     """
     if weights is None and own is None:
-        return total_of(right) / right.size
+        return count_of(right) / right.size
     if rows_of is not None:
         right = right.reshape(np.shape(rows_of)[:-1])
     value, _, weight = reduce(place, ((1.0, right),), np.zeros_like(right, np.float64), right.shape, weights, own=own)

@@ -125,7 +125,7 @@ class _Serial(Composed, Meets):
     def plan(self, x: Values) -> list[tuple[Stage, tuple[int, ...]]]:
         """The stages that a batch goes through, and the sizes of its chunks in each."""
         shape = shapes_of(x)
-        if is_device_array(x[0] if type(x) is tuple else x):
+        if type(x) is not np.ndarray and is_device_array(x[0] if type(x) is tuple else x):
             return [(self.whole, (example_of(shape)[0] or 0,))]  # chunks are for caches and threads
         if shape not in self._plans:
             n, in_shape = example_of(shape)

@@ -68,15 +68,14 @@ def register(device: str, module: Any) -> None:
 
 def is_device_array(value: Any) -> bool:
     """Whether a value is an array on a device."""
-    return is_device_class(type(value))
+    kind = type(value)
+    return kind is not np.ndarray and kind is not float and is_device_class(kind)
 
 
 def is_device_class(kind: type) -> bool:
     """Whether a class is that of a device's arrays."""
     if kind in _CLASSES:
         return True
-    if kind is np.ndarray:
-        return False
     if kind.__name__ == "ndarray" and kind.__module__.partition(".")[0] == "cupy":  # one of the user's own making
         register("cuda", sys.modules["cupy"])
         return kind in _CLASSES

@@ -8,7 +8,7 @@ from typing import Any
 from funcnn import tree
 from funcnn.arrays.finite import all_finite
 from funcnn.batch import Batch
-from funcnn.device import device_of_tree, leaves
+from funcnn.device import device_of_tree, first_array
 from funcnn.problem import Examples, Problem
 from funcnn.team.calls import FromOrder
 from funcnn.team.member import epoch_order
@@ -27,14 +27,16 @@ class Ahead:
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="funcnn-ahead")
         self.coming: tuple[Any, Future[Batch]] | None = None
 
-    def step(self, state: TrainState, batch: FromOrder, following: FromOrder) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, batch: FromOrder, following: FromOrder | None) -> tuple[TrainState, Metrics]:
         """One step; `following` is the batch of the next one, if there is one."""
         wanted = state.seed, state.step, batch
         if self.coming is None or self.coming[0] != wanted:
             self._begin(state, wanted)
         assert self.coming is not None
         made = self.coming[1].result()
-        self._begin(state, (state.seed, state.step + 1, following))
+        self.coming = None
+        if following is not None:
+            self._begin(state, (state.seed, state.step + 1, following))
         return step_on(self.problem, state, made)
 
     def _begin(self, state: TrainState, wanted: tuple[int, int, FromOrder]) -> None:
@@ -46,7 +48,8 @@ class Ahead:
         taken = self.examples.take(self.order[1][place.first : place.last])
         at = TrainState(state.params, None, None, step, seed)
         batch = prepared(self.problem, at, taken)
-        with getattr(next(leaves(state.params)), "device", nullcontext()):  # of several GPUs each thread has its own
+        # Of several GPUs each thread has its own.
+        with getattr(first_array((state.params, state.state)), "device", nullcontext()):
             return there(batch, at)
 
     def close(self) -> None:

@@ -21,13 +21,13 @@ from funcnn.arrays.threads import single_blas_thread
 from funcnn.arrays.weighing import ratio
 from funcnn.batch import Batch, as_batch, check_as_many, length, rows, unpacked
 from funcnn.checks import LayerError
-from funcnn.device import device_of_tree, leaves
+from funcnn.device import device_of_tree, first_array
 from funcnn.keys import Key, fold_in
 from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_chunk, together
 from funcnn.optimizers import LossAt
 from funcnn.problem import Problem, call_augment, call_loss, call_metric
 from funcnn.settings import shown
-from funcnn.system.devices import beside, has_form, is_device_array, read_late
+from funcnn.system.devices import beside, is_device_array, read_late
 from funcnn.tree import Array, node
 
 __all__ = [
@@ -131,7 +131,8 @@ def there(batch: Batch, state: TrainState | Model) -> Batch:
 
 def _first(state: TrainState | Model) -> Any:
     """The net's first array: where it is, all is. One whose layers are all frozen has arrays in its state alone."""
-    return next((leaf for leaf in leaves((state.params, state.state)) if has_form(leaf)), None)
+    found = first_array(state.params)
+    return first_array(state.state) if found is None else found
 
 
 def _made(problem: Problem, batch: Batch, state: TrainState) -> Made:

@@ -1,5 +1,8 @@
 """The plain forms where numbers are hard on them: what no layer's draws reach, held against the host's forms."""
 
+import importlib
+import inspect
+import pkgutil
 from typing import Any
 
 import numpy as np
@@ -8,7 +11,8 @@ import standin
 from cases import assert_close
 
 from funcnn import Key
-from funcnn.arrays import attention, layout, moments, orthogonal, pooling, scatter
+from funcnn import arrays as room
+from funcnn.arrays import attention, layout, moments, orthogonal, pooling, scatter, seam
 from funcnn.arrays.geometry import geometry
 from funcnn.device import to_device, to_host
 from funcnn.layers import batch_norm, group_norm, l2_normalize
@@ -103,3 +107,18 @@ def test_what_is_outside_a_table_is_not_a_number_and_adds_to_nothing() -> None:
     assert np.isnan(taken).all(axis=1).tolist() == [False, True, True, False]
     sums = to_host(scatter.sum_rows(there(np.ones((4, 2))), numbers, 3))
     assert sums.tolist() == [[1, 1], [1, 1], [0, 0]]
+
+
+def test_every_tuned_function_has_a_plain_form_of_the_same_arguments() -> None:
+    for each in pkgutil.iter_modules(room.__path__):
+        if not each.ispkg:
+            importlib.import_module(f"funcnn.arrays.{each.name}")
+    assert len(seam.TUNED) > 60
+    for module, name in seam.TUNED:
+        function = getattr(importlib.import_module(module), name)
+        plain = getattr(seam.plain_module(module.rpartition(".")[2]), name)
+        forms = [
+            [(key, each.kind, each.default) for key, each in inspect.signature(form).parameters.items()]
+            for form in (function, plain)
+        ]
+        assert forms[0] == forms[1], name

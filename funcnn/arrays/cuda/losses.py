@@ -11,10 +11,10 @@ __all__ = ["cross_entropy", "fits", "log_softmax_rows"]
 ROWS = 8  # of a block, as in losses.cu
 
 
-def fits(logits: Array, labels: Array) -> bool:
-    """Whether `cross_entropy` is for logits (m, classes) and labels (m,), which have to be class numbers."""
+def fits(logits: Array, labels: Array | None = None) -> bool:
+    """Whether the functions here are for logits (m, classes), and labels (m,), which have to be class numbers."""
     whole = logits.dtype.char in FLOATS and bool(logits.flags.c_contiguous) and 0 < logits.size <= LARGEST
-    return whole and labels.shape == logits.shape[:-1] and labels.dtype.kind in "iu"
+    return whole and (labels is None or (labels.shape == logits.shape[:-1] and labels.dtype.kind in "iu"))
 
 
 def log_softmax_rows(rows: Array) -> tuple[Array, Array]:

@@ -8,12 +8,17 @@ from funcnn.arrays.weighing import along
 from funcnn.system.devices import is_device_array, module_of
 from funcnn.tree import Array
 
-__all__ = ["product_where", "scale_slopes", "total_of"]
+__all__ = ["count_of", "product_where", "scale_slopes", "total_of"]
 
 
 def total_of(array: Array) -> Any:
     """The sum of all numbers, in float64."""
     return array.sum(dtype=np.float64)
+
+
+def count_of(right: Array) -> Any:
+    """How many of an array of booleans are true."""
+    return right.sum(dtype=np.float64)
 
 
 def product_where(chosen: Array, a: Array, b: Array) -> Array:
