@@ -969,11 +969,11 @@ for result in results:
 
 @linux
 def test_killed_again_and_again_a_sweep_goes_on_and_nothing_is_done_twice(tmp_path: Path) -> None:
-    """At ten random moments from when the first trial of a start runs, each killing what went on from the last."""
+    """At six random moments from when the first trial of a start runs, each killing what went on from the last."""
     count = 40
     program = f"import sweep_trials; sweep_trials.run_logged(folder, {count}, 0.05, 2)"
     killed = 0
-    for moment in np.random.default_rng(0).uniform(0, 0.25, size=10):
+    for moment in np.random.default_rng(0).uniform(0, 0.25, size=6):
         before, done = len(notes(tmp_path, "began")), recorded(tmp_path)
         process = start(program, tmp_path)
         wait_for(
@@ -986,7 +986,7 @@ def test_killed_again_and_again_a_sweep_goes_on_and_nothing_is_done_twice(tmp_pa
         process.stderr.close()  # type: ignore[union-attr]
         wait_for(lambda: none_left(tmp_path), "its processes have ended", 30)
         assert not done & {int(each.split(":")[1]) for each in notes(tmp_path, "began")[before:]}
-    assert killed >= 5
+    assert killed >= 3
     before, done = len(notes(tmp_path, "began")), recorded(tmp_path)
     results = sweep_trials.run_logged(str(tmp_path), count, 0.05, 2)
     assert not done & {int(each.split(":")[1]) for each in notes(tmp_path, "began")[before:]}
