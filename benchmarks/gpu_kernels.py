@@ -240,8 +240,8 @@ def _losses(arrays: Arrays, small: bool) -> Iterator[Case]:
         def make(count: int = count, classes: int = classes) -> Any:
             logits, labels = arrays(count, classes), arrays.labels(count, classes)
             return (
-                lambda: softmax_cross_entropy(logits, labels)[1],
-                lambda: fast.cross_entropy(logits, labels, factor=1 / count)[1],
+                lambda: softmax_cross_entropy(logits, labels, reduction="none")[1],
+                lambda: fast.cross_entropy(logits, labels)[1],
             )
 
         yield Case("softmax cross-entropy", f"{count}×{classes}", make)

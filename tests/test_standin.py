@@ -367,6 +367,7 @@ def test_promotion_is_that_of_nep_50(dtype: str) -> None:
         assert np.where(x > 0, x, other).dtype == np.where(host > 0, host, other).dtype
     assert (x / 2).dtype == (host / 2).dtype
     assert (x**2).dtype == (np.dtype(int) if dtype == "bool" else (host**2).dtype)
-    assert (x**2.0).dtype == (host**2.0).dtype
+    if dtype != "bool":  # of which NumPy has made other things in other versions
+        assert (x**2.0).dtype == (host**2.0).dtype
     assert (x.sum().dtype, x.mean().dtype) == (host.sum().dtype, host.mean().dtype)
     assert (x[0] * np.float32(1)).dtype == (host[:1] * np.float32(1)).dtype

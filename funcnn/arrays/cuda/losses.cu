@@ -39,11 +39,11 @@ extern "C" __global__ void __launch_bounds__(256) log_softmax(
     }
 }
 
-// term = -on * log p[label] - off * sum of log p;  slope = weight * factor * (p - off - on * [label]).
+// term = -on * log p[label] - off * sum of log p;  slope = p - off - on * [label].
 extern "C" __global__ void __launch_bounds__(256) cross_entropy(
-    const REAL *__restrict__ logits, const long long *__restrict__ labels, const REAL *__restrict__ weights,
+    const REAL *__restrict__ logits, const long long *__restrict__ labels,
     REAL *__restrict__ terms, REAL *__restrict__ slopes, const int rows, const int classes,
-    const REAL on, const REAL off, const REAL factor) {
+    const REAL on, const REAL off) {
     const int row = blockIdx.x * ROWS + threadIdx.y, lane = threadIdx.x;
     if (row >= rows) return;
     logits += (long long)row * classes;
@@ -58,14 +58,13 @@ extern "C" __global__ void __launch_bounds__(256) cross_entropy(
     const REAL log_sum = log(sum);
     const long long label = labels[row];
     const bool known = label >= 0 && label < classes;
-    const REAL weight = weights ? weights[row] : REAL(1), times = weight * factor;
     if (off != 0) total = sum_over_warp(total) - classes * log_sum;
     for (int i = lane; i < classes; i += 32) {
         const REAL p = exp(logits[i] - largest) / sum;
-        slopes[i] = weight == 0 ? REAL(0) : times * (p - off - (i == label ? on : REAL(0)));
+        slopes[i] = p - off - (i == label ? on : REAL(0));
     }
     if (lane > 0) return;
     // No class has that number: the term shows it, since a kernel raises nothing.
     const REAL own = known ? logits[label] - largest - log_sum : log(REAL(-1));
-    terms[row] = weight == 0 ? REAL(0) : -weight * (on * own + (off != 0 ? off * total : REAL(0)));
+    terms[row] = -(on * own + (off != 0 ? off * total : REAL(0)));
 }

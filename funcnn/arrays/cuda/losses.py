@@ -26,19 +26,16 @@ def log_softmax_rows(rows: Array) -> tuple[Array, Array]:
     return log_p, p
 
 
-def cross_entropy(
-    logits: Array, labels: Array, weights: Array | None = None, *, smoothing: float = 0.0, factor: float = 1.0
-) -> tuple[Array, Array]:
-    """Each row's term, times its weight, and the slopes, times its weight and a factor, such as one over the rows.
+def cross_entropy(logits: Array, labels: Array, *, smoothing: float = 0.0) -> tuple[Array, Array]:
+    """Each row's term and its slopes: logits (m, classes), labels (m,) class numbers -> (m,), (m, classes).
 
-    logits (m, classes), labels (m,) class numbers, weights (m,) of the logits' dtype -> (m,), (m, classes). A row of
-    weight 0 counts nothing, whatever its label; the term of any other row whose label is no class is not a number.
+    The term of a row whose label is no class is not a number.
     """
     rows, classes = logits.shape
     xp, real = module_of(logits), logits.dtype.type
     terms, slopes = xp.empty(rows, logits.dtype), xp.empty(logits.shape, logits.dtype)
     labels = xp.ascontiguousarray(labels.astype(np.int64, copy=False))
-    numbers = np.int32(rows), np.int32(classes), real(1 - smoothing), real(smoothing / classes), real(factor)
+    numbers = np.int32(rows), np.int32(classes), real(1 - smoothing), real(smoothing / classes)
     call = kernel("losses.cu", "cross_entropy", logits.dtype.char)
-    call((blocks_for(rows, ROWS),), (32, ROWS), (logits, labels, weights, terms, slopes, *numbers))
+    call((blocks_for(rows, ROWS),), (32, ROWS), (logits, labels, terms, slopes, *numbers))
     return terms, slopes

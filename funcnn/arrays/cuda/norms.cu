@@ -68,11 +68,11 @@ extern "C" __global__ void __launch_bounds__(256) finish_statistics(
     factors[2 * channels + channel] = REAL(momentum * running_var[channel] + (1 - momentum) * var);
 }
 
-// y = scale * (x - mean) * inverse + shift, and its positive part.
+// y = scale * (x - mean) * inverse + shift.
 extern "C" __global__ void __launch_bounds__(256) normalize(
     const REAL *__restrict__ x, const double *__restrict__ mean, const REAL *__restrict__ inverse,
     const REAL *__restrict__ scale, const REAL *__restrict__ shift, REAL *__restrict__ y,
-    const int packs, const int channels, const int relu) {
+    const int packs, const int channels) {
     const int index = blockIdx.x * 256 + threadIdx.x;
     if (index >= packs) return;
     const int first = unsigned(index) * PACK % unsigned(channels);
@@ -80,28 +80,26 @@ extern "C" __global__ void __launch_bounds__(256) normalize(
 #pragma unroll
     for (int i = 0; i < PACK; i++) {
         const int channel = first + i;
-        const REAL value = REAL(pack.v[i] - mean[channel]) * (scale[channel] * inverse[channel]) + shift[channel];
-        pack.v[i] = relu && value < 0 ? REAL(0) : value;
+        pack.v[i] = REAL(pack.v[i] - mean[channel]) * (scale[channel] * inverse[channel]) + shift[channel];
     }
     reinterpret_cast<Pack<PACK> *>(y)[index] = pack;
 }
 
 // --- Backward -------------------------------------------------------------------------------------------------
 
-// parts[split] = sum of dy * (x - mean) and of dy, the mean being 0 unless it is given; where y > 0 if y is given, which
-// was cut off there.
+// parts[split] = sum of dy * (x - mean) and of dy.
 extern "C" __global__ void __launch_bounds__(256) gradient_sums(
-    const REAL *dy, const REAL *x, const REAL *y, const double *mean, double *parts,
+    const REAL *dy, const REAL *x, const double *mean, double *parts,
     const int rows, const int channels, const int each) {
     const int channel = blockIdx.x * blockDim.x + threadIdx.x, split = blockIdx.y;
     double along = 0, total = 0;
     if (channel < channels) {
-        const double own_mean = mean ? mean[channel] : 0;
+        const double own_mean = mean[channel];
         const int end = min(rows, (split + 1) * each);
 #pragma unroll 4
         for (int row = split * each + threadIdx.y; row < end; row += blockDim.y) {
             const long long at = (long long)row * channels + channel;
-            const double d = y && !(y[at] > 0) ? REAL(0) : dy[at];
+            const double d = dy[at];
             along += d * (x[at] - own_mean);
             total += d;
         }
@@ -130,19 +128,13 @@ extern "C" __global__ void __launch_bounds__(256) finish_gradients(
 
 // dx = factor * dy + along_x * (x - mean) + along_1.
 extern "C" __global__ void __launch_bounds__(256) project(
-    const REAL *__restrict__ dy, const REAL *__restrict__ x, const REAL *__restrict__ y, const double *__restrict__ mean,
+    const REAL *__restrict__ dy, const REAL *__restrict__ x, const double *__restrict__ mean,
     const REAL *__restrict__ factors, REAL *__restrict__ dx, const int packs, const int channels) {
     const int index = blockIdx.x * 256 + threadIdx.x;
     if (index >= packs) return;
     const int first = unsigned(index) * PACK % unsigned(channels);
     const Pack<PACK> x_pack = reinterpret_cast<const Pack<PACK> *>(x)[index];
     Pack<PACK> pack = reinterpret_cast<const Pack<PACK> *>(dy)[index];
-    if (y) {
-        const Pack<PACK> y_pack = reinterpret_cast<const Pack<PACK> *>(y)[index];
-#pragma unroll
-        for (int i = 0; i < PACK; i++)
-            if (!(y_pack.v[i] > 0)) pack.v[i] = 0;
-    }
 #pragma unroll
     for (int i = 0; i < PACK; i++) {
         const int channel = first + i;

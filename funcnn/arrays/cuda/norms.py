@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from funcnn.arrays.cuda.kernels import FLOATS, LARGEST, address, adjacent, alike, blocks_for, kernel
+from funcnn.arrays.cuda.kernels import FLOATS, LARGEST, address, alike, blocks_for, kernel
 from funcnn.system.devices import module_of
 from funcnn.tree import Array
 
@@ -46,23 +46,23 @@ def statistics(
     return BatchStatistics(mean, factors[0], factors[1], factors[2])
 
 
-def normalize(x: Array, mean: Array, inverse: Array, scale: Array, shift: Array, *, relu: bool = False) -> Array:
-    """y = scale · (x - mean) · inverse + shift of x (..., channels), the mean in float64; or its positive part."""
+def normalize(x: Array, mean: Array, inverse: Array, scale: Array, shift: Array) -> Array:
+    """y = scale · (x - mean) · inverse + shift of x (..., channels), the mean in float64."""
     y: Array = module_of(x).empty(x.shape, x.dtype)
     pack, packs = _packs(x, y)
     call = kernel("norms.cu", "normalize", x.dtype.char, PACK=pack)
-    numbers = _ints(packs, x.shape[-1], int(relu))
+    numbers = _ints(packs, x.shape[-1])
     call((blocks_for(packs, 256),), (256,), (x, mean, inverse, alike(scale, x), alike(shift, x), y, *numbers))
     return y
 
 
 def normalize_back(
-    dy: Array, x: Array, mean: Array, inverse: Array, scale: Array, y: Array | None = None, *, need_dx: bool = True
+    dy: Array, x: Array, mean: Array, inverse: Array, scale: Array, *, need_dx: bool = True
 ) -> tuple[Array | None, Array, Array]:
-    """dx, None unless it is needed, dscale and dshift, for the statistics of x itself; y where a relu came after it."""
-    dy, scale, y = alike(dy, x), alike(scale, x), None if y is None else adjacent(y)
+    """dx, None unless it is needed, dscale and dshift, for the statistics of x itself."""
+    dy, scale = alike(dy, x), alike(scale, x)
     rows, channels = _matrix(x)
-    parts, (grid, block) = _parts(x, "gradient_sums", dy, x, y, mean)
+    parts, (grid, block) = _parts(x, "gradient_sums", dy, x, mean)
     xp = module_of(x)
     gradients, factors = xp.empty((2, channels), x.dtype), xp.empty((3, channels), x.dtype)
     call = kernel("norms.cu", "finish_gradients", x.dtype.char, PACK=1)
@@ -70,9 +70,9 @@ def normalize_back(
     if not need_dx:
         return None, gradients[0], gradients[1]
     dx: Array = xp.empty(x.shape, x.dtype)
-    pack, packs = _packs(*[each for each in (x, dy, y, dx) if each is not None])
+    pack, packs = _packs(x, dy, dx)
     call = kernel("norms.cu", "project", x.dtype.char, PACK=pack)
-    call((blocks_for(packs, 256),), (256,), (dy, x, y, mean, factors, dx, *_ints(packs, channels)))
+    call((blocks_for(packs, 256),), (256,), (dy, x, mean, factors, dx, *_ints(packs, channels)))
     return dx, gradients[0], gradients[1]
 
 
