@@ -7,12 +7,10 @@ calls `run`; `run_script` runs it.
 import io
 import os
 import platform
-import signal
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +40,7 @@ from funcnn.report.table import layer_table
 from funcnn.settings import as_code, refuse
 from funcnn.sweep.grid import SweepError
 from funcnn.system.files import make_folder, write_json
+from funcnn.system.interrupts import heeded, stopped_by
 from funcnn.system.lock import locked
 from funcnn.system.memory import keep_freed_memory
 from funcnn.system.text import printable
@@ -68,31 +67,13 @@ def run_script(main: Callable[[], None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _interrupted_by("SIGTERM", "SIGHUP"), plain_warnings():
+        with stopped_by("SIGTERM", "SIGHUP"), plain_warnings():
             main()
     except (CheckpointError, DataError, LayerError, NonFiniteError, OSError, SweepError, TeamError, TreeError) as error:
         lines = [printable(line) for line in str(error).split("\n")]  # a name in it may hold terminal escapes
         sys.exit("error: " + "\n".join(lines))
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-@contextmanager
-def _interrupted_by(*names: str) -> Iterator[None]:
-    """While the block runs, these signals raise KeyboardInterrupt, unless the process was told to do otherwise."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
-    for number in changed:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in changed:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def load_data(name: str, options: Options | Namespace) -> Dataset:
@@ -217,12 +198,14 @@ def _run(
             epochs=options.epochs, batch_size=options.batch_size, epoch_steps=options.epoch_steps,
             workers=workers, shards=shards,
         )  # fmt: skip
-        for event in progress(
-            _measured(events, problem, dataset),
-            epochs=options.epochs, print_every=options.print_every, quiet=options.quiet,
-        ):  # fmt: skip
-            if isinstance(event, Epoch):
-                epochs.add(event)
+        with heeded("SIGINT", "SIGTERM", "SIGHUP") as heed:
+            for event in progress(
+                _measured(events, problem, dataset),
+                epochs=options.epochs, print_every=options.print_every, quiet=options.quiet,
+            ):  # fmt: skip
+                if isinstance(event, Epoch):
+                    epochs.add(event)
+                heed()
     except KeyboardInterrupt:
         epochs.save()
         say(f"\nStopped after epoch {len(epochs.reached.rows)}. To go on: {same_command('--resume')}")

@@ -39,6 +39,7 @@ from funcnn.sweep.sweep import sweep
 from funcnn.sweep.training import TrainingTrial
 from funcnn.sweep.trials import Trial, trial_name
 from funcnn.system.files import make_folder, write_text
+from funcnn.system.interrupts import heeded
 from funcnn.system.text import Screen, cut, printable, text_table
 
 __all__ = ["SweepOptions", "parse_sweep_options", "run_sweep"]
@@ -262,9 +263,10 @@ def _run(
             )
         results: list[Result] = []
         try:
-            with closing(found):
+            with closing(found), heeded("SIGINT", "SIGTERM", "SIGHUP") as heed:
                 for result in _progress(_with_metric(found, metric), total, metric, quiet=options.quiet):
                     results.append(result)
+                    heed()
         except KeyboardInterrupt:
             say(f"\nStopped with {len(results)} results. To go on: {same_command()}")
             raise SystemExit(130) from None

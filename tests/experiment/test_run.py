@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -171,6 +172,28 @@ def test_an_interrupt_keeps_the_finished_epochs_and_says_how_to_go_on(options, c
     assert last.startswith(f"Stopped after epoch 1. To go on: {shlex.quote(sys.orig_argv[0])} ")
     assert last.endswith("--resume")
     assert (options.out / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_stops_the_run_at_the_next_step(options, monkeypatch):
+    class Finalised:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)  # what is raised in here is printed, and dropped
+
+    def losing_one(events, **_):
+        for event in events:
+            seen.append(event)
+            if len(seen) == 2:
+                Finalised()
+            yield event
+
+    seen = []
+    monkeypatch.setattr(sys.modules["funcnn.experiment.run"], "progress", losing_one)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as stopped:
+        run(problem(), DIGITS, options)
+    assert (stopped.value.code, len(seen)) == (130, 2)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # A rate that is right for two epochs, and then so high that they are undone.

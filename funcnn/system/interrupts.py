@@ -1,0 +1,73 @@
+"""Signals that stop a run: all as Ctrl-C does, and none of them lost."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["heeded", "stopped_by"]
+
+
+@contextmanager
+def stopped_by(*names: str) -> Iterator[None]:
+    """While the block runs, these signals raise KeyboardInterrupt, unless the process was told to do otherwise.
+
+    >>> with stopped_by("SIGTERM"):
+    ...     try:
+    ...         signal.raise_signal(signal.SIGTERM)
+    ...     except KeyboardInterrupt:
+    ...         print("stopped")
+    stopped
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+    for number in changed:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def heeded(*names: str) -> Iterator[Callable[[], None]]:
+    """While the block runs, ``heed()`` raises KeyboardInterrupt if one of these signals' own was lost.
+
+    A signal's handler raises wherever Python happens to be; what is raised while an object is finalised (``__del__``,
+    a weak reference's callback, a generator that nobody exhausted) Python prints and drops. In a thread that gets no
+    signals ``heed()`` does nothing.
+
+    >>> with heeded("SIGINT") as heed:
+    ...     heed()
+    """
+    told: list[int] = []
+
+    def heed() -> None:
+        if told:
+            raise KeyboardInterrupt
+
+    def noting(handler: Callable[[int, Any], Any]) -> Callable[[int, Any], Any]:
+        def note(number: int, frame: Any) -> None:
+            told.append(number)
+            handler(number, frame)
+
+        return note
+
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}
+    for number, handler in handlers.items():
+        signal.signal(number, noting(handler))
+    try:
+        yield heed
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
