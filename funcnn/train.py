@@ -23,6 +23,7 @@ from funcnn.device import device_of_tree
 from funcnn.evaluation import BEGUN, batches, evaluate, for_evaluation, mean_of, predict, recounted
 from funcnn.keys import Key, check_is_key, fold_in
 from funcnn.metrics.shared import is_lower_better, rank
+from funcnn.nn.at_work import AtWork
 from funcnn.nn.coupled import check_meets
 from funcnn.nn.fold import fold
 from funcnn.nn.prediction import predictor
@@ -107,7 +108,7 @@ def make_step(
         check_asks_no_loss("make_step", problem)
         return partial(team.step, problem)
     if shards == 1:
-        return partial(step, problem)
+        return partial(step, problem, at_work=AtWork(problem.net))
     check_meets(problem.net)
     check_asks_no_loss("make_step", problem)
     return partial(step_in_shards, problem, shards)

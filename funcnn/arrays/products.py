@@ -15,8 +15,10 @@ _BLOCK_WIDTH = 128  # rows or columns at least: every block packs the whole othe
 
 
 @tuned
-def matmul(a: Array, b: Array) -> Array:
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """a · b for matrices (m, k) and (k, n), cut into blocks of rows or columns that are computed on all threads.
+
+    A new array, or `out`, which must be of their dtype.
 
     >>> matmul(np.ones((2, 3)), np.ones((3, 1)))
     array([[3.],
@@ -33,10 +35,10 @@ def matmul(a: Array, b: Array) -> Array:
     blocks = min(worth, max(m, n) // _BLOCK_WIDTH, most) // 2 * 2  # for two threads
     if blocks < 2:
         if blas_is_single():
-            return a @ b
+            return np.matmul(a, b, out=out)
         with single_blas_thread():
-            return a @ b
-    y = np.empty((m, n), np.result_type(a, b))
+            return np.matmul(a, b, out=out)
+    y = np.empty((m, n), np.result_type(a, b)) if out is None else out
     size = -(-max(m, n) // blocks)
     cuts = slices(max(m, n), size)
     if m >= n:

@@ -114,6 +114,8 @@ class Activation(Config):
 
     def write_gradient(self, kept: Array, dy: Array, dx: Array) -> None:
         """Write dx, an array like what is kept."""
+        if not self.keeps_slope:
+            raise TypeError(f"{type(self).__name__} does not define write_gradient")
         np.multiply(kept, dy, out=dx)
 
 

@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 
 from funcnn.arrays import special
-from funcnn.arrays.elementwise import elementwise, fused, positive_part
+from funcnn.arrays.elementwise import positive_part
 from funcnn.layer import Layer
 from funcnn.nn.activations import Activation
 from funcnn.settings import check_flag, check_positive, config, number
@@ -225,12 +225,9 @@ class _Sigmoid(Activation):
     def write(self, x: Array, y: Array) -> None:
         special.sigmoid_gate(x, y, None)
 
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        return elementwise(_sigmoid_gradient, kept, dy)
-
-
-def _sigmoid_gradient(y: Array, dy: Array) -> Array:
-    return fused("dy * y * (1 - y)", dy=dy, y=y)
+    def write_gradient(self, kept: Array, dy: Array, dx: Array) -> None:
+        np.subtract(1, kept, out=dx)
+        dx *= dy * kept
 
 
 @config
@@ -259,12 +256,10 @@ class _Tanh(Activation):
     def write(self, x: Array, y: Array) -> None:
         np.tanh(x, out=y)
 
-    def gradient(self, kept: Array, dy: Array) -> Array:
-        return elementwise(_tanh_gradient, kept, dy)
-
-
-def _tanh_gradient(y: Array, dy: Array) -> Array:
-    return fused("dy * (1 - y * y)", dy=dy, y=y)
+    def write_gradient(self, kept: Array, dy: Array, dx: Array) -> None:
+        np.multiply(kept, kept, out=dx)
+        np.subtract(1, dx, out=dx)
+        dx *= dy
 
 
 @config

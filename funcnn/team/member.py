@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from funcnn.keys import Key, fold_in, generator
+from funcnn.nn.at_work import AtWork
 from funcnn.nn.coupled import Coroutine, Meeting, resume
 from funcnn.problem import Examples, Problem
 from funcnn.team.memory import Plan, StateMemory, piece
@@ -44,24 +45,27 @@ class Member:
 
     plan: Plan
     problem: Problem
+    at_work: AtWork
+    batch: Any  # where batches are laid that no data set holds (`funcnn.team.calls.LaidBatch`)
 
     def __init__(self, room: Room) -> None:
         self.room = room
         self.examples: tuple[Examples | None, ...] = ()
         self.rows: list[Any] = []  # gradients, shard by shard
         self.row_shares: list[Any] = []  # of them this member's share
-        self._maps: dict[Handle, Array] = {}
-        self._states: dict[Handle, StateMemory] = {}
+        self._maps: dict[int, Array] = {}  # by the number of their handle
+        self._states: dict[int, StateMemory] = {}
         self._order: tuple[tuple[int, int], Array] | None = None
 
     def begin(self, plan: Plan, problem: Problem, examples: tuple[Examples | None, ...]) -> None:
         """Take a problem, and parts of a data set, of which the first is trained on."""
         self.plan, self.problem, self.examples = plan, problem, examples
+        self.at_work = AtWork(problem.net)
         memory = self.memory(plan.gradients)
         self.rows = [views(places, memory) for places in plan.rows]
         self.row_shares = [piece(places, memory, self.part, plan.division) for places in plan.rows]
         self._states.clear()
-        self._order = None
+        self._order = self.batch = None
 
     @property
     def part(self) -> tuple[int, int]:
@@ -70,31 +74,34 @@ class Member:
 
     def add_memory(self, handle: Handle, memory: Any) -> None:
         """Know a block that this process has made."""
-        self._maps[handle] = np.frombuffer(memory, np.uint8)
+        self._maps[handle.number] = np.frombuffer(memory, np.uint8)
+
+    def open(self, handle: Handle) -> None:
+        """Know a block that another process has made."""
+        if handle.number not in self._maps:
+            self._maps[handle.number] = np.frombuffer(open_block(handle), np.uint8)
 
     def leave(self) -> None:
         """Know nothing any more, so that memory is free."""
         self.room.leave()
         self._maps.clear()
         self._states.clear()
-        self.rows, self.row_shares = [], []
+        self.rows, self.row_shares, self.batch = [], [], None
 
-    def forget(self, handles: Iterable[Handle]) -> None:
+    def forget(self, blocks: Iterable[int]) -> None:
         """Know these blocks no more; values that are in them keep them."""
-        for handle in handles:
-            self._maps.pop(handle, None)
+        for block in blocks:
+            self._maps.pop(block, None)
 
-    def memory(self, handle: Handle) -> Array:
+    def memory(self, block: int) -> Array:
         """A block as an array of bytes."""
-        if handle not in self._maps:
-            self._maps[handle] = np.frombuffer(open_block(handle), np.uint8)
-        return self._maps[handle]
+        return self._maps[block]
 
-    def state(self, handle: Handle) -> StateMemory:
+    def state(self, block: int) -> StateMemory:
         """The memory of a state."""
-        if handle not in self._states:
-            self._states[handle] = StateMemory(self.plan, self.memory(handle), self.part, self.problem.optimizer)
-        return self._states[handle]
+        if block not in self._states:
+            self._states[block] = StateMemory(self.plan, self.memory(block), self.part, self.problem.optimizer)
+        return self._states[block]
 
     def order(self, seed: int, epoch: int) -> Array:
         """The order of the training examples in an epoch."""
@@ -110,7 +117,7 @@ class Member:
         """
         return own(count, *self.part)
 
-    def receive(self, handle: Handle) -> None:
+    def receive(self, block: int) -> None:
         """See what the first member has written into a block."""
 
     def exchange_rows(self, count: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from funcnn import tree
 from funcnn.optimizers import Optimizer
 from funcnn.problem import Problem
-from funcnn.team.shared import Handle, Place, lay_out, views
+from funcnn.team.shared import Place, lay_out, views
 from funcnn.team.step import TrainState
 from funcnn.tree import Array
 
@@ -24,13 +24,14 @@ Division = Literal["vector", "leaves", "first"]
 class Plan:
     """The places of a state (params, the net's state, the optimizer's), and for each shard of its gradients.
 
-    `division` says how the optimizer's work is divided. Each member has a part of all numbers, which it takes for one
-    vector ("vector") or as parts of the leaves ("leaves"); or the first member has them all ("first").
+    `gradients` is the number of these rows' block. `division` says how the optimizer's work is divided. Each member has
+    a part of all numbers, which it takes for one vector ("vector") or as parts of the leaves ("leaves"); or the first
+    member has them all ("first").
     """
 
     state: tuple[Any, Any, Any]
     rows: tuple[Any, ...]
-    gradients: Handle
+    gradients: int
     division: Division
 
 

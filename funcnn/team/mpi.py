@@ -112,13 +112,12 @@ class _MpiMember(Member):
 
     room: _Ranks
 
-    def memory(self, handle: Handle) -> Array:
-        if handle not in self._maps:
-            self._maps[handle] = np.zeros(handle.size, np.uint8)
-        return self._maps[handle]
+    def open(self, handle: Handle) -> None:
+        if handle.number not in self._maps:
+            self._maps[handle.number] = np.zeros(handle.size, np.uint8)
 
-    def receive(self, handle: Handle) -> None:
-        self.room.world.Bcast(self.memory(handle), root=0)
+    def receive(self, block: int) -> None:
+        self.room.world.Bcast(self.memory(block), root=0)
 
     def exchange_rows(self, count: int) -> None:
         memory, (rank, size) = self.memory(self.plan.gradients), self.part

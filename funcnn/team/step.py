@@ -23,6 +23,7 @@ from funcnn.batch import Batch, as_batch, check_as_many, length, rows, unpacked
 from funcnn.checks import LayerError
 from funcnn.device import device_of_tree, first_array
 from funcnn.keys import Key, fold_in
+from funcnn.nn.at_work import AtWork
 from funcnn.nn.coupled import Coroutine, Meeting, alone, apply_chunk, backward_chunk, together
 from funcnn.optimizers import LossAt
 from funcnn.problem import Problem, call_augment, call_loss, call_metric
@@ -102,9 +103,14 @@ class Made(NamedTuple):
 # --- The step -------------------------------------------------------------------------------------------------
 
 
-def step(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    """Forward, loss, backward, update. The metrics are the batch's, before the update. Raises NonFiniteError."""
-    return step_on(problem, state, there(prepared(problem, state, batch), state))
+def step(
+    problem: Problem, state: TrainState, batch: Batch, at_work: AtWork | None = None
+) -> tuple[TrainState, Metrics]:
+    """Forward, loss, backward, update. The metrics are the batch's, before the update. Raises NonFiniteError.
+
+    What the net has `at_work` changes the time that it takes, and no bit of what it gives.
+    """
+    return step_on(problem, state, there(prepared(problem, state, batch), state), at_work)
 
 
 def check_on_host(place: str, state: TrainState | Model) -> None:
@@ -115,9 +121,11 @@ def check_on_host(place: str, state: TrainState | Model) -> None:
         )
 
 
-def step_on(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+def step_on(
+    problem: Problem, state: TrainState, batch: Batch, at_work: AtWork | None = None
+) -> tuple[TrainState, Metrics]:
     """`step`, with a batch that is prepared and lies where the params lie."""
-    made = _made(problem, batch, state)
+    made = _made(problem, batch, state, at_work)
     loss = partial(_loss_at, problem, batch, state)  # for an optimizer that asks it
     params, opt_state = updated(problem, state, made.gradients, made.metrics.as_they_lie[0], loss)
     return TrainState(params, made.state, opt_state, state.step + 1, state.seed), made.metrics
@@ -135,10 +143,10 @@ def _first(state: TrainState | Model) -> Any:
     return first_array(state.state) if found is None else found
 
 
-def _made(problem: Problem, batch: Batch, state: TrainState) -> Made:
+def _made(problem: Problem, batch: Batch, state: TrainState, at_work: AtWork | None = None) -> Made:
     """What a prepared batch gives as a whole, its gradients finite."""
     with single_blas_thread(), np.errstate(**QUIET):
-        made: Made = alone(forward_and_back(problem, state, batch))
+        made: Made = alone(forward_and_back(problem, state, batch, at_work=at_work))
     check_finite(made.gradients, state, made.metrics)
     return made
 
@@ -169,18 +177,26 @@ def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batc
     return TrainState(params, net_state, opt_state, state.step + 1, state.seed), metrics
 
 
-def forward_and_back(problem: Problem, state: TrainState, batch: Batch, shard: Shard | None = None) -> Coroutine:
+def forward_and_back(
+    problem: Problem, state: TrainState, batch: Batch, shard: Shard | None = None, *,
+    at_work: AtWork | None = None, into: Any = None,
+) -> Coroutine:  # fmt: skip
     """The way of a prepared batch, or of a shard of it, through forward, loss and backward: returns `Made`.
 
     A shard's layers draw from the key of the batch with the shard's number folded in. Its part of the batch's weight is
-    that of its examples, or of what its loss is a mean over: then the shards meet, to know the sum.
+    that of its examples, or of what its loss is a mean over: then the shards meet, to know the sum. What the net has
+    `at_work` takes the place of its functions where it can, and may write the gradients `into` arrays.
     """
     inputs, targets, weights = unpacked(batch)
     n = length(inputs)
     key = _key(state, "step", shard) if problem.net.config.stochastic else None
-    outputs, net_state, residuals = yield from apply_chunk(
-        problem.net, state.params, state.state, inputs, key=key, train=True
-    )
+    work = at_work.take(state.params, state.state, inputs) if at_work else None
+    if work:
+        outputs, net_state = work.forward(state.params, inputs, key), state.state
+    else:
+        outputs, net_state, residuals = yield from apply_chunk(
+            problem.net, state.params, state.state, inputs, key=key, train=True
+        )
     loss, d_outputs, weight = call_loss(problem.loss, outputs, targets, weights)
     if not is_device_array(loss) and not math.isfinite(loss):  # to look at a device's would be to wait for it
         raise NonFiniteError(advised(state, f"the loss is {loss}{why(state, inputs)}"))
@@ -196,7 +212,14 @@ def forward_and_back(problem: Problem, state: TrainState, batch: Batch, shard: S
         share = weight / total if total else 0.0  # a batch of no weight has no say
     if share != 1:
         d_outputs = tree.map(lambda leaf: leaf * leaf.dtype.type(share), d_outputs)
-    gradients, _ = yield from backward_chunk(problem.net, state.params, residuals, d_outputs, need_dx=False)
+    if at_work and work:
+        gradients = tree.map(np.empty_like, state.params) if into is None else into
+        work.backward(state.params, d_outputs, gradients)
+        at_work.give_back(work)
+    else:
+        gradients, _ = yield from backward_chunk(problem.net, state.params, residuals, d_outputs, need_dx=False)
+        if at_work:
+            at_work.passed(state.params, state.state, inputs)
     return Made(gradients, net_state, _metrics(problem, loss, weight, outputs, targets, weights, n))
 
 

@@ -31,7 +31,7 @@ from funcnn.nn.coupled import check_meets
 from funcnn.optimizers import sgd
 from funcnn.problem import Examples, Problem
 from funcnn.settings import check_counts, refuse
-from funcnn.team.calls import Begin, Call, Evaluate, FromBatch, FromOrder, Hello, Predict, Step
+from funcnn.team.calls import Begin, Call, Evaluate, FromOrder, Hello, LayBatch, Open, Predict, Step
 from funcnn.team.meeting import CAPACITY, MeetingRoom, Stopped, size_of_room
 from funcnn.team.member import Member, TeamError
 from funcnn.team.memory import Plan, copy, division_of, plan_for, write
@@ -63,8 +63,8 @@ class Team:
         self._blocks: list[Block] = []
         self._slots: list[_Slot] = []
         self._begun: tuple[Any, ...] | None = None
-        # The form of the last batch, its memory, its arrays there, and where they are.
-        self._batch: tuple[Any, Block, tuple[Array, ...], FromBatch] | None = None
+        # The form of the last batch, its memory, and its arrays there.
+        self._batch: tuple[Any, Block, list[Array]] | None = None
         self._closed = self._started = False
         self._pid = os.getpid()
         self._processes: list[SpawnProcess] = []
@@ -140,9 +140,9 @@ class Team:
                 f"what is to be trained cannot be sent to another process ({type(error).__name__}: {error}). Make "
                 "it of functions and classes at the top of a module: no lambda, nothing within a function"
             ) from error
-        plan = Plan(places, rows, self._block(rows_size).handle, division)
+        plan = Plan(places, rows, self._block(rows_size).handle.number, division)
         self._member.begin(plan, problem, examples)
-        self._run(Begin(packed.handle, plan, tuple(block.handle for block in old)))
+        self._run(Begin(packed.handle.number, plan, tuple(block.handle.number for block in old)))
         for block in (*old, packed):
             block.close()
             self._blocks.remove(block)
@@ -155,9 +155,11 @@ class Team:
         if not self._knows(problem, state, examples):
             self.begin(problem, state, *examples)
         old, fresh = self._slot_of(state)
-        taken = batch if isinstance(batch, FromOrder) else self._written(batch)
+        order = batch if isinstance(batch, FromOrder) else None
+        if order is None:
+            self._lay(batch)
         new = self._free_slot(but=old)
-        metrics = self._run(Step(old.handle, new.handle, state.step, state.seed, self.shards, taken, fresh))
+        metrics = self._run(Step(old.number, new.number, state.step, state.seed, self.shards, order, fresh))
         return self._handed_out(new, state.step + 1, state.seed), metrics
 
     def evaluate(
@@ -167,8 +169,7 @@ class Team:
         if not self._knows(problem, state, examples):
             self.begin(problem, state, *examples)
         slot, fresh = self._slot_of(state)
-        call = Evaluate(slot.handle, part, batch_size, fresh)
-        return self._run(call)  # type: ignore[no-any-return]
+        return self._run(Evaluate(slot.number, part, batch_size, fresh))  # type: ignore[no-any-return]
 
     def predict(self, net: Layer, state: TrainState, inputs: Any, batch_size: int) -> Any:
         """The net's outputs for inputs: an array, a tuple of arrays, or examples."""
@@ -177,7 +178,7 @@ class Team:
         like, n = net.apply(state.params, state.state, inputs_in(inputs, slice(0, 1))).y, length(inputs)
         places, size = lay_out(tree.map(lambda leaf: np.broadcast_to(leaf, (n, *leaf.shape[1:])), like))
         block = self._block(size)
-        self._run(Predict(self._slot_of(state)[0].handle, block.handle, places, batch_size))
+        self._run(Predict(self._slot_of(state)[0].number, block.handle.number, places, batch_size))
         return views(places, np.frombuffer(block.map, np.uint8))
 
     # --- Memory -----------------------------------------------------------------------------------------------
@@ -187,9 +188,10 @@ class Team:
         return self._blocks[-1]
 
     def _block(self, size: int) -> Block:
-        """Memory that all members see, which this one knows."""
+        """Memory that all members have, by its handle's number."""
         block = self._new_block(size)
         self._member.add_memory(block.handle, block.map)
+        self._run(Open(block.handle))
         return block
 
     def _knows(self, problem: Problem, state: TrainState, examples: tuple[Examples | None, ...]) -> bool:
@@ -215,7 +217,7 @@ class Team:
         if found:
             return found, False
         slot = self._free_slot()
-        write((state.params, state.state, state.opt_state), self._member.state(slot.handle).written)
+        write((state.params, state.state, state.opt_state), self._member.state(slot.number).written)
         return slot, True
 
     def _free_slot(self, but: "_Slot | None" = None) -> "_Slot":
@@ -236,19 +238,20 @@ class Team:
         slot.state = weakref.ref(state)
         return state
 
-    def _written(self, batch: Batch) -> FromBatch:
-        """A batch in memory that all see."""
+    def _lay(self, batch: Batch) -> None:
+        """Write a batch into memory that all have."""
         arrays = cuttable(batch)
-        form = tree.map(lambda leaf: (leaf.shape, leaf.dtype), arrays)
+        leaves = tree.flatten(arrays)
+        form = tree.unflatten(arrays, [(leaf.shape, leaf.dtype) for leaf in leaves])
         if self._batch is None or self._batch[0] != form:
             places, size = lay_out(arrays)
             block = self._batch[1] if self._batch is not None else None
             if block is None or block.handle.size < size:
                 block = self._block(max(size, 2 * block.handle.size if block else 0))
-            memory = views(places, self._member.memory(block.handle))
-            self._batch = form, block, memory, FromBatch(block.handle, places)
-        copy(tree.flatten(arrays), tree.flatten(self._batch[2]))
-        return self._batch[3]
+            memory = tree.flatten(views(places, self._member.memory(block.handle.number)))
+            self._batch = form, block, memory
+            self._run(LayBatch(block.handle.number, places))
+        copy(leaves, self._batch[2])
 
     # --- The others -------------------------------------------------------------------------------------------
 
@@ -286,7 +289,7 @@ class _Slot:
 
     def __init__(self, block: Block) -> None:
         self.block = block
-        self.handle: Handle = block.handle
+        self.number = block.handle.number
         self.root: Callable[[], Array | None] = lambda: None
         self.state: Callable[[], TrainState | None] = lambda: None
 

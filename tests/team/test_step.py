@@ -24,7 +24,7 @@ from funcnn.nn.coupled import check_meets
 from funcnn.optimizers import Optimizer, adam, sgd
 from funcnn.team.calls import _checksum
 from funcnn.team.memory import Plan, StateMemory, division_of, piece, plan_for
-from funcnn.team.shared import Handle, lay_out, views
+from funcnn.team.shared import lay_out, views
 from funcnn.team.step import Metrics, NonFiniteError, TrainState, add_up, shard_slices, summed
 from funcnn.train import Problem, evaluate, init_state, make_step, predict, train
 
@@ -367,7 +367,7 @@ def test_an_elementwise_optimizer_updates_a_part_as_the_whole(optimizer: Optimiz
             target[...] = leaf
     made = []
     for member in range(members):
-        plan = Plan((places, None, moments), rows, Handle("", 0, 0), division)
+        plan = Plan((places, None, moments), rows, 0, division)
         share, its_moments = StateMemory(plan, memory, (member, members), optimizer).share
         part = piece(rows[0], gradients, (member, members), division)
         made.append(tree.flatten(optimizer.update(part, its_moments, share, state.step)))

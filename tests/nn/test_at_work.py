@@ -1,0 +1,161 @@
+"""A net at work: the bits of the layers' own functions, in memory that is kept, for batches like those that passed."""
+
+import pickle
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import CASES, Case, gaussian, inputs, several
+
+from funcnn import tree
+from funcnn.checks import LayerError
+from funcnn.compose import residual, serial
+from funcnn.keys import Key
+from funcnn.layer import Layer
+from funcnn.layers import (
+    batch_norm,
+    conv2d,
+    dense,
+    dropout,
+    flatten,
+    gelu,
+    layer_norm,
+    max_pool2d,
+    position_bias,
+    relu,
+    tanh,
+)
+from funcnn.losses import softmax_cross_entropy
+from funcnn.nn.at_work import AtWork
+from funcnn.optimizers import adam
+from funcnn.team.step import step
+from funcnn.train import NonFiniteError, Problem, TrainState, init_state, make_step
+
+LIST = [case for case in CASES if not several(case.in_shape)]
+NETS = {
+    "cnn": serial(conv2d(4, 3), relu(), max_pool2d(2), flatten(), dense(8), gelu(), dense(3)),
+    "dropout": serial(flatten(), dense(9), tanh(), dropout(0.3), serial(dense(7), layer_norm()), relu(), dense(3)),
+    "by blocks": serial(flatten(), dense(600), tanh(), dense(500), gelu(), relu(), dense(3)),
+    "two shapes": serial(residual(serial(conv2d(1, 3, padding="same"), relu())), flatten(), dense(3)),
+}
+
+
+def slope(y: Any) -> Any:
+    return tree.map(lambda array: gaussian(array.shape, array.dtype, "dy"), y)
+
+
+def by_own_functions(net: Layer, params: Any, state: Any, x: Any, key: Key) -> tuple[Any, Any]:
+    y, _, residuals = net.apply(params, state, x, key=key, train=True)
+    return y, net.backward(params, residuals, slope(y), need_dx=False).params
+
+
+def by_work(work: Any, params: Any, x: Any, key: Key) -> tuple[Any, Any]:
+    y = work.forward(params, x, key)
+    into = tree.map(lambda leaf: np.full_like(leaf, np.nan), params)
+    work.backward(params, slope(y), into)
+    return y, into
+
+
+@pytest.mark.parametrize("case", LIST, ids=str)
+def test_every_layer_gives_its_own_bits_in_step_after_step(case: Case) -> None:
+    x = inputs(case, 6, np.float32)
+    net = serial(position_bias(), case.layer) if x.dtype.kind == "f" else serial(case.layer)  # so that dx is needed
+    params, state, _ = net.init(Key(0), case.in_shape, np.float32)
+    at_work = AtWork(net)
+    assert at_work.take(params, state, x) is None
+    at_work.passed(params, state, x)
+    fits = not tree.flatten(state) and not net.config.couples_examples and x.dtype.kind == "f"
+    for i in range(3):
+        its = tree.map(lambda leaf, i=i: np.asarray(leaf + gaussian(leaf.shape, leaf.dtype, i) / 4), params)
+        its_x = x + x.dtype.type(i) if fits else x
+        work = at_work.take(its, state, its_x)
+        assert (work is not None) == fits
+        if work is not None:
+            assert tree.equal(by_work(work, its, its_x, Key(i)), by_own_functions(net, its, state, its_x, Key(i)))
+            at_work.give_back(work)
+
+
+def batch(n: int, word: int) -> tuple[Any, Any]:
+    return gaussian((n, 8, 8, 1), np.float32, word), np.arange(n) % 3
+
+
+def problem_of(net: Layer) -> tuple[Problem, TrainState]:
+    problem = Problem(net, softmax_cross_entropy, adam(0.01))
+    return problem, init_state(problem, Key(0), (8, 8, 1))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_steps_have_the_bits_of_steps_by_the_layers_own_functions(name: str) -> None:
+    problem, one = problem_of(NETS[name])
+    made, other = make_step(problem), one
+    for i, n in enumerate([40, 40, 7, 40, 7]):  # an epoch's last batch is smaller
+        one, metrics = made(one, batch(n, i))
+        other, others = step(problem, other, batch(n, i))
+        assert tree.equal((one.params, one.opt_state), (other.params, other.opt_state))
+        assert metrics == others
+
+
+def test_what_a_step_gives_is_not_touched_by_the_next() -> None:
+    net, outputs = NETS["by blocks"], []
+
+    def loss(y: Any, targets: Any) -> Any:
+        outputs.append((y, y.copy()))
+        return softmax_cross_entropy(y, targets)
+
+    problem = Problem(net, loss, adam(0.01))
+    state, made = init_state(problem, Key(0), (8, 8, 1)), make_step(problem)
+    for i in range(4):
+        state, _ = made(state, batch(20, i))
+    assert all(tree.equal(y, copied) for y, copied in outputs)
+
+
+def test_a_batch_of_another_form_is_looked_at_anew() -> None:
+    problem, state = problem_of(NETS["cnn"])
+    made = make_step(problem)
+    for i in range(3):
+        state, _ = made(state, batch(8, i))
+    x, targets = batch(8, 9)
+    for wrong in (x[:, :, :, [0, 0]], x[:, :7, :7], x.astype(np.float64)):
+        with pytest.raises(LayerError) as named:
+            made(state, (wrong, targets))
+        with pytest.raises(LayerError, match=re.escape(str(named.value))):
+            step(problem, state, (wrong, targets))
+    spoilt = x.copy()
+    spoilt[3, 2, 1] = np.nan
+    with pytest.raises(NonFiniteError) as found:
+        made(state, (spoilt, targets))
+    with pytest.raises(NonFiniteError, match=re.escape(str(found.value))):
+        step(problem, state, (spoilt, targets))
+    assert tree.equal(made(state, batch(8, 4))[0].params, step(problem, state, batch(8, 4))[0].params)
+
+
+def test_two_at_once_have_memory_of_their_own_and_it_is_kept() -> None:
+    net = NETS["dropout"]
+    params, state, _ = net.init(Key(0), (8, 8, 1), np.float32)
+    at_work, (x, _), (other, _) = AtWork(net), batch(8, 0), batch(8, 1)
+    at_work.passed(params, state, x)
+    one, two = at_work.take(params, state, x), at_work.take(params, state, x)
+    assert one is not None
+    assert two is not None
+    first, second = one.forward(params, x, Key(1)), two.forward(params, other, Key(2))
+    for work, y, its_x, key in ((one, first, x, Key(1)), (two, second, other, Key(2))):
+        into = tree.map(np.empty_like, params)
+        work.backward(params, slope(y), into)
+        assert tree.equal((y, into), by_own_functions(net, params, state, its_x, key))
+        at_work.give_back(work)
+    assert {at_work.take(params, state, x), at_work.take(params, state, x)} == {one, two}
+    assert pickle.loads(pickle.dumps(at_work)).net == net
+
+
+@pytest.mark.parametrize(
+    "net", [serial(flatten(), batch_norm(), dense(3)), dense(3), serial(dense(3, per_position=True))], ids=repr
+)
+def test_a_net_that_keeps_something_or_is_no_serial_works_by_its_functions(net: Layer) -> None:
+    shape = (64,) if net == dense(3) else (8, 8)
+    params, state, _ = net.init(Key(0), shape, np.float32)
+    x = np.zeros((4, *shape), np.float32)
+    at_work = AtWork(net)
+    at_work.passed(params, state, x)
+    work = at_work.take(params, state, x)
+    assert (work is not None) == ("per_position" in repr(net))
