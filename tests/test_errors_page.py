@@ -32,10 +32,18 @@ def trees() -> dict[str, ast.Module]:
     return modules
 
 
+def said_module(definition: ast.ClassDef) -> str | None:
+    """What a class says in its body: ``__module__ = "..."``."""
+    for each in definition.body:
+        if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "__module__":
+            return str(ast.literal_eval(each.value))
+    return None
+
+
 def exceptions(modules: dict[str, ast.Module]) -> dict[str, str]:
-    """The classes that are exceptions or warnings, and the modules that define them."""
+    """The classes that are exceptions or warnings, and the modules that define them, or that they say they are of."""
     classes = [
-        (each.name, name, {base.id for base in each.bases if isinstance(base, ast.Name)})
+        (each.name, said_module(each) or name, {base.id for base in each.bases if isinstance(base, ast.Name)})
         for name, module in modules.items()
         for each in module.body
         if isinstance(each, ast.ClassDef)

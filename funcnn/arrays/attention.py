@@ -31,6 +31,7 @@ import numpy as np
 
 from funcnn.arrays.conv_products import multiply
 from funcnn.arrays.masks import LEVELS, keep_mask
+from funcnn.arrays.products import times_vector
 from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import in_tasks, scratch, slices
 from funcnn.keys import Key, fold_in
@@ -139,7 +140,7 @@ def _softmax(scores: Array, start: int, sight: Sight) -> tuple[Array, Array | No
         scores -= shift
     np.exp(scores, out=scores)
     *others, keys = scores.shape
-    sums = (scores.reshape(math.prod(others), keys) @ np.ones(keys, scores.dtype)).reshape(*others, 1)
+    sums = times_vector(scores.reshape(math.prod(others), keys), np.ones(keys, scores.dtype)).reshape(*others, 1)
     sums += sums == 0
     scores *= 1 / sums
     return sums, shift

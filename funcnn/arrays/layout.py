@@ -27,6 +27,7 @@ import math
 
 import numpy as np
 
+from funcnn.arrays.products import times_vector
 from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import scratch
 from funcnn.tree import Array
@@ -146,7 +147,7 @@ def wide(x: Array) -> Array:
 @tuned
 def sum_channels(x: Array) -> Array:
     """The sum of each channel, (m, c, p) -> (c,), in float64; before, BLAS adds up rows of p numbers in x's dtype."""
-    sums = x[..., 0] if x.shape[2] == 1 else x @ np.ones(x.shape[2], x.dtype)
+    sums = x[..., 0] if x.shape[2] == 1 else times_vector(x, np.ones(x.shape[2], x.dtype))
     total: Array = sums.sum(axis=0, dtype=np.float64)
     return total
 
@@ -204,7 +205,7 @@ def line(x: Array, factor: Array, constant: Array) -> Array:
 def sum_examples(x: Array) -> Array:
     """The sum over a batch: (n, ...) -> (...)."""
     if x.ndim == 4 and len(x) > 1 and rows(x).flags.c_contiguous:
-        total: Array = rows(x) @ np.ones(len(x), x.dtype)  # (h, c, w)
+        total = times_vector(rows(x), np.ones(len(x), x.dtype))  # (h, c, w)
         return total.transpose(0, 2, 1)
     if x.dtype.char == "e":
         return np.asarray(wide(x).sum(axis=0).astype(x.dtype))

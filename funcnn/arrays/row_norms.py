@@ -18,7 +18,7 @@ import numpy as np
 
 from funcnn.arrays.elementwise import BLOCK
 from funcnn.arrays.layout import adjacent, empty_adjacent, lies_by_rows, rows, wide
-from funcnn.arrays.products import as_rows
+from funcnn.arrays.products import as_rows, times_vector
 from funcnn.arrays.seam import tuned
 from funcnn.arrays.threads import in_tasks, scratch, slices
 from funcnn.tree import Array
@@ -97,7 +97,7 @@ def normalize_rows_back(
 def _normalize(x: Array, y: Array, factors: Array, epsilon: float, *, centre: bool, adds: bool) -> tuple[Array, Array]:
     """Fill y (several, rows, features) for x; returns the rows' means and inverse roots, (several, rows)."""
     table, features = _scratch("norms", x), x.shape[2]
-    mean = x @ np.full(features, 1 / features, x.dtype) if centre else np.zeros(x.shape[:2], x.dtype)
+    mean = times_vector(x, np.full(features, 1 / features, x.dtype)) if centre else np.zeros(x.shape[:2], x.dtype)
     mean_square, offset = _squares(x, table) / features, mean
     if centre:
         square = mean * mean
@@ -135,9 +135,9 @@ def _normalize_back(
     if dx is None:
         return sums
     share = scale / features
-    mean_along = along @ share
+    mean_along = times_vector(along, share)
     if centre:
-        mean_dy = dy @ share
+        mean_dy = times_vector(dy, share)
         mean_along -= offset * mean_dy
     for _ in range(3):
         mean_along *= inverse
@@ -156,7 +156,7 @@ def _squares(x: Array, table: Array) -> Array:
     """The sum of squares of each row."""
     if x.flags.c_contiguous:
         return np.asarray(np.vecdot(x, x))
-    return np.asarray(np.multiply(x, x, out=table) @ np.ones(x.shape[2], x.dtype))
+    return times_vector(np.multiply(x, x, out=table), np.ones(x.shape[2], x.dtype))
 
 
 # --- As matrices ----------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from funcnn.system.devices import has_form
 from funcnn.system.text import call_text, cut
 
 __all__ = [
-    "Array", "Shape", "TooDeep", "TreeError", "arrays_of", "brief", "children_of", "flatten", "labels_of", "nbytes",
-    "node", "paths", "unflatten",
+    "Array", "Shape", "TreeError", "arrays_of", "brief", "children_of", "flatten", "labels_of", "nbytes", "node",
+    "paths", "too_deep", "unflatten",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -31,11 +31,9 @@ class TreeError(ValueError):
     __module__ = "funcnn.tree"  # as users import it, and tracebacks name it
 
 
-class TooDeep(TreeError):
-    """A tree that Python's recursion cannot go through."""
-
-    def __init__(self) -> None:
-        super().__init__("the tree is nested too deep, by hundreds of levels. Use one tuple of many leaves")
+def too_deep() -> TreeError:
+    """What is told of a tree that Python's recursion cannot go through."""
+    return TreeError("the tree is nested too deep, by hundreds of levels. Use one tuple of many leaves")
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -116,7 +114,7 @@ def flatten(tree: Any) -> list[Any]:
         _append_leaves(tree, leaves)
         return leaves
     except RecursionError:
-        raise TooDeep from None
+        raise too_deep() from None
 
 
 def unflatten(like: T, leaves: list[Any]) -> T:
@@ -133,7 +131,7 @@ def unflatten(like: T, leaves: list[Any]) -> T:
     try:
         tree = _rebuild(like, remaining)
     except RecursionError:
-        raise TooDeep from None
+        raise too_deep() from None
     except StopIteration:
         raise TreeError(f"{len(flatten(like))} leaves expected, got {len(leaves)}") from None
     if list(remaining):
@@ -164,7 +162,7 @@ def paths(tree: Any) -> list[str]:
     try:
         return [".".join(path) for path in _walk(tree, ())]
     except RecursionError:
-        raise TooDeep from None
+        raise too_deep() from None
 
 
 def _walk(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

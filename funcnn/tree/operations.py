@@ -10,7 +10,6 @@ from funcnn.system.devices import has_form, is_device_array, module_of
 from funcnn.system.text import Text, text_table
 from funcnn.tree.nodes import (
     Shape,
-    TooDeep,
     TreeError,
     arrays_of,
     children_of,
@@ -18,6 +17,7 @@ from funcnn.tree.nodes import (
     labels_of,
     nbytes,
     paths,
+    too_deep,
     unflatten,
 )
 
@@ -50,7 +50,7 @@ def rows(tree: Any, *others: Any, names: Sequence[str] = (), shapes: bool = Fals
     try:
         leaves = _alike((tree, *others), shapes)
     except RecursionError:
-        raise TooDeep from None
+        raise too_deep() from None
     if leaves is None:
         for i, other in enumerate(others, 1):
             check_like(tree, other, (names[0], names[i]) if names else _NAMES, shapes=shapes)
@@ -73,7 +73,7 @@ def check_like(tree: Any, other: Any, names: tuple[str, str] = _NAMES, *, shapes
         if _alike((tree, other), shapes) is None:
             _name_difference(tree, other, (), names, shapes)
     except RecursionError:
-        raise TooDeep from None
+        raise too_deep() from None
 
 
 def _alike(trees: Sequence[Any], shapes: bool) -> list[list[Any]] | None:
@@ -161,7 +161,7 @@ def replace(tree: T, path: str, value: Any) -> T:
     try:
         return _replace(tree, path.split(".") if path else [], value)  # type: ignore[no-any-return]
     except RecursionError:
-        raise TooDeep from None
+        raise too_deep() from None
     except KeyError:
         near = difflib.get_close_matches(path, filter(None, paths(tree)), n=3, cutoff=0.0)
         hint = f"; nearest: {', '.join(near)}" if near else " (it is empty)"
@@ -184,12 +184,10 @@ def equal(tree: Any, other: Any) -> bool:
     (True, False)
     """
     try:
-        check_like(tree, other)
-    except TooDeep:
-        raise
-    except TreeError:
-        return False
-    return all(_same_bits(a, b) for a, b in zip(flatten(tree), flatten(other), strict=True))
+        leaves = _alike((tree, other), shapes=False)
+    except RecursionError:
+        raise too_deep() from None
+    return leaves is not None and all(_same_bits(a, b) for a, b in zip(*leaves, strict=True))
 
 
 def _same_bits(a: Any, b: Any) -> bool:
