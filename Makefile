@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(BIN)/funcnn demo $(if $(QUICK),--quick)
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=95
 
 # uv makes each of these environments in build/. What an old version of another package warns of is not for us to mend.
 UV := $(BIN)/uv

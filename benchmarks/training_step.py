@@ -19,7 +19,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import measure
-from nets import NETS, Net, check_parameters, funcnn_steps, import_torch, team_steps, torch_steps
+from nets import NETS, Net, check_parameters, funcnn_steps, import_torch, torch_steps
 
 from funcnn.system.memory import keep_freed_memory
 from funcnn.team import Team
@@ -33,7 +33,7 @@ def measure_net(net: Net, batch: int, rounds: int, team: Team | None) -> dict[st
     check_parameters(net)
     steps = {"funcnn, threads": funcnn_steps(net, batch)}
     if team:
-        steps["funcnn, processes"] = team_steps(net, batch, team)
+        steps["funcnn, processes"] = funcnn_steps(net, batch, team)
     for channels_last in (False, True) if net.has_images else (False,):
         for fused in (False, True):
             name = "channels last" if channels_last else "default"

@@ -6,6 +6,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -36,6 +37,8 @@ from funcnn.rebuild import rebuild
 from funcnn.schedules import exponential_decay, warmup_cosine
 from funcnn.settings import Described, config
 from funcnn.tree import TreeError, node
+
+T = TypeVar("T")
 
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 every_transform = pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
@@ -122,7 +125,7 @@ def signum_reference(w: float, gradients: list[float], rate: Rate, beta: float, 
         yield w
 
 
-def trajectory(optimizer: Optimizer, params: tree.T, gradients: list[tree.T]) -> list[tree.T]:
+def trajectory(optimizer: Optimizer, params: T, gradients: list[T]) -> list[T]:
     """The params after each step."""
     opt_state, seen = optimizer.init(params), []
     for step, grads in enumerate(gradients):
@@ -329,7 +332,7 @@ def after_steps(optimizer: Optimizer, count: int, dtype: type = np.float64) -> t
     return params, opt_state
 
 
-def copied(value: tree.T) -> tree.T:
+def copied(value: T) -> T:
     """A deep, writable copy."""
     return tree.map(np.copy, value)
 
@@ -728,7 +731,7 @@ def test_an_update_of_ones_own_must_give_a_pair() -> None:
 
 def test_a_state_of_another_structure_is_named() -> None:
     params = (np.ones(2), np.ones(3))
-    with pytest.raises(tree.TreeError, match=r"trees differ at '1': params has .*, the optimizer state has None"):
+    with pytest.raises(TreeError, match=r"trees differ at '1': params has .*, the optimizer state has None"):
         momentum(0.1).update(params, (np.ones(2), None), params, 0)
 
 

@@ -48,6 +48,14 @@ def same(one: Any, other: Any) -> bool:
 
 # --- The library's --------------------------------------------------------------------------------------------
 
+
+def told(parameter: Any) -> str:
+    """A test's name for a kind, a value or its makers, without addresses."""
+    if isinstance(parameter, list):
+        return "-".join(each.__name__ for each in parameter)
+    return parameter if isinstance(parameter, str) else as_code(parameter)
+
+
 LIBRARY = [
     ("layer", serial(dense(3, weight_init=init.constant(0.5)), relu())),
     ("initialiser", init.constant(0.5)),
@@ -67,7 +75,11 @@ LIBRARY = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "value"), LIBRARY, ids=lambda each: each if isinstance(each, str) else as_code(each))
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    LIBRARY,
+    ids=told,
+)
 def test_every_kind_is_made_again(kind: str, value: Any) -> None:
     assert own_parts(**{kind: value}) == []
     assert same(rebuild(stored(value), kind=kind), value)
@@ -170,7 +182,9 @@ OWN = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "makers"), OWN, ids=lambda each: each if isinstance(each, str) else as_code(each)
+    ("kind", "value", "makers"),
+    OWN,
+    ids=told,
 )
 def test_every_kind_of_ones_own_is_made_again(kind: str, value: Any, makers: list[Callable[..., Any]]) -> None:
     names = own_parts(**{kind: value})

@@ -189,7 +189,9 @@ def test_a_rate_that_grows_beyond_the_floats_is_refused_at_its_step() -> None:
 # --- Keys and dtypes, wherever they are taken -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [0, 5, -1, None, "0", np.int64(3), np.random.default_rng(0)], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [0, 5, -1, None, "0", np.int64(3), np.random.default_rng(0)], ids=lambda each: repr(each).split(" at ")[0]
+)
 def test_what_is_no_key_is_refused_where_a_key_is_taken(wrong: Any) -> None:
     params, state, _ = dense(3).init(Key(0), (4,))
     x = np.ones((2, 4), np.float32)

@@ -40,6 +40,7 @@ from funcnn.models import fully_connected
 from funcnn.optimizers import Optimizer, adam, adamw, chain, clip_by_global_norm, momentum, rmsprop, sgd
 from funcnn.report.history import best_row, row_of
 from funcnn.schedules import piecewise_constant
+from funcnn.settings import as_code
 from funcnn.train import (
     Batch,
     Epoch,
@@ -681,7 +682,7 @@ def test_the_state_that_training_began_with_is_not_taken_for_the_trained_one() -
         (remat(serial(dense(3), repeat(softmax(), 1))), softmax_cross_entropy),
         (sigmoid(), sigmoid_cross_entropy),
     ],
-    ids=str,
+    ids=as_code,
 )
 def test_probabilities_where_a_loss_takes_logits_are_said(last: Layer, loss: Any) -> None:
     with pytest.warns(

@@ -6,6 +6,7 @@ be changed in place, or rebuilt wrongly.
 
 A leaf's path joins the fields and positions that lead to it by dots: ``"2.weight"``.
 
+>>> import numpy as np
 >>> @node
 ... class Params:
 ...     weight: np.ndarray

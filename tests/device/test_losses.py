@@ -12,6 +12,7 @@ from test_losses import CASES, Case, class_numbers, gaussian
 from funcnn import metrics
 from funcnn.device import to_device, to_host
 from funcnn.losses import multiclass_hinge, softmax_cross_entropy
+from funcnn.settings import as_code
 from funcnn.system.devices import is_device_array, register
 
 register("standin", standin)
@@ -51,7 +52,7 @@ def test_gives_what_the_host_gives(case: Case, dtype: type, weighed: bool) -> No
         partial(softmax_cross_entropy, reduction="sum"), metrics.accuracy, partial(metrics.accuracy, ignore=1),
         partial(metrics.top_k_accuracy, k=2),
     ],
-    ids=str,
+    ids=as_code,
 )  # fmt: skip
 def test_options_and_metrics(loss: Any) -> None:
     arguments = gaussian(7, 4), class_numbers(7, 4)
@@ -75,7 +76,7 @@ def test_of_nothing_that_counts_the_slopes_are_zero() -> None:
     assert (to_host(value), to_host(slopes).tolist()) == (0.0, [[0.0, 0.0], [0.0, 0.0]])
 
 
-@pytest.mark.parametrize("metric", [metrics.mae, metrics.rmse, metrics.binary_accuracy, metrics.r2], ids=str)
+@pytest.mark.parametrize("metric", [metrics.mae, metrics.rmse, metrics.binary_accuracy, metrics.r2], ids=as_code)
 def test_metrics_of_numbers(metric: Any) -> None:
     arguments = gaussian(7, 3), (gaussian(3, 7).T > 0).astype(float)
     assert float(to_host(metric(*there(arguments)))) == pytest.approx(metric(*arguments), rel=1e-12)

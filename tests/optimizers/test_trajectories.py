@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -34,6 +35,8 @@ from funcnn.optimizers import (
 from funcnn.schedules import linear
 from funcnn.train import Metrics
 from funcnn.tree import node
+
+T = TypeVar("T")
 
 STEPS = 20
 STARTS = (2.0, -3.0, 4.5)
@@ -138,7 +141,7 @@ def lookahead_reference(w: float, gradients: list[float], k: int, alpha: float) 
         yield w
 
 
-def trajectory(optimizer: Optimizer, params: tree.T, gradients: list[tree.T]) -> list[tree.T]:
+def trajectory(optimizer: Optimizer, params: T, gradients: list[T]) -> list[T]:
     """The params after each step."""
     opt_state, seen = optimizer.init(params), []
     for step, grads in enumerate(gradients):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from cases import gaussian
 from funcnn import tree
 from funcnn.optimizers import Transform, adaptive_clip, centralize, clip_by_norm, clip_by_value
 
+T = TypeVar("T")
+
 KERNEL, WEIGHT, BIAS = (3, 2, 4, 5), (4, 3), (5,)
 PARAMS = tuple(gaussian(shape, np.float64, "params", i) for i, shape in enumerate((KERNEL, WEIGHT, BIAS, ())))
 GRADS = tuple(gaussian(shape, np.float64, "grads", i) for i, shape in enumerate((KERNEL, WEIGHT, BIAS, ())))
 
 
-def transformed(transform: Transform, grads: tree.T, params: object = None) -> tree.T:
+def transformed(transform: Transform, grads: T, params: object = None) -> T:
     made, state = transform.update(grads, transform.init(params), params, 0)
     assert state is None
     return made

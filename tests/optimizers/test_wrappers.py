@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
@@ -54,6 +54,8 @@ from funcnn.train import (
     train,
 )
 
+T = TypeVar("T")
+
 PARAMS = (gaussian((3, 2), np.float64, "w"), (gaussian((4,), np.float64, "b"), None))
 
 
@@ -61,7 +63,7 @@ def grads(step: int) -> tuple:
     return tree.map(lambda leaf: gaussian(leaf.shape, leaf.dtype, "gradient", step), PARAMS)
 
 
-def after(optimizer: Optimizer, steps: int, params: tree.T = PARAMS) -> tuple[tree.T, Any, list[tree.T]]:
+def after(optimizer: Optimizer, steps: int, params: T = PARAMS) -> tuple[T, Any, list[T]]:
     """The params and state after some steps, and the params after each."""
     opt_state, seen = optimizer.init(params), []
     for step in range(steps):
