@@ -240,7 +240,7 @@ def training_steps(layer: Layer, in_shape: tuple[int, ...], batch: int) -> Itera
 
 
 def funcnn_steps(net: Net, batch: int, team: Team | None = None) -> Iterator[float]:
-    """Training steps by funcnn, of the processes of a team if there is one: each `next` takes one and gives its loss."""
+    """Training steps by funcnn, by a team's processes if there is one: each `next` takes one and gives its loss."""
     problem = Problem(net.funcnn, softmax_cross_entropy, adam(LEARNING_RATE), metric=None)
     state, batches = init_state(problem, Key(0), net.in_shape), data(net.in_shape, batch)
     step = make_step(problem, team=team)

@@ -47,10 +47,8 @@ def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = 
     """
     if type(join) is not bool:
         raise TypeError(f"update_leaves: elementwise must be True or False, got {type(join).__name__}")
-    foreign = {type(array) for row in rows for array in row} - _ARRAYS
-    foreign = {
-        kind for kind in foreign if not (issubclass(kind, np.generic) or is_device_class(kind))
-    }  # numbers will do
+    kinds = set().union(*[map(type, row) for row in rows]) - _ARRAYS
+    foreign = [kind for kind in kinds if not (issubclass(kind, np.generic) or is_device_class(kind))]  # numbers will do
     if foreign:
         names = ", ".join(sorted(kind.__name__ for kind in foreign))
         raise TypeError(f"update_leaves: the leaves of all trees must be arrays, got {names}. Make them np.array(...)")
@@ -69,12 +67,13 @@ def over_leaves(updates: Sequence[Update], rows: Sequence[Row], *, join: bool = 
             results[first] = _call(updates[first], rows[first])
             continue
         columns = zip(*[rows[i] for i in group], strict=True)
-        vectors = _call(updates[first], tuple([np.concatenate([a.reshape(-1) for a in column]) for column in columns]))
+        vectors = _call(updates[first], tuple([np.concatenate(column, axis=None) for column in columns]))
         end = 0
         for i in group:
             leaf = rows[i][0]
             start, end = end, end + leaf.size
-            results[i] = [vector[start:end].reshape(leaf.shape) for vector in vectors]
+            parts = [vector[start:end] for vector in vectors]
+            results[i] = parts if leaf.ndim == 1 else [part.reshape(leaf.shape) for part in parts]
     return results
 
 
@@ -91,8 +90,9 @@ def moment_dtype(leaf: Array) -> np.dtype[Any]:
 def _call(update: Update, row: Row) -> list[Array]:
     leaf = row[0]
     made = update(*[array.astype(np.float32) for array in row] if leaf.dtype == np.float16 else row)
-    wanted, got = [leaf.shape] * (len(row) - 1), [np.shape(each) for each in made] if type(made) is tuple else []
-    if got != wanted:
+    shape, count = leaf.shape, len(row) - 1
+    if type(made) is not tuple or len(made) != count or any(np.shape(each) != shape for each in made):
+        wanted, got = [shape] * count, [np.shape(each) for each in made] if type(made) is tuple else []
         raise TypeError(
             "update_leaves: expected update(leaf, gradient, *moments) to return (leaf, *moments), a tuple of arrays "
             f"of shapes {wanted}, got {f'shapes {got}' if got else type(made).__name__}"

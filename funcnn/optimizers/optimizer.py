@@ -9,7 +9,7 @@ import numpy as np
 
 from funcnn import tree
 from funcnn.arrays import updates
-from funcnn.optimizers.rule import Rule, Transform, check_gradients, check_settings, foreign_state, no_state
+from funcnn.optimizers.rule import Rule, Transform, check_settings, foreign_state, no_state
 from funcnn.schedules import Rate, scaled, value_at
 from funcnn.schedules.schedule import check_rate
 from funcnn.settings import Described, as_float, config, function_of, is_number, refuse, shown
@@ -223,10 +223,8 @@ def update_leaves(
     """
     if not callable(update):
         refuse("update_leaves", "update", "a function (leaf, gradient, *moments) -> (leaf, *moments)", update)
-    check_gradients(params, grads)
-    for moment in moments:
-        tree.check_like(params, moment, ("params", "the optimizer state"), shapes=True)
-    rows = list(zip(*map(tree.flatten, (params, grads, *moments)), strict=True))
+    names = ("params", "gradients", *["the optimizer state"] * len(moments))
+    rows = tree.rows(params, grads, *moments, names=names, shapes=True)
     by_leaf = [update] * len(rows)
     if weight_decay is not None:
         rates = tree.flatten(weight_decay)

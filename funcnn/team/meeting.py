@@ -16,7 +16,7 @@ __all__ = ["CAPACITY", "MeetingRoom", "Stopped", "size_of_room"]
 
 CAPACITY = 2**20  # bytes that a member may say at a meeting
 _LINE = 64  # bytes: counters of different members in one line of the cache would slow each other down
-_SPIN = 60e-6  # seconds of looking before sleeping: about what it takes to fall asleep and wake up
+_SPIN = 300e-6  # seconds of looking before sleeping: more than the first member works between two steps of a small net
 _SLEEP = (1e-3, 0.1)  # seconds, first and longest, after which a sleeper looks again, woken or not
 _yield = getattr(os, "sched_yield", lambda: time.sleep(0))
 

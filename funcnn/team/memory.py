@@ -146,6 +146,12 @@ class StateMemory:
         self._read = memory.view()
         self._read.flags.writeable = False
         self.params, self.state, self.opt_state = views(plan.state, self._read)
+        self._places = [(place.shape, place.dtype, place.start) for place in tree.flatten(plan.state)]
+
+    def seen_through(self, memory: Array) -> tuple[Any, Any, Any]:
+        """(params, state, opt_state) as views of another array of this memory's bytes."""
+        leaves = [np.ndarray(shape, dtype, memory, start) for shape, dtype, start in self._places]
+        return tree.unflatten((self.params, self.state, self.opt_state), leaves)
 
     @cached_property
     def written(self) -> tuple[Any, Any, Any]:
@@ -195,5 +201,5 @@ def copy(values: Sequence[Array], memory: Sequence[Array]) -> None:
     for target, value in zip(memory, values, strict=True):
         if value.dtype != target.dtype:
             raise tree.TreeError(f"the new state has an array of {value.dtype} for one of {target.dtype}")
-        if not np.may_share_memory(target, value):
+        if value.base is not target and not np.may_share_memory(target, value):
             target[...] = value

@@ -233,7 +233,7 @@ class Team:
         root = np.frombuffer(slot.block.map, np.uint8)  # of no other array, so that NumPy has it for the views' base
         root.flags.writeable = False
         slot.root = weakref.ref(root)
-        params, net_state, opt_state = views(self._member.plan.state, root)
+        params, net_state, opt_state = self._member.state(slot.number).seen_through(root)
         state = TrainState(params, net_state, opt_state, step, seed)
         slot.state = weakref.ref(state)
         return state
