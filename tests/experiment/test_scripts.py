@@ -36,7 +36,11 @@ NETWORK = (
 )  # fmt: skip
 ARGUMENTS: dict[str, list[tuple[str, ...]]] = {
     "cifar10_convnet.py": [("--model", "1", "--no-plots"), ("--model", "2", "--recipe", "ours", "--no-plots")],
-    "cifar10_ensemble.py": [()],
+    "cifar10_ensemble.py": [
+        (),
+        ("--models", "runs/cifar10_convnet_1/model.safetensors", "--mirrored", "--no-validation", "--no-plots", "--out",
+         "runs/mirrored"),
+    ],
     "fashion_autoencoder.py": [("--no-plots",), ("--variational", "--latent", "2", "--batch-size", "40")],
     "fashion_cnn.py": [("--recipe", "ours", "--no-plots")],
     "mlp_variants.py": [
@@ -181,6 +185,12 @@ def test_the_ensemble_tells_what_each_model_and_their_mean_reach(finished: Calla
         metrics = read(runs / Path(row["model"]).parent.name / "metrics.json")
         assert row["test_accuracy"] == pytest.approx(metrics["test_accuracy"], abs=1e-12)
         assert row["validation_accuracy"] == pytest.approx(metrics["validation_accuracy"], abs=1e-12)
+    *each, mean = read(runs / "mirrored" / "metrics.json")
+    names = [str(Path(row["model"]).parent.name) + row["model"].partition(",")[2] for row in each]
+    assert names == ["cifar10_convnet_1", "cifar10_convnet_1 mirrored"]
+    assert [set(row) for row in (*each, mean)] == [{"model", "test_accuracy"}] * 3
+    assert each[0]["test_accuracy"] == read(folder / "metrics.json")[0]["test_accuracy"]
+    assert 0.1 < mean["test_accuracy"] < 1
 
 
 def test_autoencoders_are_chosen_by_their_loss_and_show_what_they_make(finished: Callable[[str], Path]) -> None:
