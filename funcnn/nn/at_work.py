@@ -40,8 +40,6 @@ _SERIAL, _DENSE = kind(serial()), kind(dense(1))
 class Work(ABC):
     """A layer at work: its memory, and what `forward` has left there for `backward`."""
 
-    draws = False
-
     @abstractmethod
     def forward(self, params: Any, x: Array, key: Key | None) -> Array:
         """y, in memory that the next call may use again, or x's."""
@@ -109,21 +107,31 @@ class _Chain:
     def __init__(self, net: Layer, form: Any, params: Any, state: Any) -> None:
         self.form = form
         links = net.config.whole.links  # type: ignore[attr-defined]
-        self.links = [(link.i, _work_of(link.layer, state[link.i])) for link in links]
+        self.links = [(link, _work_of(link.layer, state[link.i])) for link in links]
         self.first = next((i for i, each in enumerate(params) if each is not None), len(params))
 
     def forward(self, params: Any, x: Array, key: Key | None) -> Array:
         with single_blas_thread():
-            for i, work in self.links:
-                x = work.forward(params[i], x, fold_in(key, i) if work.draws and key is not None else None)
+            for link, work in self.links:
+                its_key = fold_in(key, link.i) if link.draws and key is not None else None
+                try:
+                    x = work.forward(params[link.i], x, its_key)
+                except Exception as error:
+                    link.blame(error)
+                    raise
         return x.copy() if type(x) is np.ndarray else tree.map(np.copy, x)
 
     def backward(self, params: Any, dy: Any, into: Any) -> None:
         with single_blas_thread():
-            for i, work in reversed(self.links):
+            for link, work in reversed(self.links):
+                i = link.i
                 if i < self.first:
                     break
-                dy = work.backward(params[i], dy, into[i], i > self.first)
+                try:
+                    dy = work.backward(params[i], dy, into[i], i > self.first)
+                except Exception as error:
+                    link.blame(error)
+                    raise
 
 
 def _work_of(layer: Layer, state: Any) -> Work:
@@ -139,7 +147,6 @@ class _Whatever(Work):
 
     def __init__(self, layer: Layer, state: Any) -> None:
         self.layer, self.state = layer, state
-        self.draws = layer.config.stochastic
         self.residuals: Any = None
 
     def forward(self, params: Any, x: Array, key: Key | None) -> Array:

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from funcnn.layers import (
     conv2d,
     dense,
     dropout,
+    elementwise,
     flatten,
     gelu,
     layer_norm,
@@ -128,6 +130,27 @@ def test_a_batch_of_another_form_is_looked_at_anew() -> None:
     with pytest.raises(NonFiniteError, match=re.escape(str(found.value))):
         step(problem, state, (spoilt, targets))
     assert tree.equal(made(state, batch(8, 4))[0].params, step(problem, state, batch(8, 4))[0].params)
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_an_error_of_a_later_step_names_its_place(where: str) -> None:
+    def one(at: str, x: Any) -> Any:
+        if at == where and (x > 100).any():
+            raise ValueError("too large")
+        return np.ones_like(x)
+
+    wary = elementwise(partial(one, "forward"), partial(one, "backward"), name="wary")
+    problem, state = problem_of(serial(flatten(), dense(2), wary, dense(3)))
+    made = make_step(problem)
+    state, _ = made(state, batch(8, 0))
+    state, _ = made(state, batch(8, 1))
+    x, targets = batch(8, 2)
+    with pytest.raises(ValueError, match="too large") as raised:
+        made(state, (x * 1e4, targets))
+    with pytest.raises(ValueError, match="too large") as by_own:
+        step(problem, state, (x * 1e4, targets))
+    assert raised.value.__notes__ == by_own.value.__notes__
+    assert "serial[2]" in raised.value.__notes__[0]
 
 
 def test_two_at_once_have_memory_of_their_own_and_it_is_kept() -> None:
