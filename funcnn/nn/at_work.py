@@ -3,7 +3,7 @@
 `apply` and `backward` look at all that they are given, and give new arrays. In a run of steps all batches but the last
 of an epoch have one shape, and what lies between a batch and its gradients is seen by nobody. So a net whose batch is
 not cut keeps the memory of what its layers make from step to step, where it is in cache, and what the first step of a
-shape has passed is not looked at again: a step of an MLP takes two thirds of the time.
+shape has passed is not looked at again: forward and back of a small MLP take nine tenths of the time.
 
     work = at_work.take(params, state, x)     None for what has not passed `apply` and `backward`, or does not fit
     y = work.forward(params, x, key)          the caller's
