@@ -52,7 +52,8 @@ def load_member(path: Path, data: Dataset, options: Namespace) -> Trained:
     trained = load_trained(path)
     if trained.classes != data.classes:
         raise DataError(f"{path}: its classes are {', '.join(trained.classes)}; expected {', '.join(data.classes)}")
-    if options.validation and not options.quick and trained.about.get("train_examples", 0) > len(data.train):
+    known = trained.about if isinstance(trained.about, dict) else {}
+    if options.validation and not options.quick and known.get("train_examples", 0) > len(data.train):
         raise DataError(f"{path}: it was trained on the images to validate by. Add --no-validation")
     return attrs.evolve(trained, model=to_device(trained.model, options.device))
 

@@ -324,6 +324,17 @@ def test_show_is_a_table_of_every_leaf_with_the_totals(value: Any, table: str) -
 # --- Wild arguments -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "other",
+    [np.zeros((3, 2)), np.zeros((2, 3), np.float32), np.zeros((2, 3)).view(np.memmap), 0.0, None, (np.zeros((2, 3)),)],
+    ids=["shape", "dtype", "type", "number", "None", "tuple"],
+)
+def test_a_form_is_of_structure_types_shapes_and_dtypes(other: Any) -> None:
+    array = np.zeros((2, 3))
+    assert tree.form((array, None)) == tree.form((array + 1, None))
+    assert tree.form((array, None)) != tree.form((other, None))
+
+
 @pytest.fixture(scope="module")
 def deep() -> Any:
     """A tree of ten thousand levels."""
@@ -339,6 +350,8 @@ def test_a_tree_that_is_nested_too_deep_is_refused(deep: Any) -> None:
         lambda: tree.flatten(deep),
         lambda: tree.paths(deep),
         lambda: tree.map(abs, deep),
+        lambda: tree.form(deep),
+        lambda: tree.rows(deep, other),
         lambda: tree.unflatten(deep, [1]),
         lambda: tree.check_like(deep[0], other),
         lambda: tree.equal(deep, other),

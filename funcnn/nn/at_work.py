@@ -11,7 +11,7 @@ shape has passed is not looked at again: forward and back of a small MLP take ni
     at_work.give_back(work)
 
 The arithmetic is that of the layers' own functions, call by call, and so are the bits. A layer that has no form here
-works by these functions.
+works by these functions. A net that holds a layer of somebody's own does not fit: what that gives has to be looked at.
 """
 
 from abc import ABC, abstractmethod
@@ -35,6 +35,7 @@ __all__ = ["AtWork", "Work"]
 
 _FORMS_KEPT = 8  # at most, with their memory
 _SERIAL, _DENSE = kind(serial()), kind(dense(1))
+_NOTHING = np.empty(0)
 
 
 class Work(ABC):
@@ -54,7 +55,7 @@ class AtWork:
 
     def __init__(self, net: Layer) -> None:
         self.net = net
-        self._fits = type(net.config) is _SERIAL and not net.config.couples_examples
+        self._fits = type(net.config) is _SERIAL and not net.config.couples_examples and _is_ours(net)
         self._idle: dict[Any, list[_Chain] | None] = {}
 
     def __reduce__(self) -> Any:
@@ -62,7 +63,7 @@ class AtWork:
 
     def take(self, params: Any, state: Any, x: Any) -> "_Chain | None":
         """The net at work on such a batch, until it is given back; None where its own functions are to be called."""
-        form = self._form(params, state, x)
+        form = self._form(params, state, x) if self._idle else None
         idle = self._idle.get(form)
         if idle is None:
             return None
@@ -77,20 +78,32 @@ class AtWork:
         if idle is not None:
             idle.append(work)
 
-    def passed(self, params: Any, state: Any, x: Any) -> None:
-        """Know that the net's own functions take such a batch, and these params: others like it may be at work."""
+    def passed(self, params: Any, state: Any, x: Any, gradients: Any) -> None:
+        """Know that the net's own functions take such a batch, and these params: others like it may be at work.
+
+        Not where it is cut, or where the gradients' dtypes are not those of the params, which may be of several.
+        """
         form = self._form(params, state, x)
         if form is None or form in self._idle:
             return
         if len(self._idle) >= _FORMS_KEPT:
             self._idle.clear()
         plan = self.net.config.plan(x)  # type: ignore[attr-defined]
-        self._idle[form] = [] if len(plan) == 1 and len(plan[0][1]) == 1 else None
+        is_whole = len(plan) == 1 and len(plan[0][1]) == 1
+        self._idle[form] = [] if is_whole and tree.form(gradients) == tree.form(params) else None
 
     def _form(self, params: Any, state: Any, x: Any) -> Any:
         """What tells such calls apart; None for those where something of a step could stay in the state."""
         fits = self._fits and type(x) is np.ndarray and x.dtype.char in "fd" and x.flags.c_contiguous
-        return (x.shape, x.dtype, tree.form(params), state) if fits and _is_empty(state) else None
+        try:
+            return (x.shape, x.dtype, tree.form(params), state) if fits and _is_empty(state) else None
+        except (RecursionError, tree.TreeError):  # the net says better what is wrong
+            return None
+
+
+def _is_ours(layer: Layer) -> bool:
+    """Whether a layer, and each within it, is of this library."""
+    return type(layer.config).__module__.startswith("funcnn.") and all(map(_is_ours, layer.config.children))
 
 
 def _is_empty(state: Any) -> bool:
@@ -108,6 +121,10 @@ class _Chain:
         self.form = form
         links = net.config.whole.links  # type: ignore[attr-defined]
         self.links = [(link, _work_of(link.layer, state[link.i])) for link in links]
+        for _, work in reversed(self.links):
+            if isinstance(work, (_Dense, _Element)):
+                work.keeps_y = False  # what it makes, or a view of it, is the caller's
+                break
         self.first = next((i for i, each in enumerate(params) if each is not None), len(params))
 
     def forward(self, params: Any, x: Array, key: Key | None) -> Array:
@@ -119,7 +136,7 @@ class _Chain:
                 except Exception as error:
                     link.blame(error)
                     raise
-        return x.copy() if type(x) is np.ndarray else tree.map(np.copy, x)
+        return x
 
     def backward(self, params: Any, dy: Any, into: Any) -> None:
         with single_blas_thread():
@@ -165,20 +182,22 @@ class _Dense(Work):
     """x · weight + bias."""
 
     def __init__(self) -> None:
-        self.y = self.dx = self.x = np.empty(0)
+        self.y = self.dx = self.x = _NOTHING
+        self.keeps_y = True
 
     def forward(self, params: DenseParams, x: Array, key: Key | None) -> Array:
         self.x, weight = x, params.weight
         rows = products.as_rows(x)
-        if len(self.y) != len(rows):
+        if self.keeps_y and len(self.y) != len(rows):
             self.y = np.empty((len(rows), weight.shape[1]), x.dtype)
-        y = products.matmul(rows, weight, self.y)
+        y = products.matmul(rows, weight, self.y if self.keeps_y else None)
         if params.bias is not None:
             y += params.bias
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[1])
 
     def backward(self, params: DenseParams, dy: Array, into: DenseParams, need_dx: bool) -> Array | None:
         x, rows, dy = self.x, products.as_rows(self.x), products.as_rows(dy)
+        self.x = _NOTHING  # it may be the caller's
         if into.bias is not None:
             into.bias[...] = layout.sum_examples(dy)
         products.matmul(rows.T, dy, into.weight)
@@ -196,18 +215,19 @@ class _Element(Work):
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
-        self.y = self.dx = self.kept = np.empty(0)
+        self.y = self.dx = self.kept = _NOTHING
         self.slope: Array | None = None
+        self.keeps_y = True
 
     def forward(self, params: Any, x: Array, key: Key | None) -> Array:
         settings = self.settings
         if x.size > BLOCK or not (settings.writes or settings.keeps_slope):  # by blocks, or in an array of its own
             y, slope = activate(settings, x, slope=True)
         else:
-            if self.y.strides != x.strides or self.y.shape != x.shape:
+            if self.dx.strides != x.strides or self.dx.shape != x.shape:
                 self.y, self.dx = np.empty_like(x), np.empty_like(x)
                 self.slope = np.empty_like(x) if settings.keeps_slope else None
-            y, slope = self.y, self.slope
+            y, slope = self.y if self.keeps_y else np.empty_like(x), self.slope
             if slope is None:
                 settings.write(x, y)
             else:
@@ -217,6 +237,7 @@ class _Element(Work):
 
     def backward(self, params: Any, dy: Array, into: Any, need_dx: bool) -> Array | None:
         settings, kept = self.settings, self.kept
+        self.kept = _NOTHING
         if not need_dx:
             return None
         if kept.size > BLOCK or not (settings.writes or settings.keeps_slope):

@@ -37,11 +37,11 @@ def stopped_by(*names: str) -> Iterator[None]:
 
 @contextmanager
 def heeded(*names: str) -> Iterator[Callable[[], None]]:
-    """While the block runs, ``heed()`` raises KeyboardInterrupt if one of these signals' own was lost.
+    """While the block runs, ``heed()`` raises KeyboardInterrupt if the handler of one of these signals has.
 
-    A signal's handler raises wherever Python happens to be; what is raised while an object is finalised (``__del__``,
-    a weak reference's callback, a generator that nobody exhausted) Python prints and drops. In a thread that gets no
-    signals ``heed()`` does nothing.
+    A handler raises wherever Python happens to be; what is raised while an object is finalised (``__del__``, a weak
+    reference's callback, a generator that nobody exhausted) Python prints and drops. A KeyboardInterrupt that the block
+    has caught itself counts as well. In a thread that gets no signals ``heed()`` does nothing.
 
     >>> with heeded("SIGINT") as heed:
     ...     heed()
@@ -54,8 +54,11 @@ def heeded(*names: str) -> Iterator[Callable[[], None]]:
 
     def noting(handler: Callable[[int, Any], Any]) -> Callable[[int, Any], Any]:
         def note(number: int, frame: Any) -> None:
-            told.append(number)
-            handler(number, frame)
+            try:
+                handler(number, frame)
+            except KeyboardInterrupt:
+                told.append(number)
+                raise
 
         return note
 

@@ -219,7 +219,7 @@ def forward_and_back(
     else:
         gradients, _ = yield from backward_chunk(problem.net, state.params, residuals, d_outputs, need_dx=False)
         if at_work:
-            at_work.passed(state.params, state.state, inputs)
+            at_work.passed(state.params, state.state, inputs, gradients)
     return Made(gradients, net_state, _metrics(problem, loss, weight, outputs, targets, weights, n))
 
 

@@ -134,12 +134,13 @@ class Team:
         division = division_of(problem, state)
         old, self._begun, self._slots, self._batch = self._blocks[self._lasting :], None, [], None
         try:
-            packed = pack((problem, examples) if self.size > 1 else None, self._block)
+            packed = pack((problem, examples) if self.size > 1 else None, self._new_block)
         except Exception as error:
             raise TeamError(
                 f"what is to be trained cannot be sent to another process ({type(error).__name__}: {error}). Make "
                 "it of functions and classes at the top of a module: no lambda, nothing within a function"
             ) from error
+        self._tell_of(packed)
         plan = Plan(places, rows, self._block(rows_size).handle.number, division)
         self._member.begin(plan, problem, examples)
         self._run(Begin(packed.handle.number, plan, tuple(block.handle.number for block in old)))
@@ -190,9 +191,13 @@ class Team:
     def _block(self, size: int) -> Block:
         """Memory that all members have, by its handle's number."""
         block = self._new_block(size)
+        self._tell_of(block)
+        return block
+
+    def _tell_of(self, block: Block) -> None:
+        """Have all members know a block."""
         self._member.add_memory(block.handle, block.map)
         self._run(Open(block.handle))
-        return block
 
     def _knows(self, problem: Problem, state: TrainState, examples: tuple[Examples | None, ...]) -> bool:
         if self._begun is None or self._begun[0] is not problem:

@@ -90,14 +90,17 @@ def _alike(trees: Sequence[Any], shapes: bool) -> list[list[Any]] | None:
 
 
 def form(tree: Any) -> tuple[Any, ...]:
-    """What trees of arrays have in common if they have one structure, and as leaves the same shapes and dtypes.
+    """What trees have in common if they have one structure, and leaves of the same types, shapes and dtypes.
 
     >>> form((np.zeros(2), None)) == form((np.ones(2), None)), form((np.zeros(2), None)) == form((None, np.zeros(2)))
     (True, False)
     """
     found: list[Any] = []
-    leaves = _formed(tree, [], found)
-    return (*found, *[(leaf.shape, leaf.dtype) if type(leaf) is np.ndarray else type(leaf) for leaf in leaves])
+    try:
+        leaves = _formed(tree, [], found)
+    except RecursionError:
+        raise too_deep() from None
+    return (*found, *[(type(leaf), leaf.shape, leaf.dtype) if has_form(leaf) else type(leaf) for leaf in leaves])
 
 
 def _shapes(leaves: list[Any]) -> list[Shape]:

@@ -31,7 +31,7 @@ from funcnn.rebuild import rebuild
 from funcnn.report.history import read_history
 from funcnn.schedules import piecewise_constant
 from funcnn.system.lock import FolderInUse, locked
-from funcnn.train import Epoch, Model, NonFiniteError, Problem
+from funcnn.train import Epoch, Model, NonFiniteError, Problem, Step
 from funcnn.tree import TreeError
 
 
@@ -194,6 +194,24 @@ def test_an_interrupt_that_python_drops_stops_the_run_at_the_next_step(options, 
         run(problem(), DIGITS, options)
     assert (stopped.value.code, len(seen)) == (130, 2)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_that_the_users_own_handler_only_notes_stops_nothing(options, monkeypatch):
+    def signalling(events, **_):
+        for event in events:
+            if isinstance(event, Step) and event.step == 2:
+                signal.raise_signal(signal.SIGTERM)
+            yield event
+
+    noted = []
+    monkeypatch.setattr(sys.modules["funcnn.experiment.run"], "progress", signalling)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: noted.append(number))
+    try:
+        run(problem(), DIGITS, options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert noted == [signal.SIGTERM]
+    assert (options.out / "metrics.json").exists()
 
 
 # A rate that is right for two epochs, and then so high that they are undone.

@@ -2,9 +2,11 @@
 
 import pickle
 import re
+import weakref
 from functools import partial
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from cases import CASES, Case, gaussian, inputs, several
@@ -13,7 +15,7 @@ from funcnn import tree
 from funcnn.checks import LayerError
 from funcnn.compose import residual, serial
 from funcnn.keys import Key
-from funcnn.layer import Layer
+from funcnn.layer import Applied, Config, Gradients, Layer, config, make_layer
 from funcnn.layers import (
     batch_norm,
     conv2d,
@@ -39,12 +41,14 @@ NETS = {
     "cnn": serial(conv2d(4, 3), relu(), max_pool2d(2), flatten(), dense(8), gelu(), dense(3)),
     "dropout": serial(flatten(), dense(9), tanh(), dropout(0.3), serial(dense(7), layer_norm()), relu(), dense(3)),
     "by blocks": serial(flatten(), dense(600), tanh(), dense(500), gelu(), relu(), dense(3)),
+    "images": serial(conv2d(2, 3), position_bias()),
     "two shapes": serial(residual(serial(conv2d(1, 3, padding="same"), relu())), flatten(), dense(3)),
 }
 
 
 def slope(y: Any) -> Any:
-    return tree.map(lambda array: gaussian(array.shape, array.dtype, "dy"), y)
+    """dy, lying in memory as y does: what a loss makes of y."""
+    return tree.map(lambda array: np.add(gaussian(array.shape, array.dtype, "dy"), array * 0, dtype=array.dtype), y)
 
 
 def by_own_functions(net: Layer, params: Any, state: Any, x: Any, key: Key) -> tuple[Any, Any]:
@@ -66,7 +70,7 @@ def test_every_layer_gives_its_own_bits_in_step_after_step(case: Case) -> None:
     params, state, _ = net.init(Key(0), case.in_shape, np.float32)
     at_work = AtWork(net)
     assert at_work.take(params, state, x) is None
-    at_work.passed(params, state, x)
+    at_work.passed(params, state, x, params)
     fits = not tree.flatten(state) and not net.config.couples_examples and x.dtype.kind == "f"
     for i in range(3):
         its = tree.map(lambda leaf, i=i: np.asarray(leaf + gaussian(leaf.shape, leaf.dtype, i) / 4), params)
@@ -74,7 +78,9 @@ def test_every_layer_gives_its_own_bits_in_step_after_step(case: Case) -> None:
         work = at_work.take(its, state, its_x)
         assert (work is not None) == fits
         if work is not None:
-            assert tree.equal(by_work(work, its, its_x, Key(i)), by_own_functions(net, its, state, its_x, Key(i)))
+            made, wanted = by_work(work, its, its_x, Key(i)), by_own_functions(net, its, state, its_x, Key(i))
+            assert tree.equal(made, wanted)
+            assert [y.strides for y in tree.flatten(made[0])] == [y.strides for y in tree.flatten(wanted[0])]
             at_work.give_back(work)
 
 
@@ -82,8 +88,14 @@ def batch(n: int, word: int) -> tuple[Any, Any]:
     return gaussian((n, 8, 8, 1), np.float32, word), np.arange(n) % 3
 
 
+def mean_square(y: Any, targets: Any) -> tuple[float, Any]:
+    """A loss of one's own, which adds up as y lies in memory."""
+    return float(np.mean(y * y)), 2 * y / y.dtype.type(y.size)
+
+
 def problem_of(net: Layer) -> tuple[Problem, TrainState]:
-    problem = Problem(net, softmax_cross_entropy, adam(0.01))
+    loss = mean_square if net == NETS["images"] else softmax_cross_entropy
+    problem = Problem(net, loss, adam(0.01), metric=None)
     return problem, init_state(problem, Key(0), (8, 8, 1))
 
 
@@ -157,7 +169,7 @@ def test_two_at_once_have_memory_of_their_own_and_it_is_kept() -> None:
     net = NETS["dropout"]
     params, state, _ = net.init(Key(0), (8, 8, 1), np.float32)
     at_work, (x, _), (other, _) = AtWork(net), batch(8, 0), batch(8, 1)
-    at_work.passed(params, state, x)
+    at_work.passed(params, state, x, params)
     one, two = at_work.take(params, state, x), at_work.take(params, state, x)
     assert one is not None
     assert two is not None
@@ -179,6 +191,70 @@ def test_a_net_that_keeps_something_or_is_no_serial_works_by_its_functions(net: 
     params, state, _ = net.init(Key(0), shape, np.float32)
     x = np.zeros((4, *shape), np.float32)
     at_work = AtWork(net)
-    at_work.passed(params, state, x)
+    at_work.passed(params, state, x, params)
     work = at_work.take(params, state, x)
     assert (work is not None) == ("per_position" in repr(net))
+
+
+def test_params_of_several_dtypes_work_by_the_nets_functions() -> None:
+    problem, state = problem_of(NETS["dropout"])
+    first = next(each for each in state.params if each is not None)
+    mixed = attrs.evolve(first, bias=first.bias.astype(np.float64))
+    one = other = init_state_of(problem, state, tuple([mixed if each is first else each for each in state.params]))
+    made = make_step(problem)
+    for i in range(3):
+        one, other = made(one, batch(8, i))[0], step(problem, other, batch(8, i))[0]
+        assert tree.equal((one.params, one.opt_state), (other.params, other.opt_state))
+
+
+def init_state_of(problem: Problem, state: TrainState, params: Any) -> TrainState:
+    return attrs.evolve(state, params=params, opt_state=problem.optimizer.init(params))
+
+
+@config
+class _Fickle(Config):
+    """A layer of one's own, which gives fewer columns where a value is large."""
+
+    name = "fickle"
+
+    def out_shape(self, in_shape: Any) -> Any:
+        return in_shape
+
+
+def _fickle_apply(settings: Any, params: Any, state: Any, x: Any, *, key: Any = None, train: bool = False) -> Applied:
+    return Applied(x[:, :1] if (x > 100).any() else x, state, x)
+
+
+def _fickle_backward(settings: Any, params: Any, x: Any, dy: Any, *, need_dx: bool = True) -> Gradients:
+    return Gradients(None, dy)
+
+
+def test_what_layers_of_ones_own_give_is_looked_at_in_every_step() -> None:
+    problem, state = problem_of(serial(flatten(), make_layer(_Fickle(), _fickle_apply, _fickle_backward), dense(3)))
+    made = make_step(problem)
+    for i in range(3):
+        state, _ = made(state, batch(8, i))
+    x, targets = batch(8, 3)
+    with pytest.raises(LayerError, match=r"serial\[2\] dense\(units=3\)"):
+        made(state, (x * 1e4, targets))
+
+
+@pytest.mark.parametrize("wrong", [list, lambda params: (*params[:1], [np.ones(2)], *params[2:])])
+def test_params_that_are_no_tree_are_told_by_the_layer(wrong: Any) -> None:
+    problem, state = problem_of(NETS["dropout"])
+    made = make_step(problem)
+    for i in range(2):
+        state, _ = made(state, batch(8, i))
+    with pytest.raises(LayerError, match=r"expected (its )?params to be"):
+        made(attrs.evolve(state, params=wrong(state.params)), batch(8, 2))
+
+
+def test_a_step_keeps_no_batch() -> None:
+    problem, state = problem_of(NETS["dropout"])
+    made, seen = make_step(problem), []
+    for i in range(3):
+        x, targets = batch(8, i)
+        seen.append(weakref.ref(x))
+        state, _ = made(state, (x, targets))
+        del x
+    assert [each() for each in seen] == [None] * 3

@@ -249,7 +249,7 @@ def test_what_cannot_be_sent_is_said_and_nobody_is_left() -> None:
         make_step(problem, team=team)(state, batch)
     assert own_children() == before
     sendable = Problem(dense(2), mean_squared_error, sgd(0.1))
-    with pytest.raises(TeamError, match="the team has ended, or is another process's: make another"):
+    with pytest.raises(TeamError, match=r"^the team has ended, or is another process's: make another"):
         make_step(sendable, team=team)(state, batch)
 
 
