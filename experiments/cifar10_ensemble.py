@@ -4,14 +4,15 @@
     python experiments/cifar10_convnet.py --model 2
     python experiments/cifar10_ensemble.py
 
-A net errs otherwise on an image's mirror image, so that with `--mirrored` one model is two:
+A net errs otherwise on an image's mirror image, or a pixel further, so that the mean over views is better, too:
 
     python experiments/cifar10_resnet.py
-    python experiments/cifar10_ensemble.py --models runs/cifar10_resnet/model.safetensors --mirrored
+    python experiments/cifar10_ensemble.py --models runs/cifar10_resnet/model.safetensors --views 6
 """
 
 import json
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -36,7 +37,8 @@ def parse() -> Namespace:
     parser = new_parser(__doc__)
     add = parser.add_argument
     add("--models", type=Path, nargs="+", default=MODELS, help="model files (default: those that the above leaves)")
-    add("--mirrored", action="store_true", help="each model sees every image twice, as it is and mirrored")
+    text = "what each model sees of an image: 2 mirrored as well, 6 both and a pixel up and left, down and right"
+    add("--views", type=int, choices=(1, 2, 6), default=1, help=f"{text} (default %(default)s, as it is)")
     add("--no-validation", dest="validation", action="store_false", help="for models that were trained on all images")
     add("--data-dir", help="the folder of the data files (default: FUNCNN_DATA, or else they are downloaded)")
     add("--out", type=Path, default=Path("runs") / "cifar10_ensemble", help="the folder for results (%(default)s)")
@@ -58,10 +60,18 @@ def load_member(path: Path, data: Dataset, options: Namespace) -> Trained:
     return attrs.evolve(trained, model=to_device(trained.model, options.device))
 
 
-def predictions(trained: Trained, parts: dict[str, Part], *, mirrored: bool) -> dict[str, Array]:
-    """A model's probabilities of each part's images, or of these mirrored."""
-    turn = -1 if mirrored else 1
-    return {name: probabilities(trained, part.inputs[:, :, ::turn]) for name, part in parts.items()}
+def views(images: Array, number: int) -> Iterator[Array]:
+    """The images as they are, then mirrored, then both a pixel further either way, edges repeated: so many of these."""
+    height, width = images.shape[1:3]
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    shifted = [padded[:, start : start + height, start : start + width] for start in (1, 0, 2)]
+    each = [view for some in shifted for view in (some, some[:, :, ::-1])]
+    yield from each[:number]
+
+
+def predictions(trained: Trained, part: Part, number: int) -> Array:
+    """The mean of a model's probabilities of so many views of a part's images."""
+    return np.mean([probabilities(trained, images) for images in views(part.inputs, number)], axis=0)
 
 
 def main() -> None:
@@ -69,16 +79,20 @@ def main() -> None:
     folder = make_folder(options.out)
     data = load_data("cifar10", options)
     parts = {"validation": data.validation, "test": data.test} if options.validation else {"test": data.test}
-    members = {}
+    found, members = {}, []
     for path in options.models:
         trained = load_member(path, data, options)
-        for mirrored in (False, True) if options.mirrored else (False,):
-            members[f"{path}{', mirrored' * mirrored}"] = predictions(trained, parts, mirrored=mirrored)
-    mean = {name: np.mean([shares[name] for shares in members.values()], axis=0) for name in parts}
+        for number in sorted({1, options.views}):
+            name = str(path) if number == 1 else f"{path}, {number} views"
+            found[name] = {part: predictions(trained, parts[part], number) for part in parts}
+        members.append(found[name])  # by most views
+    mean = {part: np.mean([shares[part] for shares in members], axis=0) for part in parts}
+    if len(members) > 1:
+        found["their mean"] = mean
     rows = []
-    for member, shares in (members | {"their mean": mean}).items():
-        right = {name: float((shares[name].argmax(axis=1) == part.targets).mean()) for name, part in parts.items()}
-        rows.append({"model": member} | {f"{name}_accuracy": accuracy for name, accuracy in right.items()})
+    for name, shares in found.items():
+        right = {part: float((shares[part].argmax(axis=1) == parts[part].targets).mean()) for part in parts}
+        rows.append({"model": name} | {f"{part}_accuracy": accuracy for part, accuracy in right.items()})
     write_text(folder / "metrics.json", json.dumps(rows, indent=2) + "\n")
     if options.plots and can_draw(printer(options.quiet)):
         draw_predictions(data.test, data.classes, mean["test"], folder)

@@ -1,6 +1,8 @@
 """A residual net of 0.31 million parameters learns CIFAR-10: 60,000 colour images of 32x32 pixels, ten kinds of things.
 
     python experiments/cifar10_resnet.py --workers 2
+    python experiments/cifar10_resnet.py --workers 2 --epochs 80 --no-validation
+    python experiments/cifar10_ensemble.py --models runs/cifar10_resnet/model.safetensors --views 6 --no-validation
     python experiments/cifar10_resnet.py --widths 64 128 160 160 --epochs 80
 
 Images are halved before they are widened, so that most of the work is done on few pixels, and each channel's largest

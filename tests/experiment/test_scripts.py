@@ -38,8 +38,8 @@ ARGUMENTS: dict[str, list[tuple[str, ...]]] = {
     "cifar10_convnet.py": [("--model", "1", "--no-plots"), ("--model", "2", "--recipe", "ours", "--no-plots")],
     "cifar10_ensemble.py": [
         (),
-        ("--models", "runs/cifar10_convnet_1/model.safetensors", "--mirrored", "--no-validation", "--no-plots", "--out",
-         "runs/mirrored"),
+        ("--models", "runs/cifar10_convnet_1/model.safetensors", "--views", "6", "--no-validation", "--no-plots",
+         "--out", "runs/views"),
     ],
     "fashion_autoencoder.py": [("--no-plots",), ("--variational", "--latent", "2", "--batch-size", "40")],
     "fashion_cnn.py": [("--recipe", "ours", "--no-plots")],
@@ -185,12 +185,23 @@ def test_the_ensemble_tells_what_each_model_and_their_mean_reach(finished: Calla
         metrics = read(runs / Path(row["model"]).parent.name / "metrics.json")
         assert row["test_accuracy"] == pytest.approx(metrics["test_accuracy"], abs=1e-12)
         assert row["validation_accuracy"] == pytest.approx(metrics["validation_accuracy"], abs=1e-12)
-    *each, mean = read(runs / "mirrored" / "metrics.json")
-    names = [str(Path(row["model"]).parent.name) + row["model"].partition(",")[2] for row in each]
-    assert names == ["cifar10_convnet_1", "cifar10_convnet_1 mirrored"]
-    assert [set(row) for row in (*each, mean)] == [{"model", "test_accuracy"}] * 3
-    assert each[0]["test_accuracy"] == read(folder / "metrics.json")[0]["test_accuracy"]
-    assert 0.1 < mean["test_accuracy"] < 1
+    one, six = read(runs / "views" / "metrics.json")
+    assert six["model"] == f"{one['model']}, 6 views"
+    assert set(one) == set(six) == {"model", "test_accuracy"}
+    assert one["test_accuracy"] == each[0]["test_accuracy"]
+    assert 0.1 < six["test_accuracy"] < 1
+
+
+def test_the_ensembles_views_are_the_image_its_mirror_image_and_both_a_pixel_further() -> None:
+    images = np.arange(2 * 3 * 4 * 3).reshape(2, 3, 4, 3)
+    one, mirrored, before, _, behind, last = module_of("cifar10_ensemble.py").views(images, 6)
+    assert np.array_equal(one, images)
+    assert np.array_equal(mirrored, images[:, :, ::-1])
+    assert np.array_equal(before[:, 1:, 1:], images[:, :-1, :-1])
+    assert np.array_equal(before[:, 0, 1:], images[:, 0, :-1])
+    assert np.array_equal(behind[:, :-1, :-1], images[:, 1:, 1:])
+    assert np.array_equal(last, behind[:, :, ::-1])
+    assert len(list(module_of("cifar10_ensemble.py").views(images, 2))) == 2
 
 
 def test_autoencoders_are_chosen_by_their_loss_and_show_what_they_make(finished: Callable[[str], Path]) -> None:
