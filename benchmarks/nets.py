@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from funcnn import Key, Layer, fold_in, serial, tree
+from funcnn import Key, Layer, serial, tree
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, leaky_relu, max_pool2d, position_bias, relu
 from funcnn.losses import softmax_cross_entropy
 from funcnn.models import convnet
@@ -224,29 +224,22 @@ def as_torch(array: Any, *, channels_last: bool = False) -> Any:
     return tensor.permute(0, 3, 1, 2).contiguous(memory_format=layout(channels_last))
 
 
-def training_steps(layer: Layer, in_shape: tuple[int, ...], batch: int) -> Iterator[float]:
-    """Training steps of any layer that gives logits, by funcnn: each `next` takes one and gives its loss."""
-    optimizer, batches = adam(LEARNING_RATE), data(in_shape, batch)
-    params, state, _ = layer.init(Key(0), in_shape)
-    opt_state, step = optimizer.init(params), 0
-    while True:
-        inputs, labels = batches[step % BATCHES]
-        logits, state, residuals = layer.apply(params, state, inputs, key=fold_in(Key(1), step), train=True)
-        loss, d_logits = softmax_cross_entropy(logits, labels)
-        grads, _ = layer.backward(params, residuals, d_logits, need_dx=False)
-        params, opt_state = optimizer.update(grads, opt_state, params, step)
-        step += 1
-        yield loss
+def training_steps(layer: Layer, in_shape: tuple[int, ...], batch: int, team: Team | None = None) -> Iterator[float]:
+    """Training steps of any layer that gives logits, by a team's processes if there is one.
 
-
-def funcnn_steps(net: Net, batch: int, team: Team | None = None) -> Iterator[float]:
-    """Training steps by funcnn, by a team's processes if there is one: each `next` takes one and gives its loss."""
-    problem = Problem(net.funcnn, softmax_cross_entropy, adam(LEARNING_RATE), metric=None)
-    state, batches = init_state(problem, Key(0), net.in_shape), data(net.in_shape, batch)
+    Each `next` takes one and gives its loss.
+    """
+    problem = Problem(layer, softmax_cross_entropy, adam(LEARNING_RATE), metric=None)
+    state, batches = init_state(problem, Key(0), in_shape), data(in_shape, batch)
     step = make_step(problem, team=team)
     while True:
         state, metrics = step(state, batches[state.step % BATCHES])
         yield metrics.loss
+
+
+def funcnn_steps(net: Net, batch: int, team: Team | None = None) -> Iterator[float]:
+    """Training steps of a net by funcnn."""
+    return training_steps(net.funcnn, net.in_shape, batch, team)
 
 
 def torch_steps(net: Net, batch: int, *, channels_last: bool = False, fused: bool = False) -> Iterator[float]:

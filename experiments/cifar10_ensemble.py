@@ -12,7 +12,6 @@ A net errs otherwise on an image's mirror image, or a pixel further, so that the
 
 import json
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -60,13 +59,12 @@ def load_member(path: Path, data: Dataset, options: Namespace) -> Trained:
     return attrs.evolve(trained, model=to_device(trained.model, options.device))
 
 
-def views(images: Array, number: int) -> Iterator[Array]:
+def views(images: Array, number: int) -> list[Array]:
     """The images as they are, then mirrored, then both a pixel further either way, edges repeated: so many of these."""
     height, width = images.shape[1:3]
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     shifted = [padded[:, start : start + height, start : start + width] for start in (1, 0, 2)]
-    each = [view for some in shifted for view in (some, some[:, :, ::-1])]
-    yield from each[:number]
+    return [view for some in shifted for view in (some, some[:, :, ::-1])][:number]
 
 
 def predictions(trained: Trained, part: Part, number: int) -> Array:

@@ -15,6 +15,7 @@ works by these functions. A net that holds a layer of somebody's own does not fi
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from funcnn.nn.activations import Activation
 from funcnn.nn.dense import DenseParams, dense
 from funcnn.nn.fold import kind
 from funcnn.nn.serial import serial
+from funcnn.nn.stages import Link
 from funcnn.tree import Array
 
 __all__ = ["AtWork", "Work"]
@@ -55,6 +57,7 @@ class AtWork:
 
     def __init__(self, net: Layer) -> None:
         self.net = net
+        self._serial: Any = net.config
         self._fits = type(net.config) is _SERIAL and not net.config.couples_examples and _is_ours(net)
         self._idle: dict[Any, list[_Chain] | None] = {}
 
@@ -70,7 +73,7 @@ class AtWork:
         try:
             return idle.pop()  # atomic, as `append` is
         except IndexError:
-            return _Chain(self.net, form, params, state)
+            return _Chain(self._serial.whole.links, form, params, state)
 
     def give_back(self, work: "_Chain") -> None:
         """Let others have it."""
@@ -88,7 +91,7 @@ class AtWork:
             return
         if len(self._idle) >= _FORMS_KEPT:
             self._idle.clear()
-        plan = self.net.config.plan(x)  # type: ignore[attr-defined]
+        plan = self._serial.plan(x)
         is_whole = len(plan) == 1 and len(plan[0][1]) == 1
         self._idle[form] = [] if is_whole and tree.form(gradients) == tree.form(params) else None
 
@@ -117,9 +120,8 @@ def _is_empty(state: Any) -> bool:
 class _Chain:
     """A `serial` at work, in the order in which it runs its layers."""
 
-    def __init__(self, net: Layer, form: Any, params: Any, state: Any) -> None:
+    def __init__(self, links: Sequence[Link], form: Any, params: Any, state: Any) -> None:
         self.form = form
-        links = net.config.whole.links  # type: ignore[attr-defined]
         self.links = [(link, _work_of(link.layer, state[link.i])) for link in links]
         for _, work in reversed(self.links):
             if isinstance(work, (_Dense, _Element)):
@@ -167,8 +169,9 @@ class _Whatever(Work):
         self.residuals: Any = None
 
     def forward(self, params: Any, x: Array, key: Key | None) -> Array:
+        y: Array
         y, _, self.residuals = self.layer.apply(params, self.state, x, key=key, train=True)
-        return y  # type: ignore[no-any-return]
+        return y
 
     def backward(self, params: Any, dy: Array, into: Any, need_dx: bool) -> Array | None:
         gradients, dx = self.layer.backward(params, self.residuals, dy, need_dx=need_dx)

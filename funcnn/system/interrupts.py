@@ -24,15 +24,15 @@ def stopped_by(*names: str) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+    default = signal.SIG_DFL  # nohup ignores SIGHUP
+    changed = [number for number in _numbers(names) if signal.getsignal(number) is default]
     for number in changed:
         signal.signal(number, stop)
     try:
         yield
     finally:
         for number in changed:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, default)
 
 
 @contextmanager
@@ -62,8 +62,7 @@ def heeded(*names: str) -> Iterator[Callable[[], None]]:
 
         return note
 
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in _numbers(names)}
     handlers = {number: handler for number, handler in before.items() if callable(handler)}
     if threading.current_thread() is not threading.main_thread():
         handlers = {}
@@ -74,3 +73,8 @@ def heeded(*names: str) -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _numbers(names: tuple[str, ...]) -> list[int]:
+    """The numbers of those signals that this system has."""
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]

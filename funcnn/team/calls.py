@@ -218,8 +218,8 @@ class Step(NamedTuple):
         ways = []
         for number, part in own:
             batch = prepared(problem, state, whole.take(member, self.seed, part), Shard(number, n))
-            its_row = {"at_work": member.at_work, "into": member.rows[number]}
-            ways.append(forward_and_back(problem, state, batch, Shard(number, n), **its_row))
+            into = member.rows[number]
+            ways.append(forward_and_back(problem, state, batch, Shard(number, n), at_work=member.at_work, into=into))
         made = yield from together(ways)
         for (number, _), each in zip(own, made, strict=True):
             if each.gradients is not member.rows[number]:

@@ -49,12 +49,12 @@ def rows(tree: Any, *others: Any, names: Sequence[str] = (), shapes: bool = Fals
     """
     try:
         leaves = _alike((tree, *others), shapes)
+        if leaves is None:
+            i = next(i for i, other in enumerate(others, 1) if _alike((tree, other), shapes) is None)
+            _name_difference(tree, others[i - 1], (), (names[0], names[i]) if names else _NAMES, shapes)
     except RecursionError:
         raise too_deep() from None
-    if leaves is None:
-        for i, other in enumerate(others, 1):
-            check_like(tree, other, (names[0], names[i]) if names else _NAMES, shapes=shapes)
-    return list(zip(*leaves, strict=True))  # type: ignore[misc]
+    return list(zip(*leaves, strict=True))
 
 
 _NAMES = ("the first tree", "the second")
@@ -69,11 +69,7 @@ def check_like(tree: Any, other: Any, names: tuple[str, str] = _NAMES, *, shapes
     """
     if type(shapes) is not bool:
         raise TypeError(f"check_like: shapes must be True or False, got {type(shapes).__name__}")
-    try:
-        if _alike((tree, other), shapes) is None:
-            _name_difference(tree, other, (), names, shapes)
-    except RecursionError:
-        raise too_deep() from None
+    rows(tree, other, names=names if type(names) is tuple and len(names) == 2 else _NAMES, shapes=shapes)
 
 
 def _alike(trees: Sequence[Any], shapes: bool) -> list[list[Any]] | None:
@@ -134,8 +130,7 @@ def _name_difference(tree: Any, other: Any, path: tuple[str, ...], names: tuple[
             if _alike((child, its_other), shapes) is None:
                 _name_difference(child, its_other, (*path, label), names, shapes)
     where = repr(".".join(path)) if path else "their root"
-    one, two = names if type(names) is tuple and len(names) == 2 else ("the first tree", "the second")
-    raise TreeError(f"trees differ at {where}: {one} has {_kind(tree)}, {two} has {_kind(other)}")
+    raise TreeError(f"trees differ at {where}: {names[0]} has {_kind(tree)}, {names[1]} has {_kind(other)}")
 
 
 def _kind(tree: Any) -> str:

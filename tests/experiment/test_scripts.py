@@ -201,7 +201,7 @@ def test_the_ensembles_views_are_the_image_its_mirror_image_and_both_a_pixel_fur
     assert np.array_equal(before[:, 0, 1:], images[:, 0, :-1])
     assert np.array_equal(behind[:, :-1, :-1], images[:, 1:, 1:])
     assert np.array_equal(last, behind[:, :, ::-1])
-    assert len(list(module_of("cifar10_ensemble.py").views(images, 2))) == 2
+    assert len(module_of("cifar10_ensemble.py").views(images, 2)) == 2
 
 
 def test_autoencoders_are_chosen_by_their_loss_and_show_what_they_make(finished: Callable[[str], Path]) -> None:
