@@ -4,6 +4,7 @@ import math
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, overload
 
 import numpy as np
@@ -19,6 +20,7 @@ from funcnn.problem import Examples, Problem, check_examples, check_problem
 from funcnn.settings import as_int, check_counts, refuse
 from funcnn.team.mpi import team_of
 from funcnn.team.step import Metrics, Model, TrainState, check_on_host, measured, summed, there
+from funcnn.team.team import Team
 
 __all__ = ["BEGUN", "batches", "evaluate", "for_evaluation", "mean_of", "predict", "recounted"]
 
@@ -57,12 +59,13 @@ def _batches(examples: Examples, batch_size: int, key: Key | None, start: int) -
 
 
 def evaluate(
-    problem: Problem, state: TrainState | Model, examples: Examples, *, batch_size: int = 256, workers: int = 1
-) -> Metrics:
+    problem: Problem, state: TrainState | Model, examples: Examples, *,
+    batch_size: int = 256, workers: int = 1, team: Team | None = None,
+) -> Metrics:  # fmt: skip
     """The loss and metric over examples, each counted once, with the layers as for prediction (``train=False``).
 
     The params are those that the optimizer gives for it, such as an average (`for_evaluation`). Several `workers`
-    (processes, which take a while to start) share the batches, to the same bits.
+    (processes, which take a while to start), or a `team` that is there already, share the batches, to the same bits.
 
     >>> from funcnn import Key
     >>> from funcnn.data import load
@@ -83,10 +86,10 @@ def evaluate(
     check_counts("evaluate", batch_size=batch_size, workers=workers)
     check_examples("evaluate", "the examples", examples)
     state = for_evaluation(problem, state)
-    if workers > 1:
-        check_on_host("evaluate", state)
-        with team_of(workers, workers) as team:
-            return mean_of("evaluate", team.evaluate(problem, _bare(state), 0, batch_size, examples))
+    with _crew("evaluate", state, workers, team) as crew:
+        if crew:
+            state = state if team else Model(state.params, state.state)
+            return mean_of("evaluate", crew.evaluate(problem, state, examples, batch_size))
     forward = forward_for(problem.net, state.params, state.state, batches=-(-len(examples) // batch_size))
     made = (measured(problem, state.params, state.state, batch, forward) for batch in batches(examples, batch_size))
     return mean_of("evaluate", made)
@@ -167,9 +170,21 @@ def mean_of(place: str, made: Iterable[tuple[Metrics, str]]) -> Metrics:
     return mean
 
 
-def _bare(state: TrainState | Model) -> TrainState:
-    """What a team needs to know of a state that is not trained."""
-    return TrainState(state.params, state.state, None, 0, 0)
+@contextmanager
+def _crew(place: str, state: TrainState | Model, workers: int, team: Team | None) -> Iterator[Team | None]:
+    """The team that shares the batches: a given one, which stays, or one of so many workers; None for one alone."""
+    if team is not None:
+        if not isinstance(team, Team):
+            refuse(place, "team", "a Team", team)
+        if workers not in (1, team.size):
+            refuse(place, "workers", f"the team's, {team.size}, or left out", workers)
+    if team is not None or workers > 1:
+        check_on_host(place, state)
+    if team is not None or workers == 1:
+        yield team
+    else:
+        with team_of(workers, workers) as made:
+            yield made
 
 
 def _check_kind(place: str, state: TrainState | Model) -> None:
@@ -187,7 +202,10 @@ def _check_state(place: str, state: TrainState | Model) -> None:
         warnings.warn(message, FuncnnWarning, stacklevel=3)
 
 
-def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: int = 256, workers: int = 1) -> Any:
+def predict(
+    net: Layer, state: TrainState | Model, inputs: Any, *,
+    batch_size: int = 256, workers: int = 1, team: Team | None = None,
+) -> Any:  # fmt: skip
     """The net's outputs for inputs (n, ...) or examples, with the layers as for prediction: -> (n, ...).
 
     Of a net with several inputs they are a tuple of arrays, and so is what a net with several outputs gives.
@@ -197,7 +215,8 @@ def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: i
     >>> predict(dense(2), Model(params, state), np.ones((1000, 4), np.float32)).shape
     (1000, 2)
 
-    Several `workers` (processes, which take a while to start) share the batches, to the same bits.
+    Several `workers` (processes, which take a while to start), or a `team` that is there already, share the batches, to
+    the same bits. What a team has had before, examples and a state of read-only arrays, it is not given again.
 
     Raises ValueError for a batch size that is no positive int, several inputs of different lengths, or inputs that are
     neither examples nor taken for an array (`funcnn.checks.as_array`). Warns of the state that training began with.
@@ -212,10 +231,9 @@ def predict(net: Layer, state: TrainState | Model, inputs: Any, *, batch_size: i
             refuse("predict", "inputs", "a batch of inputs", inputs)
     check_as_many("predict", inputs)
     n = length(inputs)
-    if workers > 1 and n:
-        check_on_host("predict", state)
-        with team_of(workers, workers) as team:
-            return team.predict(net, _bare(state), inputs, batch_size)
+    with _crew("predict", state, workers, team) as crew:
+        if crew and n:
+            return crew.predict(net, state if team else Model(state.params, state.state), inputs, batch_size)
     starts = range(0, max(n, 1), batch_size)
     forward = forward_for(net, state.params, state.state, batches=len(starts))
     parts = (inputs_in(inputs, slice(start, start + batch_size)) for start in starts)

@@ -343,5 +343,5 @@ class _Crew:
         if validation is None or not self.team:
             return None if validation is None else evaluate(self.problem, state, validation)
         averaged = for_evaluation(self.problem, state)
-        made = self.team.evaluate(self.problem, averaged, 1, 256, self.dataset.train, validation)
+        made = self.team.evaluate(self.problem, averaged, validation, 256)
         return mean_of("evaluate", made)

@@ -27,7 +27,6 @@ from funcnn import tree
 from funcnn.arrays.updates import writing_to
 from funcnn.batch import Batch, inputs_in, length, rows
 from funcnn.nn.coupled import Coroutine, together
-from funcnn.nn.prediction import forward_for
 from funcnn.problem import Examples, Problem
 from funcnn.team.member import Member, TeamError
 from funcnn.team.memory import Plan, StateMemory, copy, path_at, write
@@ -161,8 +160,9 @@ class Step(NamedTuple):
         return self.order or member.batch
 
     def run(self, member: Member) -> Metrics:
+        member.renewed(self.new)
         if self.fresh:
-            member.receive(self.old)
+            _see(member, self.old)
         batch = self.batch(member)
         if isinstance(batch, LaidBatch):
             member.receive(batch.memory)
@@ -257,13 +257,12 @@ class Evaluate(NamedTuple):
 
     def run(self, member: Member) -> list[tuple[Metrics, str]]:
         if self.fresh:
-            member.receive(self.state)
+            _see(member, self.state)
         examples = member.examples[self.part]
         assert examples is not None
-        memory = member.state(self.state)
-        n = len(examples)
+        memory, n = member.state(self.state), len(examples)
         many = -(-n // self.batch_size)
-        forward = forward_for(member.problem.net, memory.params, memory.state, batches=many)
+        forward = member.forward(self.state, many)
         own = []
         for i in member.own(many):
             batch = examples.take(slice(i * self.batch_size, min((i + 1) * self.batch_size, n)))
@@ -272,21 +271,39 @@ class Evaluate(NamedTuple):
 
 
 class Predict(NamedTuple):
-    """The net's outputs, batch by batch, into a block."""
+    """The net's outputs, batch by batch, into a block that this call alone needs."""
 
     state: int
-    outputs: int
-    place: Any
+    part: int | None  # of the examples; None: for the inputs that are laid
+    outputs: Handle
+    places: Any
     batch_size: int
+    fresh: bool
 
     def run(self, member: Member) -> None:
-        member.receive(self.state)
-        memory, outputs = member.state(self.state), views(self.place, member.memory(self.outputs))
-        inputs: Any = member.examples[0]
+        if self.fresh:
+            _see(member, self.state)
+        member.open(self.outputs)
+        outputs = views(self.places, member.memory(self.outputs.number))
+        inputs = self._inputs(member)
         many = -(-length(inputs) // self.batch_size)
-        forward = forward_for(member.problem.net, memory.params, memory.state, batches=many)
+        forward = member.forward(self.state, many)
         parts = [slice(i * self.batch_size, (i + 1) * self.batch_size) for i in member.own(many)]
         for part in parts:
             write(forward(inputs_in(inputs, part)), rows(outputs, part))
         member.exchange_outputs(outputs, parts)
         member.room.gather(None)
+        member.forget([self.outputs.number])
+
+    def _inputs(self, member: Member) -> Any:
+        if self.part is not None:
+            return member.examples[self.part]
+        laid: LaidBatch = member.batch
+        member.receive(laid.memory)
+        return laid.arrays[0]
+
+
+def _see(member: Member, state: int) -> None:
+    """See a state that the first member has just written."""
+    member.renewed(state)
+    member.receive(state)

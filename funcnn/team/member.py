@@ -1,6 +1,6 @@
 """A member of a team: what it knows, which part of the work is its own, and how it meets the others."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from funcnn.keys import Key, fold_in, generator
 from funcnn.nn.at_work import AtWork
 from funcnn.nn.coupled import Coroutine, Meeting, resume
+from funcnn.nn.prediction import forward_for
 from funcnn.problem import Examples, Problem
 from funcnn.team.memory import Plan, StateMemory, piece
 from funcnn.team.shared import Handle, open_block, views
@@ -55,6 +56,7 @@ class Member:
         self.row_shares: list[Any] = []  # of them this member's share
         self._maps: dict[int, Array] = {}  # by the number of their handle
         self._states: dict[int, StateMemory] = {}
+        self._forwards: dict[int, tuple[int, Callable[[Any], Any]]] = {}  # by the state's block; for how many batches
         self._order: tuple[tuple[int, int], Array] | None = None
 
     def begin(self, plan: Plan, problem: Problem, examples: tuple[Examples | None, ...]) -> None:
@@ -65,6 +67,7 @@ class Member:
         self.rows = [views(places, memory) for places in plan.rows]
         self.row_shares = [piece(places, memory, self.part, plan.division) for places in plan.rows]
         self._states.clear()
+        self._forwards.clear()
         self._order = self.batch = None
 
     @property
@@ -86,6 +89,7 @@ class Member:
         self.room.leave()
         self._maps.clear()
         self._states.clear()
+        self._forwards.clear()
         self.rows, self.row_shares, self.batch = [], [], None
 
     def forget(self, blocks: Iterable[int]) -> None:
@@ -102,6 +106,19 @@ class Member:
         if block not in self._states:
             self._states[block] = StateMemory(self.plan, self.memory(block), self.part, self.problem.optimizer)
         return self._states[block]
+
+    def forward(self, block: int, batches: int) -> Callable[[Any], Any]:
+        """The net outside training, for so many batches, with the params in a state's memory."""
+        known = self._forwards.get(block)
+        if known is None or known[0] != batches:
+            memory = self.state(block)
+            known = batches, forward_for(self.problem.net, memory.params, memory.state, batches=batches)
+            self._forwards[block] = known
+        return known[1]
+
+    def renewed(self, block: int) -> None:
+        """Know that a state's memory is written anew."""
+        self._forwards.pop(block, None)
 
     def order(self, seed: int, epoch: int) -> Array:
         """The order of the training examples in an epoch."""

@@ -12,10 +12,12 @@ from funcnn import tree
 from funcnn.optimizers import Optimizer
 from funcnn.problem import Problem
 from funcnn.team.shared import Place, lay_out, views
-from funcnn.team.step import TrainState
+from funcnn.team.step import Model, TrainState
 from funcnn.tree import Array
 
-__all__ = ["Plan", "StateMemory", "byte_ranges", "copy", "division_of", "path_at", "piece", "plan_for", "write"]
+__all__ = [
+    "Plan", "StateMemory", "byte_ranges", "copy", "division_of", "path_at", "piece", "plan_for", "values_of", "write",
+]  # fmt: skip
 
 Division = Literal["vector", "leaves", "first"]
 
@@ -35,13 +37,18 @@ class Plan:
     division: Division
 
 
-def plan_for(state: TrainState, shards: int) -> tuple[tuple[Any, Any, Any], int, tuple[Any, ...], int]:
+def values_of(state: TrainState | Model) -> tuple[Any, Any, Any]:
+    """What lies in memory of a state: params, the net's state, and the optimizer's, which a model has not."""
+    return state.params, state.state, state.opt_state if isinstance(state, TrainState) else None
+
+
+def plan_for(state: TrainState | Model, shards: int) -> tuple[tuple[Any, Any, Any], int, tuple[Any, ...], int]:
     """The places of a state and their end; the places of the shards' gradients and their end.
 
     Raises TreeError for a state that does not consist of arrays.
     """
     places, end = [], 0
-    for values in (state.params, state.state, state.opt_state):
+    for values in values_of(state):
         its_places, end = lay_out(values, end)
         places.append(its_places)
     rows, rows_end = [], 0
@@ -51,14 +58,14 @@ def plan_for(state: TrainState, shards: int) -> tuple[tuple[Any, Any, Any], int,
     return (places[0], places[1], places[2]), end, tuple(rows), rows_end
 
 
-def division_of(problem: Problem, state: TrainState) -> Division:
+def division_of(problem: Problem, state: TrainState | Model) -> Division:
     """How the optimizer's work may be divided.
 
     An optimizer that treats every number by itself may update a part of them, if its state consists of trees like the
     params; and if it asks no mask about leaves, it may take them all for one vector.
     """
     optimizer = problem.optimizer
-    params, moments = (_forms(values) for values in (state.params, state.opt_state))
+    params, moments = (_forms(values) for values in values_of(state)[::2])
     shapes = [shape for shape, _ in params]
     if not (
         params and optimizer.elementwise and [shape for shape, _ in moments] == shapes * (len(moments) // len(params))

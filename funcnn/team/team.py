@@ -34,9 +34,9 @@ from funcnn.settings import check_counts, refuse
 from funcnn.team.calls import Begin, Call, Evaluate, FromOrder, Hello, LayBatch, Open, Predict, Step
 from funcnn.team.meeting import CAPACITY, MeetingRoom, Stopped, size_of_room
 from funcnn.team.member import Member, TeamError
-from funcnn.team.memory import Plan, copy, division_of, plan_for, write
+from funcnn.team.memory import Plan, copy, division_of, plan_for, values_of, write
 from funcnn.team.shared import Block, Handle, lay_out, open_block, pack, views
-from funcnn.team.step import Metrics, TrainState, cuttable
+from funcnn.team.step import Metrics, Model, TrainState, cuttable
 from funcnn.tree import Array
 
 __all__ = ["Team", "TeamError", "prepare_to_serve", "serve"]
@@ -124,7 +124,7 @@ class Team:
 
     # --- What a team does -------------------------------------------------------------------------------------
 
-    def begin(self, problem: Problem, state: TrainState, *examples: Examples | None) -> None:
+    def begin(self, problem: Problem, state: TrainState | Model, *examples: Examples | None) -> None:
         """Have all members know a problem and parts of a data set, and lay out memory for states like this one.
 
         Raises TeamError for what cannot be sent to another process, LayerError for a layer that needs whole batches.
@@ -153,34 +153,52 @@ class Team:
         self, problem: Problem, state: TrainState, batch: Batch | FromOrder, *examples: Examples | None
     ) -> tuple[TrainState, Metrics]:
         """A training step, of a batch given as arrays or by its place in an epoch's order."""
-        if not self._knows(problem, state, examples):
-            self.begin(problem, state, *examples)
+        self._ensure(problem, state, *examples)
         old, fresh = self._slot_of(state)
         order = batch if isinstance(batch, FromOrder) else None
         if order is None:
-            self._lay(batch)
+            self._lay(cuttable(batch))
         new = self._free_slot(but=old)
         metrics = self._run(Step(old.number, new.number, state.step, state.seed, self.shards, order, fresh))
         return self._handed_out(new, state.step + 1, state.seed), metrics
 
     def evaluate(
-        self, problem: Problem, state: TrainState, part: int, batch_size: int, *examples: Examples | None
+        self, problem: Problem, state: TrainState | Model, examples: Examples, batch_size: int
     ) -> list[tuple[Metrics, str]]:
-        """What each batch of a part of the examples gives: metrics, and why they are not finite."""
-        if not self._knows(problem, state, examples):
-            self.begin(problem, state, *examples)
+        """What each batch of examples gives: metrics, and why they are not finite."""
+        part = self._part_of(problem, state, examples)
         slot, fresh = self._slot_of(state)
         return self._run(Evaluate(slot.number, part, batch_size, fresh))  # type: ignore[no-any-return]
 
-    def predict(self, net: Layer, state: TrainState, inputs: Any, batch_size: int) -> Any:
+    def predict(self, net: Layer, state: TrainState | Model, inputs: Any, batch_size: int) -> Any:
         """The net's outputs for inputs: an array, a tuple of arrays, or examples."""
-        problem = Problem(net, mean_squared_error, sgd(0.0), metric=None)  # of which the net alone is used
-        self.begin(problem, state, inputs)
+        begun = self._begun[0] if self._begun else None
+        if begun is None or begun.net is not net:
+            begun = Problem(net, mean_squared_error, sgd(0.0), metric=None)  # of which the net alone is used
+        part = None
+        if isinstance(inputs, (np.ndarray, tuple)):
+            self._ensure(begun, state)
+            self._lay((inputs,))
+        else:
+            part = self._part_of(begun, state, inputs)
         like, n = net.apply(state.params, state.state, inputs_in(inputs, slice(0, 1))).y, length(inputs)
         places, size = lay_out(tree.map(lambda leaf: np.broadcast_to(leaf, (n, *leaf.shape[1:])), like))
-        block = self._block(size)
-        self._run(Predict(self._slot_of(state)[0].number, block.handle.number, places, batch_size))
+        block = self._new_block(size)
+        self._member.add_memory(block.handle, block.map)
+        slot, fresh = self._slot_of(state)
+        self._run(Predict(slot.number, part, block.handle, places, batch_size, fresh))
+        block.close()
+        self._blocks.remove(block)
         return views(places, np.frombuffer(block.map, np.uint8))
+
+    def _part_of(self, problem: Problem, state: TrainState | Model, examples: Examples) -> int:
+        """The number of examples among those that all members know."""
+        parts = self._begun[1] if self._begun and self._begun[0] is problem else ()
+        found = [i for i, each in enumerate(parts) if each is examples]
+        if not found:
+            parts, found = (examples,), [0]
+        self._ensure(problem, state, *parts)
+        return found[0]
 
     # --- Memory -----------------------------------------------------------------------------------------------
 
@@ -199,39 +217,43 @@ class Team:
         self._member.add_memory(block.handle, block.map)
         self._run(Open(block.handle))
 
-    def _knows(self, problem: Problem, state: TrainState, examples: tuple[Examples | None, ...]) -> bool:
-        if self._begun is None or self._begun[0] is not problem:
+    def _ensure(self, problem: Problem, state: TrainState | Model, *examples: Examples | None) -> None:
+        """Begin, unless all members know the problem, examples and states like this one already."""
+        if not (self._knows(problem, examples) and (self._found(state) or self._is_alike(state))):
+            self.begin(problem, state, *examples)
+
+    def _knows(self, problem: Problem, examples: tuple[Examples | None, ...]) -> bool:
+        if self._begun is None or self._begun[0] is not problem or len(examples) > len(self._begun[1]):
             return False
-        if len(examples) != len(self._begun[1]) or any(
-            one is not two for one, two in zip(examples, self._begun[1], strict=True)
-        ):
-            return False
-        if self._found(state):
-            return True
-        places = plan_for(state, 0)[0]
-        known = self._member.plan.state
+        return all(one is other for one, other in zip(examples, self._begun[1], strict=False))
+
+    def _is_alike(self, state: TrainState | Model) -> bool:
+        places, known = plan_for(state, 0)[0], self._member.plan.state
         return tree.paths(places) == tree.paths(known) and tree.flatten(places) == tree.flatten(known)
 
-    def _found(self, state: TrainState) -> "_Slot | None":
-        """The memory of a state that this team has made."""
+    def _found(self, state: TrainState | Model) -> "_Slot | None":
+        """The memory of a state that lies in this team's."""
         return next((slot for slot in self._slots if slot.state() is state), None)
 
-    def _slot_of(self, state: TrainState) -> "tuple[_Slot, bool]":
-        """The memory of a state, and whether it has just been written: a copy, unless this team has made the state."""
+    def _slot_of(self, state: TrainState | Model) -> "tuple[_Slot, bool]":
+        """The memory of a state, and whether it has just been written: a copy, unless the state lies here already."""
         found = self._found(state)
         if found:
             return found, False
-        slot = self._free_slot()
-        write((state.params, state.state, state.opt_state), self._member.state(slot.number).written)
+        slot, values = self._free_slot(), values_of(state)
+        write(values, self._member.state(slot.number).written)
+        if not any(leaf.flags.writeable for leaf in tree.flatten(values)):  # nobody changes it: the copy stays true
+            slot.state = weakref.ref(state)
         return slot, True
 
     def _free_slot(self, but: "_Slot | None" = None) -> "_Slot":
         """Memory for a state that nobody has."""
-        for slot in self._slots:
-            if slot is not but and slot.root() is None:
-                return slot
-        self._slots.append(_Slot(self._block(self._begun[2] if self._begun else 0)))
-        return self._slots[-1]
+        slot = next((slot for slot in self._slots if slot is not but and slot.root() is None), None)
+        if slot is None:
+            slot = _Slot(self._block(self._begun[2] if self._begun else 0))
+            self._slots.append(slot)
+        slot.state = lambda: None
+        return slot
 
     def _handed_out(self, slot: "_Slot", step: int, seed: int) -> TrainState:
         """The state in a slot, which is free again when nobody has any of its arrays."""
@@ -243,9 +265,8 @@ class Team:
         slot.state = weakref.ref(state)
         return state
 
-    def _lay(self, batch: Batch) -> None:
-        """Write a batch into memory that all have."""
-        arrays = cuttable(batch)
+    def _lay(self, arrays: Batch) -> None:
+        """Write a batch, or inputs alone, into memory that all have."""
         leaves = tree.flatten(arrays)
         form = tree.unflatten(arrays, [(leaf.shape, leaf.dtype) for leaf in leaves])
         if self._batch is None or self._batch[0] != form:
@@ -296,7 +317,7 @@ class _Slot:
         self.block = block
         self.number = block.handle.number
         self.root: Callable[[], Array | None] = lambda: None
-        self.state: Callable[[], TrainState | None] = lambda: None
+        self.state: Callable[[], TrainState | Model | None] = lambda: None
 
 
 def _ended(name: str, code: int, *, started: bool) -> str:

@@ -170,7 +170,7 @@ def test_a_team_weighs_examples_as_one_process_does(pair: Team) -> None:
 def test_what_is_evaluated_by_a_team_is_what_one_process_finds(pair: Team) -> None:
     problem = problem_of(adam(0.01))
     state = init_state(problem, Key(1), SMALL.in_shape)
-    made = pair.evaluate(problem, state, 0, 16, SMALL.validation)
+    made = pair.evaluate(problem, state, SMALL.validation, 16)
     assert [each.weight for each, _ in made] == [16, 16, 8]
     mean = sum(each.loss * each.weight for each, _ in made) / 40
     assert mean == evaluate(problem, state, SMALL.validation, batch_size=16).loss
@@ -185,6 +185,40 @@ def test_workers_share_what_is_evaluated_and_predicted() -> None:
         outputs = predict(NET, Model(state.params, state.state), inputs, batch_size=30, workers=2)
         np.testing.assert_array_equal(outputs, predict(NET, state, inputs, batch_size=30), strict=True)
         outputs[0] = 0  # they are the caller's
+
+
+def test_a_team_predicts_again_and_again(pair: Team) -> None:
+    problem = problem_of(adam(0.01))
+    state = init_state(problem, Key(1), SMALL.in_shape)
+    images, step, blocks = SMALL.train.take(slice(90))[0].copy(), make_step(problem, team=pair), []
+    for turn in range(3):
+        state, _ = step(state, SMALL.train.take(slice(8)))
+        # By 10, the batches are enough for a plan to pay; by 30, they are not.
+        for inputs, size in ((SMALL.test, 10), (SMALL.test, 30), (images, 10), (images, 30), (SMALL.test, 10)):
+            outputs = predict(NET, state, inputs, batch_size=size, team=pair)
+            np.testing.assert_array_equal(outputs, predict(NET, state, inputs, batch_size=size), strict=True)
+        assert evaluate(problem, state, SMALL.test, team=pair) == evaluate(problem, state, SMALL.test)
+        images += turn + 1  # an array may change
+        blocks.append(len(pair._blocks))
+    assert blocks[1:] == blocks[1:2] * 2  # the memory of outputs is theirs
+
+
+def test_a_team_has_a_model_once_unless_somebody_may_change_it(pair: Team) -> None:
+    params, state, _ = NET.init(Key(1), SMALL.in_shape)
+    kept, writable = Model(params, state), Model(tree.map(np.copy, params), state)
+    for model in (kept, writable, kept):
+        predict(NET, model, SMALL.test, team=pair)
+        np.testing.assert_array_equal(predict(NET, model, SMALL.test, team=pair), predict(NET, model, SMALL.test))
+    begun = pair._begun
+    assert [slot.state() for slot in pair._slots if slot.state()] == [kept]
+    writable.params[0].weight[:] = 1
+    np.testing.assert_array_equal(predict(NET, writable, SMALL.test, team=pair), predict(NET, writable, SMALL.test))
+    assert pair._begun is begun  # and it has not sent the net and the examples again
+    for call in (partial(predict, NET), partial(evaluate, problem_of(adam(0.01)))):
+        with pytest.raises(ValueError, match=r": workers must be the team's, 2, or left out, got 3$"):
+            call(kept, SMALL.test, workers=3, team=pair)
+        with pytest.raises(ValueError, match=r": team must be a Team, got 2$"):
+            call(kept, SMALL.test, team=2)
 
 
 # --- States are values ----------------------------------------------------------------------------------------
