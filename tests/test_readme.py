@@ -32,7 +32,8 @@ def test_examples_run(document, monkeypatch, tmp_path):
 
 def test_the_script_of_workers_runs(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("\n".join(python_blocks("docs/workers.md")) + "    print(run.step, metrics.loss < 2, logits.shape)\n")
+    shown = "    print(run.step, metrics.loss < 2, logits.shape)\n"
+    script.write_text("\n".join(python_blocks("docs/workers.md")) + shown)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.stderr) == ("43 True (359, 10)\n", "")
 
