@@ -3,6 +3,7 @@
     python benchmarks/layers.py
     python benchmarks/layers.py --layers conv2d dense --rounds 30 --json layers.json
     python benchmarks/layers.py --inside --threads 1
+    python benchmarks/layers.py --workers 2
 
 Most shapes are those of the nets in nets.py. A layer stands alone in a `serial`, which is what spreads work over
 threads. Images, and gradients of images, lie in memory as funcnn's convolutions leave them, PyTorch's in its default
@@ -24,22 +25,32 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from contextlib import nullcontext
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import measure
 import numpy as np
 from catalogue import BATCH, CASES, Case
 from nets import as_torch, import_torch, layout
 
-from funcnn import Key, fold_in, serial
+from funcnn import Key, serial, tree
 from funcnn.arrays.layout import images, rows
-from funcnn.arrays.threads import run
+from funcnn.losses import mean_squared_error
 from funcnn.nn.chunks import add_up, cut
-from funcnn.nn.coupled import Coupled, resume
+from funcnn.nn.coupled import Coroutine, alone, apply_chunk, backward_chunk, resume
+from funcnn.nn.coupled import together as meeting
 from funcnn.nn.stages import chunk_sizes
+from funcnn.optimizers import sgd
 from funcnn.system.memory import keep_freed_memory
+from funcnn.team import Team
+from funcnn.team.member import Member
+from funcnn.team.memory import write
+from funcnn.team.step import add_up as add_up_shards
+from funcnn.team.step import shard_slices
+from funcnn.train import Problem, TrainState
 
+TURN = 0.25
 DIRECTIONS = ("forward", "backward")
 
 
@@ -76,45 +87,95 @@ def funcnn_calls(case: Case) -> Calls:
     return {"forward": forward, "backward": partial(net.backward, params, residuals, dy, need_dx=not case.first)}
 
 
+class Share:
+    """Some of a case's batch, in the chunks that `serial` would make, and what it keeps between the directions."""
+
+    def __init__(self, case: Case, part: slice = slice(BATCH)) -> None:
+        self.layer, self.need_dx = case.funcnn, not case.first
+        self.params, self.state, out_shape = self.layer.init(Key(0), case.in_shape)
+        x, dy = inputs_of(case)[part], gaussian(out_shape)[part]
+        sizes = chunk_sizes(len(x), max(x.size, dy.size) // len(x))
+        self.xs = [chunk if case.first else by_rows(chunk) for chunk in cut(x, sizes)]
+        self.dys = [by_rows(chunk) for chunk in cut(dy, sizes)]
+        self.kept: list[Any] = []
+
+    def forward(self) -> Coroutine:
+        """All chunks through the layer, on all threads: their residuals are kept."""
+        chunks = enumerate(self.xs)
+        ways = [apply_chunk(self.layer, self.params, self.state, x, key=Key(i), train=True) for i, x in chunks]
+        made = yield from meeting(ways)
+        self.kept = [each.residuals for each in made]
+
+    def backward(self) -> Coroutine:
+        """All chunks back: the sum of their gradients."""
+        pairs = zip(self.kept, self.dys, strict=True)
+        ways = [backward_chunk(self.layer, self.params, *pair, need_dx=self.need_dx) for pair in pairs]
+        tasks = [partial(resume, way) for way in ways]
+        if self.layer.config.couples_examples:
+            made = yield from meeting(ways)
+            tasks = [partial(tuple, each) for each in made]
+        sums, _ = add_up([partial(by_position, task) for task in tasks])
+        return sums[0]
+
+
+def by_position(task: Callable[[], Any]) -> tuple[dict[int, Any], Any]:
+    """Gradients and dx as `add_up` takes them, for a net of one layer."""
+    gradients, dx = task()
+    return {0: gradients}, dx
+
+
 def inside_calls(case: Case) -> Calls:
     """Forward and backward by funcnn, as `serial` takes the layer among others: the batch is in chunks already."""
-    layer = case.funcnn
-    params, state, out_shape = layer.init(Key(0), case.in_shape)
-    x, dy = inputs_of(case), gaussian(out_shape)
-    sizes = chunk_sizes(BATCH, max(x.size, dy.size) // BATCH)
-    xs = [chunk if case.first else by_rows(chunk) for chunk in cut(x, sizes)]
-    dys = [by_rows(chunk) for chunk in cut(dy, sizes)]
-    if isinstance(layer.config, Coupled):
-        return coupled_calls(layer.config, params, state, xs, dys)
-    forward = [partial(layer.apply, params, state, x, key=fold_in(Key(1), i), train=True) for i, x in enumerate(xs)]
-    residuals = [task().residuals for task in forward]
-
-    def backward(chunk: int) -> tuple[dict[int, Any], Any]:
-        gradients, dx = layer.backward(params, residuals[chunk], dys[chunk], need_dx=not case.first)
-        return {0: gradients}, dx
-
-    return {
-        "forward": partial(run, forward),
-        "backward": partial(add_up, [partial(backward, chunk) for chunk in range(len(xs))]),
-    }
+    share = Share(case)
+    calls: Calls = {"forward": lambda: alone(share.forward()), "backward": lambda: alone(share.backward())}
+    calls["forward"]()  # backward needs what it keeps
+    return calls
 
 
-def coupled_calls(layer: Coupled, params: Any, state: Any, xs: list[Any], dys: list[Any]) -> Calls:
-    """As `inside_calls`, for a layer whose chunks meet."""
+# --- By workers -----------------------------------------------------------------------------------------------
 
-    def forward() -> list[Any]:
-        chunks = [layer.apply_chunk(params, x) for x in xs]
-        sent, _ = layer.meet(params, state, run([partial(resume, chunk) for chunk in chunks]))
-        return run([partial(resume, chunk, sent) for chunk in chunks])
 
-    residuals = [kept for _, kept in forward()]
+class LayerCall(NamedTuple):
+    """Forward or backward of a case by a team, which ends when all are there."""
 
-    def backward() -> list[Any]:
-        chunks = [layer.backward_chunk(params, *each, need_dx=True) for each in zip(residuals, dys, strict=True)]
-        sent, _ = layer.meet_backward(params, run([partial(resume, chunk) for chunk in chunks]))
-        return run([partial(resume, chunk, sent) for chunk in chunks])
+    case: str
+    direction: str
 
-    return {"forward": forward, "backward": backward}
+    def run(self, member: Member) -> None:
+        share = share_of(self.case, *member.part)
+        if self.direction == "forward":
+            member.meet(share.forward())
+            return
+        member.meet(self._back(share, member.rows[member.room.rank]))
+        add_up_shards(member.row_shares, add_to)
+
+    def _back(self, share: Share, row: Any) -> Coroutine:
+        write((yield from share.backward()), row)
+
+
+@cache
+def share_of(name: str, rank: int, size: int) -> Share:
+    """A member's part of the batch."""
+    return Share(next(case for case in CASES if case.name == name), shard_slices(BATCH, size)[rank])
+
+
+def add_to(total: Any, other: Any) -> Any:
+    for one, two in zip(tree.flatten(total), tree.flatten(other), strict=True):
+        np.add(one, two, out=one)
+    return total
+
+
+def workers_calls(case: Case, team: Team) -> Calls:
+    """Forward and backward by a team."""
+    params, state, _ = case.funcnn.init(Key(0), case.in_shape)
+    problem = Problem(case.funcnn, mean_squared_error, sgd(0.0), metric=None)  # whose gradients have memory then
+    team.begin(problem, TrainState(params, state, problem.optimizer.init(params), 0, 0))
+    calls: Calls = {direction: partial(team.run, LayerCall(case.name, direction)) for direction in DIRECTIONS}
+    calls["forward"]()
+    return calls
+
+
+# --- PyTorch --------------------------------------------------------------------------------------------------
 
 
 def torch_calls(case: Case, *, channels_last: bool) -> Calls:
@@ -134,10 +195,12 @@ def torch_calls(case: Case, *, channels_last: bool) -> Calls:
     return {"forward": partial(module, x), "backward": backward}
 
 
-def measure_case(case: Case, rounds: int, *, inside: bool) -> list[dict[str, Any]]:
+def measure_case(case: Case, rounds: int, *, inside: bool, team: Team | None) -> list[dict[str, Any]]:
     """A row for each direction, with the samples behind it."""
     by_chunks = case.funcnn.config.by_chunks or case.funcnn.config.couples_examples  # a dense layer takes the batch
     ours = inside_calls(case) if inside and by_chunks else funcnn_calls(case)
+    if team:
+        ours = workers_calls(case, team)
     calls = {"funcnn": ours, "default": torch_calls(case, channels_last=False)}
     if len(case.in_shape) == 3:
         calls["channels last"] = torch_calls(case, channels_last=True)
@@ -145,14 +208,14 @@ def measure_case(case: Case, rounds: int, *, inside: bool) -> list[dict[str, Any
     for direction in DIRECTIONS:
         others = measure.Others()
         contestants = {name: each[direction] for name, each in calls.items()} | {"gemm": measure.gemm()}
-        result = measure.compare(measure.interleaved(contestants, rounds), case.operations(direction))
+        result = measure.compare(measure.interleaved(contestants, rounds, turn=TURN if team else 0.06), case.operations(direction))
         result |= {"layer": case.name, "direction": direction, "cores_taken_by_others": others.cores()}
         results.append(result)
     print(f"measured {case.name}", file=sys.stderr)
     return results
 
 
-def together(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def both_directions(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Forward and backward of each layer as one figure, of the medians."""
     found = []
     for forward, backward in zip(results[::2], results[1::2], strict=True):
@@ -165,6 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time single layers of funcnn and PyTorch, interleaved in one run.")
     parser.add_argument("--layers", nargs="+", metavar="TEXT", help="only layers whose name has one of these in it")
     parser.add_argument("--inside", action="store_true", help="give layers the batch in chunks, as inside a net")
+    parser.add_argument("--workers", type=int, metavar="N", help="by so many processes, PyTorch on as many threads")
     measure.add_options(parser, rounds=15)
     options = parser.parse_args()
     cases = [case for case in CASES if any(text in case.name for text in options.layers or [""])]
@@ -172,11 +236,13 @@ def main() -> None:
         parser.error(f"--layers: none of these: {'; '.join(case.name for case in CASES)}")
     keep_freed_memory()  # as the scripts in experiments/ do; it serves PyTorch too
     torch = import_torch()
-    with measure.using_threads(options.threads, torch):
-        results = [result for case in cases for result in measure_case(case, options.rounds, inside=options.inside)]
+    threads = options.workers or options.threads
+    with measure.using_threads(threads, torch), Team(threads) if options.workers else nullcontext() as team:
+        made = [measure_case(case, options.rounds, inside=options.inside, team=team) for case in cases]
+    results = [result for each in made for result in each]
     lines = [[each["layer"], each["direction"], *measure.comparison(each, digits=3)] for each in results]
     measure.print_table(["layer", "direction", *measure.COMPARISON], lines)
-    both = together(results)
+    both = both_directions(results)
     mean = math.exp(sum(math.log(each["ratio"]) for each in both) / len(both))
     print("\nforward and backward together")
     lines = [
@@ -185,7 +251,8 @@ def main() -> None:
     ]
     measure.print_table(["layer", "funcnn ms", "PyTorch ms", "funcnn / PyTorch"], lines)
     print(f"geometric mean of {len(both)} layers: {mean:.3f}")
-    environment = measure.environment("torch") | {"threads": options.threads, "batch": BATCH, "inside": options.inside}
+    environment = measure.environment("torch") | {"threads": threads, "batch": BATCH, "inside": options.inside}
+    environment |= {"workers": options.workers}
     measure.write_json(options.json, {"environment": environment, "results": results, "both": both, "mean": mean})
 
 

@@ -29,7 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _NUMEXPR_FROM = 2**22  # elements: where one pass over memory begins to outweigh NumPy's faster arithmetic
-_ZEROS = 2**12  # elements
+_CLIPPED = 2**13  # elements, from which on np.clip's dearer call pays
 BLOCK = 2**17  # elements: fewer make threads wait for the interpreter between operations, more leave the cache
 
 Fill = Callable[..., Any]  # of arrays, the last of which it writes
@@ -88,16 +88,11 @@ def blocks(n: int) -> list[slice]:
 
 @tuned
 def positive_part(x: Array, y: Array | None = None) -> Array:
-    """max(x, 0). Against a row of zeros, since the maximum with a scalar is not vectorised and takes twice as long."""
+    """max(x, 0). By `clip`, since a maximum with a scalar is not vectorised and takes three times as long."""
     y = np.empty_like(x) if y is None else y
-    flat = x.ravel(order="K")
-    if x.size < _ZEROS or y.strides != x.strides or not np.may_share_memory(flat, x):
+    if x.size < _CLIPPED:
         return np.maximum(x, 0, out=y)
-    out, cut = y.ravel(order="K"), x.size - x.size % _ZEROS
-    zeros = np.zeros(_ZEROS, x.dtype)
-    np.maximum(flat[:cut].reshape(-1, _ZEROS), zeros, out=out[:cut].reshape(-1, _ZEROS))
-    np.maximum(flat[cut:], zeros[: x.size - cut], out=out[cut:])
-    return y
+    return np.clip(x, 0, np.inf, out=y)
 
 
 def value_and_slope(fill: Fill, x: Array, *, slope: bool) -> tuple[Array, Array | None]:

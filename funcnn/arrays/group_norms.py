@@ -26,7 +26,7 @@ from funcnn.tree import Array
 
 __all__ = ["normalize_groups", "normalize_groups_back"]
 
-_POSITIONS = 4  # in a block at least, so that it is larger than what all its positions share
+_POSITIONS = 8  # in a block at least, so that it is larger than what all its positions share
 _OPERATIONS = 16  # for a number, as the threads count them
 
 

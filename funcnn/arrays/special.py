@@ -14,8 +14,11 @@ from funcnn.tree import Array
 __all__ = ["erf_gelu", "hard_swish", "mish", "sigmoid_gate", "silu", "stable_sigmoid", "tanh_gelu", "tanh_shrink"]
 
 
+_END = 40.0  # there 1 + exp(x) is exp(x) and exp(-x²/2) is 0 in every dtype, and no power of x overflows
+
+
 def stable_sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)) = exp(min(x, 0)) / (1 + exp(-|x|)): accurate in both tails, never overflows.
+    """1 / (1 + exp(-x)) = e / (1 + e), e = exp(min(x, 40)): accurate in both tails, never overflows.
 
     >>> stable_sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
@@ -27,13 +30,10 @@ def stable_sigmoid(x: Array) -> Array:
 
 def sigmoid_gate(x: Array, y: Array, slope: Array | None) -> None:
     """y = sigmoid(x); slope = y · (1 - y)."""
-    e = np.abs(x)
-    np.negative(e, out=e)
+    e = np.clip(x, -np.inf, _END)
     np.exp(e, out=e)
-    np.greater_equal(x, 0, out=y, casting="unsafe")
-    np.maximum(y, e, out=y)  # exp(min(x, 0)): 1 to the right, and e is at most that
-    e += 1
-    y /= e
+    np.add(e, 1, out=y)
+    np.divide(e, y, out=y)
     if slope is not None:
         np.subtract(1, y, out=slope)
         slope *= y
@@ -59,15 +59,13 @@ def tanh_shrink(x: Array, y: Array, slope: Array | None) -> None:
 
 def hard_swish(x: Array, y: Array, slope: Array | None) -> None:
     """y = x · r, r = min(max(x/6 + 1/2, 0), 1); slope = r, and x/6 more where 0 < r < 1."""
-    r = x * (1 / 6)
-    r += 0.5
-    np.clip(r, 0, 1, out=r)
+    part = np.multiply(x, 1 / 6, out=slope)
+    r = np.clip(part + 0.5, 0, 1)
     np.multiply(x, r, out=y)
     if slope is not None:
         inside = r > 0
         inside &= r < 1
-        np.multiply(x, inside, out=slope)
-        slope *= 1 / 6
+        slope *= inside
         slope += r
 
 
@@ -109,7 +107,6 @@ def tanh_gelu(x: Array, y: Array, slope: Array | None) -> None:
 # Far to the left, where 1 + erf has lost all digits, it keeps two and seven of them.
 
 _DENSITY = 1 / math.sqrt(2 * math.pi)  # of the normal distribution at 0
-_END = 40.0  # there exp(-a²/2) is 0 in every dtype, and no power of it overflows
 _SINGLE = (
     (0.40590918854716874853, 2.1538936166206282243, 4.9946481436585550382),
     (5.6127862264263394008, 12.278176968569454433, 9.9892962873171100764),

@@ -24,6 +24,7 @@ import attrs
 import numpy as np
 
 from funcnn import tree
+from funcnn.arrays.products import whole
 from funcnn.arrays.updates import writing_to
 from funcnn.batch import Batch, inputs_in, length, rows
 from funcnn.nn.coupled import Coroutine, together
@@ -170,7 +171,7 @@ class Step(NamedTuple):
         state = TrainState(old.params, old.state, old.opt_state, self.step, self.seed)
         slices = shard_slices(batch.size(), self.shards)
         own = [(number, slices[number]) for number in member.own(len(slices))]
-        with np.errstate(**QUIET):
+        with np.errstate(**QUIET), whole(len(slices) > 1):
             said = member.meet(self._shards(member, state, own) if own else None)
         said = [words for words in said if words is not None]
         if any(words.state != said[0].state for words in said):

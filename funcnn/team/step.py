@@ -17,6 +17,7 @@ import numpy as np
 
 from funcnn import tree
 from funcnn.arrays.finite import first_non_finite
+from funcnn.arrays.products import whole
 from funcnn.arrays.threads import single_blas_thread
 from funcnn.arrays.weighing import ratio
 from funcnn.batch import Batch, as_batch, check_as_many, length, rows, unpacked
@@ -167,7 +168,7 @@ def step_in_shards(problem: Problem, shards: int, state: TrainState, batch: Batc
         shard = Shard(number, n)
         its_batch = prepared(problem, state, rows(batch, part), shard)
         ways.append(forward_and_back(problem, state, its_batch, shard))
-    with single_blas_thread(), np.errstate(**QUIET):
+    with single_blas_thread(), np.errstate(**QUIET), whole(len(ways) > 1):
         made: list[Made] = alone(together(ways))
         gradients = add_up([each.gradients for each in made], _sum_of_trees)
     metrics = summed([each.metrics for each in made])

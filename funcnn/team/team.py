@@ -71,7 +71,7 @@ class Team:
         try:
             self._member = self._assembled()
             self._lasting = len(self._blocks)  # the room's is not a problem's
-            self._run(Hello())
+            self.run(Hello())
             self._started = True
         except BaseException:
             self.close()
@@ -143,7 +143,7 @@ class Team:
         self._tell_of(packed)
         plan = Plan(places, rows, self._block(rows_size).handle.number, division)
         self._member.begin(plan, problem, examples)
-        self._run(Begin(packed.handle.number, plan, tuple(block.handle.number for block in old)))
+        self.run(Begin(packed.handle.number, plan, tuple(block.handle.number for block in old)))
         for block in (*old, packed):
             block.close()
             self._blocks.remove(block)
@@ -159,7 +159,7 @@ class Team:
         if order is None:
             self._lay(cuttable(batch))
         new = self._free_slot(but=old)
-        metrics = self._run(Step(old.number, new.number, state.step, state.seed, self.shards, order, fresh))
+        metrics = self.run(Step(old.number, new.number, state.step, state.seed, self.shards, order, fresh))
         return self._handed_out(new, state.step + 1, state.seed), metrics
 
     def evaluate(
@@ -168,7 +168,7 @@ class Team:
         """What each batch of examples gives: metrics, and why they are not finite."""
         part = self._part_of(problem, state, examples)
         slot, fresh = self._slot_of(state)
-        return self._run(Evaluate(slot.number, part, batch_size, fresh))  # type: ignore[no-any-return]
+        return self.run(Evaluate(slot.number, part, batch_size, fresh))  # type: ignore[no-any-return]
 
     def predict(self, net: Layer, state: TrainState | Model, inputs: Any, batch_size: int) -> Any:
         """The net's outputs for inputs: an array, a tuple of arrays, or examples."""
@@ -186,7 +186,7 @@ class Team:
         block = self._new_block(size)
         self._member.add_memory(block.handle, block.map)
         slot, fresh = self._slot_of(state)
-        self._run(Predict(slot.number, part, block.handle, places, batch_size, fresh))
+        self.run(Predict(slot.number, part, block.handle, places, batch_size, fresh))
         block.close()
         self._blocks.remove(block)
         return views(places, np.frombuffer(block.map, np.uint8))
@@ -215,7 +215,7 @@ class Team:
     def _tell_of(self, block: Block) -> None:
         """Have all members know a block."""
         self._member.add_memory(block.handle, block.map)
-        self._run(Open(block.handle))
+        self.run(Open(block.handle))
 
     def _ensure(self, problem: Problem, state: TrainState | Model, *examples: Examples | None) -> None:
         """Begin, unless all members know the problem, examples and states like this one already."""
@@ -276,12 +276,12 @@ class Team:
                 block = self._block(max(size, 2 * block.handle.size if block else 0))
             memory = tree.flatten(views(places, self._member.memory(block.handle.number)))
             self._batch = form, block, memory
-            self._run(LayBatch(block.handle.number, places))
+            self.run(LayBatch(block.handle.number, places))
         copy(leaves, self._batch[2])
 
     # --- The others -------------------------------------------------------------------------------------------
 
-    def _run(self, call: Call) -> Any:
+    def run(self, call: Call) -> Any:
         """Have all members run a call: what it gives in this one."""
         if self._closed or os.getpid() != self._pid:
             raise TeamError("the team has ended, or is another process's: make another one, with Team(...)")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from cases import gaussian
 
-from funcnn.arrays.products import matmul, times_vector
+from funcnn.arrays.products import matmul, times_vector, whole
+from funcnn.arrays.threads import run, single_blas_thread
 
 WORDS = 2**14
 
@@ -43,3 +44,16 @@ def test_a_product_with_a_vector_warns_of_nothing(k: int) -> None:
                 warnings.simplefilter("error")
                 made = product().reshape(-1)
             np.testing.assert_allclose(made, wanted, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_whole_products_are_blas_s_own_in_every_task(turned: bool) -> None:
+    a, b = gaussian((301, 257), np.float64, "a"), gaussian((257, 311), np.float64, "b")
+    if turned:
+        a, b = np.asfortranarray(a), np.asfortranarray(b)
+    with single_blas_thread():
+        product = a @ b
+    with whole(True):
+        for made in run([partial(matmul, a, b)] * 3):
+            np.testing.assert_array_equal(made, product, strict=True)
+    np.testing.assert_allclose(matmul(a, b), product, rtol=0, atol=1e-12)

@@ -130,6 +130,13 @@ def test_a_team_takes_steps_of_ones_own_loop(pair: Team) -> None:
         assert its_metrics == metrics
 
 
+def test_a_team_leaves_large_products_as_whole_as_shards_on_threads(pair: Team) -> None:
+    problem = Problem(serial(dense(301), dense(311)), mean_squared_error, sgd(0.1))
+    state = init_state(problem, Key(1), (257,), np.float64)  # in float64 a product that is cut has other bits here
+    batch = gaussian((4 * 263, 257), np.float64), gaussian((4 * 263, 311), np.float64, "targets")
+    assert tree.equal(make_step(problem, team=pair)(state, batch), make_step(problem, shards=4)(state, batch))
+
+
 def test_another_problem_or_another_form_of_state_is_begun_with(pair: Team) -> None:
     for dtype, loss in ((np.float64, mean_squared_error), (np.float32, mean_squared_error)):
         problem = Problem(serial(dense(3), batch_norm(), dense(2)), loss, sgd(0.1))
