@@ -36,6 +36,7 @@ from nets import as_torch, import_torch, layout
 
 from funcnn import Key, serial, tree
 from funcnn.arrays.layout import images, rows
+from funcnn.arrays.products import whole
 from funcnn.losses import mean_squared_error
 from funcnn.nn.chunks import add_up, cut
 from funcnn.nn.coupled import Coroutine, alone, apply_chunk, backward_chunk, resume
@@ -50,7 +51,7 @@ from funcnn.team.step import add_up as add_up_shards
 from funcnn.team.step import shard_slices
 from funcnn.train import Problem, TrainState
 
-TURN = 0.25
+TURN = 0.25  # seconds for processes, which need some calls to have their caches again
 DIRECTIONS = ("forward", "backward")
 
 
@@ -94,7 +95,9 @@ class Share:
         self.layer, self.need_dx = case.funcnn, not case.first
         self.params, self.state, out_shape = self.layer.init(Key(0), case.in_shape)
         x, dy = inputs_of(case)[part], gaussian(out_shape)[part]
-        sizes = chunk_sizes(len(x), max(x.size, dy.size) // len(x))
+        settings = self.layer.config
+        in_chunks = settings.by_chunks or settings.couples_examples  # a dense layer takes all
+        sizes = chunk_sizes(len(x), max(x.size, dy.size) // len(x)) if in_chunks else (len(x),)
         self.xs = [chunk if case.first else by_rows(chunk) for chunk in cut(x, sizes)]
         self.dys = [by_rows(chunk) for chunk in cut(dy, sizes)]
         self.kept: list[Any] = []
@@ -143,10 +146,11 @@ class LayerCall(NamedTuple):
 
     def run(self, member: Member) -> None:
         share = share_of(self.case, *member.part)
-        if self.direction == "forward":
-            member.meet(share.forward())
-            return
-        member.meet(self._back(share, member.rows[member.room.rank]))
+        with whole(True):  # as in a step
+            if self.direction == "forward":
+                member.meet(share.forward())
+                return
+            member.meet(self._back(share, member.rows[member.room.rank]))
         add_up_shards(member.row_shares, add_to)
 
     def _back(self, share: Share, row: Any) -> Coroutine:
@@ -197,10 +201,7 @@ def torch_calls(case: Case, *, channels_last: bool) -> Calls:
 
 def measure_case(case: Case, rounds: int, *, inside: bool, team: Team | None) -> list[dict[str, Any]]:
     """A row for each direction, with the samples behind it."""
-    by_chunks = case.funcnn.config.by_chunks or case.funcnn.config.couples_examples  # a dense layer takes the batch
-    ours = inside_calls(case) if inside and by_chunks else funcnn_calls(case)
-    if team:
-        ours = workers_calls(case, team)
+    ours = workers_calls(case, team) if team else inside_calls(case) if inside else funcnn_calls(case)
     calls = {"funcnn": ours, "default": torch_calls(case, channels_last=False)}
     if len(case.in_shape) == 3:
         calls["channels last"] = torch_calls(case, channels_last=True)
@@ -208,7 +209,8 @@ def measure_case(case: Case, rounds: int, *, inside: bool, team: Team | None) ->
     for direction in DIRECTIONS:
         others = measure.Others()
         contestants = {name: each[direction] for name, each in calls.items()} | {"gemm": measure.gemm()}
-        result = measure.compare(measure.interleaved(contestants, rounds, turn=TURN if team else 0.06), case.operations(direction))
+        samples = measure.interleaved(contestants, rounds, turn=TURN if team else 0.06)
+        result = measure.compare(samples, case.operations(direction))
         result |= {"layer": case.name, "direction": direction, "cores_taken_by_others": others.cores()}
         results.append(result)
     print(f"measured {case.name}", file=sys.stderr)

@@ -56,7 +56,7 @@ class Member:
         self.row_shares: list[Any] = []  # of them this member's share
         self._maps: dict[int, Array] = {}  # by the number of their handle
         self._states: dict[int, StateMemory] = {}
-        self._forwards: dict[int, tuple[int, Callable[[Any], Any]]] = {}  # by the state's block; for how many batches
+        self._forward: tuple[tuple[int, int], Callable[[Any], Any]] | None = None  # of a block, for so many batches
         self._order: tuple[tuple[int, int], Array] | None = None
 
     def begin(self, plan: Plan, problem: Problem, examples: tuple[Examples | None, ...]) -> None:
@@ -67,8 +67,7 @@ class Member:
         self.rows = [views(places, memory) for places in plan.rows]
         self.row_shares = [piece(places, memory, self.part, plan.division) for places in plan.rows]
         self._states.clear()
-        self._forwards.clear()
-        self._order = self.batch = None
+        self._order = self.batch = self._forward = None
 
     @property
     def part(self) -> tuple[int, int]:
@@ -89,8 +88,7 @@ class Member:
         self.room.leave()
         self._maps.clear()
         self._states.clear()
-        self._forwards.clear()
-        self.rows, self.row_shares, self.batch = [], [], None
+        self.rows, self.row_shares, self.batch, self._forward = [], [], None, None
 
     def forget(self, blocks: Iterable[int]) -> None:
         """Know these blocks no more; values that are in them keep them."""
@@ -108,17 +106,17 @@ class Member:
         return self._states[block]
 
     def forward(self, block: int, batches: int) -> Callable[[Any], Any]:
-        """The net outside training, for so many batches, with the params in a state's memory."""
-        known = self._forwards.get(block)
-        if known is None or known[0] != batches:
+        """The net outside training, for so many batches, with the params in a state's memory; the last is kept."""
+        if self._forward is None or self._forward[0] != (block, batches):
             memory = self.state(block)
-            known = batches, forward_for(self.problem.net, memory.params, memory.state, batches=batches)
-            self._forwards[block] = known
-        return known[1]
+            made = forward_for(self.problem.net, memory.params, memory.state, batches=batches)
+            self._forward = (block, batches), made
+        return self._forward[1]
 
     def renewed(self, block: int) -> None:
         """Know that a state's memory is written anew."""
-        self._forwards.pop(block, None)
+        if self._forward is not None and self._forward[0][0] == block:
+            self._forward = None
 
     def order(self, seed: int, epoch: int) -> Array:
         """The order of the training examples in an epoch."""
