@@ -51,6 +51,7 @@ from funcnn.team.step import add_up as add_up_shards
 from funcnn.team.step import shard_slices
 from funcnn.train import Problem, TrainState
 
+TIMES = 8  # a layer's calls by a team between two meetings
 TURN = 0.25  # seconds for processes, which need some calls to have their caches again
 DIRECTIONS = ("forward", "backward")
 
@@ -139,22 +140,27 @@ def inside_calls(case: Case) -> Calls:
 
 
 class LayerCall(NamedTuple):
-    """Forward or backward of a case by a team, which ends when all are there."""
+    """Forward or backward of a case by a team, some times: it ends when all are there.
+
+    A step of a net meets at its end and where a layer couples the examples, and so does this.
+    """
 
     case: str
     direction: str
 
     def run(self, member: Member) -> None:
         share = share_of(self.case, *member.part)
+        meets = share.layer.config.couples_examples
+        way = share.forward if self.direction == "forward" else partial(self._back, share, member)
         with whole(True):  # as in a step
-            if self.direction == "forward":
-                member.meet(share.forward())
-                return
-            member.meet(self._back(share, member.rows[member.room.rank]))
-        add_up_shards(member.row_shares, add_to)
+            for _ in range(TIMES):
+                (member.meet if meets else alone)(way())
+        member.room.gather(None)
 
-    def _back(self, share: Share, row: Any) -> Coroutine:
-        write((yield from share.backward()), row)
+    def _back(self, share: Share, member: Member) -> Coroutine:
+        """Gradients go to this member's row, and its share of all rows is added up, whether the others' are new or not."""
+        write((yield from share.backward()), member.rows[member.room.rank])
+        add_up_shards(member.row_shares, add_to)
 
 
 @cache
@@ -210,6 +216,8 @@ def measure_case(case: Case, rounds: int, *, inside: bool, team: Team | None) ->
         others = measure.Others()
         contestants = {name: each[direction] for name, each in calls.items()} | {"gemm": measure.gemm()}
         samples = measure.interleaved(contestants, rounds, turn=TURN if team else 0.06)
+        if team:
+            samples["funcnn"] = [seconds / TIMES for seconds in samples["funcnn"]]
         result = measure.compare(samples, case.operations(direction))
         result |= {"layer": case.name, "direction": direction, "cores_taken_by_others": others.cores()}
         results.append(result)

@@ -18,7 +18,7 @@ from processes import linux, none_left, start, wait_for
 
 from funcnn import Key, serial, tree
 from funcnn.checks import ShapeError
-from funcnn.compose import residual
+from funcnn.compose import branches, residual
 from funcnn.data import Dataset, Part, load
 from funcnn.keys import generator
 from funcnn.layers import batch_norm, conv2d, dense, dropout, flatten, max_pool2d, relu
@@ -208,6 +208,16 @@ def test_a_team_predicts_again_and_again(pair: Team) -> None:
         images += turn + 1  # an array may change
         blocks.append(len(pair._blocks))
     assert blocks[1:] == blocks[1:2] * 2  # the memory of outputs is theirs
+
+
+def test_a_team_predicts_of_several_inputs_several_outputs(pair: Team) -> None:
+    net = serial(branches(dense(2), relu()))
+    params, state, _ = net.init(Key(1), ((3,), (4,)))
+    for n in (50, 60):
+        inputs = gaussian((n, 3), np.float32), gaussian((n, 4), np.float32, "other")
+        outputs = predict(net, Model(params, state), inputs, batch_size=16, team=pair)
+        for made, expected in zip(outputs, predict(net, Model(params, state), inputs, batch_size=16), strict=True):
+            np.testing.assert_array_equal(made, expected, strict=True)
 
 
 def test_a_team_has_a_model_once_unless_somebody_may_change_it(pair: Team) -> None:
