@@ -158,7 +158,7 @@ class LayerCall(NamedTuple):
         member.room.gather(None)
 
     def _back(self, share: Share, member: Member) -> Coroutine:
-        """Gradients go to this member's row, and its share of all rows is added up, whether the others' are new or not."""
+        """Gradients go to this member's row, and its share of all rows, new or old, is added up."""
         write((yield from share.backward()), member.rows[member.room.rank])
         add_up_shards(member.row_shares, add_to)
 
