@@ -34,17 +34,17 @@ import numpy as np
 from catalogue import BATCH, CASES, Case
 from nets import as_torch, import_torch, layout
 
-from funcnn import Key, serial, tree
+from funcnn import Key, serial
 from funcnn.arrays.layout import images, rows
 from funcnn.arrays.products import whole
 from funcnn.losses import mean_squared_error
 from funcnn.nn.chunks import add_up, cut
-from funcnn.nn.coupled import Coroutine, alone, apply_chunk, backward_chunk, resume
-from funcnn.nn.coupled import together as meeting
+from funcnn.nn.coupled import Coroutine, alone, apply_chunk, backward_chunk, resume, together
 from funcnn.nn.stages import chunk_sizes
 from funcnn.optimizers import sgd
 from funcnn.system.memory import keep_freed_memory
 from funcnn.team import Team
+from funcnn.team.calls import add_to
 from funcnn.team.member import Member
 from funcnn.team.memory import write
 from funcnn.team.step import add_up as add_up_shards
@@ -107,7 +107,7 @@ class Share:
         """All chunks through the layer, on all threads: their residuals are kept."""
         chunks = enumerate(self.xs)
         ways = [apply_chunk(self.layer, self.params, self.state, x, key=Key(i), train=True) for i, x in chunks]
-        made = yield from meeting(ways)
+        made = yield from together(ways)
         self.kept = [each.residuals for each in made]
 
     def backward(self) -> Coroutine:
@@ -116,7 +116,7 @@ class Share:
         ways = [backward_chunk(self.layer, self.params, *pair, need_dx=self.need_dx) for pair in pairs]
         tasks = [partial(resume, way) for way in ways]
         if self.layer.config.couples_examples:
-            made = yield from meeting(ways)
+            made = yield from together(ways)
             tasks = [partial(tuple, each) for each in made]
         sums, _ = add_up([partial(by_position, task) for task in tasks])
         return sums[0]
@@ -167,12 +167,6 @@ class LayerCall(NamedTuple):
 def share_of(name: str, rank: int, size: int) -> Share:
     """A member's part of the batch."""
     return Share(next(case for case in CASES if case.name == name), shard_slices(BATCH, size)[rank])
-
-
-def add_to(total: Any, other: Any) -> Any:
-    for one, two in zip(tree.flatten(total), tree.flatten(other), strict=True):
-        np.add(one, two, out=one)
-    return total
 
 
 def workers_calls(case: Case, team: Team) -> Calls:

@@ -78,8 +78,9 @@ def evaluate(
     >>> evaluate(problem, init_state(problem, Key(0), digits.in_shape), digits.test).accuracy < 0.3  # not trained
     True
 
-    Raises ValueError for no examples, a batch size that is no positive int, or arguments of another kind. Warns of a
-    loss that is not finite, which is given as it is, and of the state that training began with.
+    Raises ValueError for no examples, a batch size that is no positive int, a team and another number of workers, or
+    arguments of another kind. Warns of a loss that is not finite, which is given as it is, and of the state that
+    training began with.
     """
     check_problem("evaluate", problem)
     _check_state("evaluate", state)
@@ -218,8 +219,9 @@ def predict(
     Several `workers` (processes, which take a while to start), or a `team` that is there already, share the batches, to
     the same bits. What a team has had before, examples and a state of read-only arrays, it is not given again.
 
-    Raises ValueError for a batch size that is no positive int, several inputs of different lengths, or inputs that are
-    neither examples nor taken for an array (`funcnn.checks.as_array`). Warns of the state that training began with.
+    Raises ValueError for a batch size that is no positive int, a team and another number of workers, several inputs of
+    different lengths, or inputs that are neither examples nor taken for an array (`funcnn.checks.as_array`). Warns of
+    the state that training began with.
     """
     if not isinstance(net, Layer):
         refuse("predict", "net", "a Layer", net, "Pass problem.net" if isinstance(net, Problem) else "")

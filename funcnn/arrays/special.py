@@ -19,7 +19,7 @@ _HALF_END = 11.0  # of float16, whose exp(x) overflows soon after
 
 
 def stable_sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)) = e / (1 + e), e = exp(x), x as far as that matters: accurate in both tails, never overflows.
+    """1 / (1 + exp(-x)) = e / (1 + e), e = exp(min(x, 40)), or 11 in float16: accurate in both tails, never overflows.
 
     >>> stable_sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])

@@ -48,7 +48,7 @@ from funcnn.team.step import (
     updated,
 )
 
-__all__ = ["Begin", "Call", "Evaluate", "FromOrder", "Hello", "LayBatch", "Open", "Predict", "Step"]
+__all__ = ["Begin", "Call", "Evaluate", "FromOrder", "Hello", "LayBatch", "Open", "Predict", "Step", "add_to"]
 
 
 class Call(Protocol):
@@ -180,7 +180,7 @@ class Step(NamedTuple):
         member.exchange_rows(len(slices))
         # A share is added up where the first shard's gradients were: nobody needs these any more.
         with np.errstate(**QUIET):
-            total = add_up(member.row_shares[: len(slices)], _add_to)
+            total = add_up(member.row_shares[: len(slices)], add_to)
         if member.plan.division == "first":
             member.room.gather(None)
             member.exchange_total()
@@ -233,7 +233,8 @@ class Step(NamedTuple):
         return _Said([each.metrics.as_they_lie for each in made], *checksums)
 
 
-def _add_to(total: Any, other: Any) -> Any:
+def add_to(total: Any, other: Any) -> Any:
+    """A tree of arrays, to which another one's are added in place."""
     for one, two in zip(tree.flatten(total), tree.flatten(other), strict=True):
         np.add(one, two, out=one)
     return total

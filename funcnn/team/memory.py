@@ -65,7 +65,7 @@ def division_of(problem: Problem, state: TrainState | Model) -> Division:
     params; and if it asks no mask about leaves, it may take them all for one vector.
     """
     optimizer = problem.optimizer
-    params, moments = (_forms(values) for values in values_of(state)[::2])
+    params, _, moments = map(_forms, values_of(state))
     shapes = [shape for shape, _ in params]
     if not (
         params and optimizer.elementwise and [shape for shape, _ in moments] == shapes * (len(moments) // len(params))

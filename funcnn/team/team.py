@@ -168,19 +168,20 @@ class Team:
         """What each batch of examples gives: metrics, and why they are not finite."""
         part = self._part_of(problem, state, examples)
         slot, fresh = self._slot_of(state)
-        return self.run(Evaluate(slot.number, part, batch_size, fresh))  # type: ignore[no-any-return]
+        made: list[tuple[Metrics, str]] = self.run(Evaluate(slot.number, part, batch_size, fresh))
+        return made
 
     def predict(self, net: Layer, state: TrainState | Model, inputs: Any, batch_size: int) -> Any:
         """The net's outputs for inputs: an array, a tuple of arrays, or examples."""
-        begun = self._begun[0] if self._begun else None
-        if begun is None or begun.net is not net:
-            begun = Problem(net, mean_squared_error, sgd(0.0), metric=None)  # of which the net alone is used
+        problem = self._begun[0] if self._begun else None
+        if problem is None or problem.net is not net:
+            problem = Problem(net, mean_squared_error, sgd(0.0), metric=None)  # of which the net alone is used
         part = None
         if isinstance(inputs, (np.ndarray, tuple)):
-            self._ensure(begun, state)
+            self._ensure(problem, state)
             self._lay((inputs,))
         else:
-            part = self._part_of(begun, state, inputs)
+            part = self._part_of(problem, state, inputs)
         like, n = net.apply(state.params, state.state, inputs_in(inputs, slice(0, 1))).y, length(inputs)
         places, size = lay_out(tree.map(lambda leaf: np.broadcast_to(leaf, (n, *leaf.shape[1:])), like))
         block = self._new_block(size)
